@@ -1,0 +1,62 @@
+//! Reading request bodies, within the limit that follows from the app's `event_size`.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_LENGTH, HeaderMap};
+
+use super::ApiError;
+use crate::apps::App;
+
+/// Time for a whole body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes beyond the limit that are read and dropped, so that the sender gets to see the answer.
+const MAX_DROPPED: usize = 32 << 20;
+
+/// The body's exact bytes.
+pub async fn read(headers: &HeaderMap, body: Incoming, app: &App) -> Result<Bytes, ApiError> {
+    let announced = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(0);
+    tokio::time::timeout(BODY_TIMEOUT, collect(body, announced, app))
+        .await
+        .unwrap_or_else(|_| Err(ApiError::timeout()))
+}
+
+async fn collect(mut body: Incoming, announced: usize, app: &App) -> Result<Bytes, ApiError> {
+    let limit = app.max_request_body();
+    let mut first = Bytes::new();
+    let mut joined = BytesMut::new();
+    let mut received = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| ApiError::bad_request(format!("Broken request body: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        received += data.len();
+        if received > limit {
+            joined.clear();
+            if received.max(announced) > limit + MAX_DROPPED {
+                break;
+            }
+        } else if received == data.len() {
+            first = data;
+        } else {
+            if joined.is_empty() {
+                joined.reserve(announced.clamp(received, limit));
+                joined.extend_from_slice(&first);
+            }
+            joined.extend_from_slice(&data);
+        }
+    }
+    if received > limit {
+        let setting = app.settings.event_size;
+        return Err(ApiError::too_large(format!(
+            "The request body has {} bytes, at most {limit} are allowed (the limit follows from event_size, {setting} bytes, and max_batch)",
+            received.max(announced)
+        )));
+    }
+    Ok(if joined.is_empty() { first } else { joined.freeze() })
+}

@@ -1,0 +1,150 @@
+//! The HTTP API, the WebSocket handshake and the health checks: everything on the public port up to the
+//! moment a connection becomes a WebSocket.
+//!
+//! Handlers use the [`Hub`]'s handles only, never a shard, so it does not matter on which thread they run.
+//! A request is authenticated before its body is parsed, and validated as a whole before anything is
+//! published: an error answer means that nothing went out.
+//!
+//! May import `hub`, `apps`, `protocol`, `config`.
+
+mod batch;
+mod body;
+mod channels;
+mod info;
+mod reply;
+mod route;
+mod trigger;
+mod upgrade;
+mod users;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Request, Response};
+use ipnet::IpNet;
+
+pub use reply::ApiError;
+pub use upgrade::Upgrade;
+
+use crate::config::ServerSettings;
+use crate::hub::{AppHub, Hub};
+use crate::protocol::http_auth::{HttpAuthError, Query, SignedRequest};
+use route::{Endpoint, Route};
+
+/// Serves requests. One per shard; holds handles only.
+pub struct Api {
+    hub: Hub,
+    path_prefix: String,
+    trusted_proxies: Vec<IpNet>,
+}
+
+/// What a request comes to.
+pub enum Answer {
+    /// A response, after which the connection goes on as HTTP.
+    Response(Response<Full<Bytes>>),
+    /// A 101 response, after which the connection is a WebSocket.
+    Upgrade(Response<Full<Bytes>>, Upgrade),
+}
+
+/// A request whose signature was verified.
+struct Authentic {
+    app: Arc<AppHub>,
+    body: Bytes,
+}
+
+impl Api {
+    /// An API over these apps.
+    pub fn new(hub: Hub, server: &ServerSettings) -> Self {
+        Self {
+            hub,
+            path_prefix: server.path_prefix.clone(),
+            trusted_proxies: server.trusted_proxies.clone(),
+        }
+    }
+
+    /// Answers one request. `peer` is the address at the other end of the TCP connection.
+    pub async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Answer {
+        let (parts, body) = request.into_parts();
+        let path = self.strip_prefix(parts.uri.path());
+        if upgrade::is_requested(&parts) {
+            return self.upgrade(&parts, path, peer);
+        }
+        let mut response = match self.respond(&parts, body, path).await {
+            Ok(response) => response,
+            Err(error) => error.into_response(),
+        };
+        if self.hub.is_draining() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Answer::Response(response)
+    }
+
+    async fn respond(
+        &self,
+        parts: &Parts,
+        body: Incoming,
+        path: &str,
+    ) -> Result<Response<Full<Bytes>>, ApiError> {
+        let endpoint = Route::find(path).ok_or_else(ApiError::not_found)?.endpoint(&parts.method)?;
+        match endpoint {
+            Endpoint::Live => Ok(reply::text("OK")),
+            Endpoint::Ready if self.hub.is_draining() => Err(ApiError::unavailable("Server is shutting down")),
+            Endpoint::Ready => Ok(reply::text("OK")),
+            Endpoint::WebSocket => Err(upgrade::required()),
+            Endpoint::TerminateByKey { user } => {
+                let query = Query::parse(parts.uri.query().unwrap_or_default());
+                let key = query.get("auth_key").ok_or_else(|| unauthorized(&HttpAuthError::KeyMissing))?;
+                let app =
+                    self.hub.app_by_key(key).ok_or_else(|| unauthorized(&HttpAuthError::UnknownKey))?;
+                let request = self.authenticate(parts, &query, app, body).await?;
+                users::terminate(&request, &user)
+            }
+            Endpoint::App { id, action } => {
+                let query = Query::parse(parts.uri.query().unwrap_or_default());
+                let app =
+                    self.hub.app_by_id(&id).ok_or_else(|| unauthorized(&HttpAuthError::UnknownKey))?;
+                let request = self.authenticate(parts, &query, app, body).await?;
+                action.run(&request, parts, &query)
+            }
+        }
+    }
+
+    /// Reads the body, verifies the signature, then looks whether the app is enabled.
+    async fn authenticate(
+        &self,
+        parts: &Parts,
+        query: &Query<'_>,
+        app: Arc<AppHub>,
+        body: Incoming,
+    ) -> Result<Authentic, ApiError> {
+        let body = body::read(&parts.headers, body, app.app()).await?;
+        let signed =
+            SignedRequest { method: parts.method.as_str(), path: parts.uri.path(), query, body: &body };
+        signed.verify(&app.app().keys, unix_seconds()).map_err(|error| unauthorized(&error))?;
+        if !app.app().settings.enabled {
+            return Err(ApiError::forbidden("Application disabled"));
+        }
+        Ok(Authentic { app, body })
+    }
+
+    fn strip_prefix<'a>(&self, path: &'a str) -> &'a str {
+        match path.strip_prefix(&self.path_prefix) {
+            Some(rest) if rest.starts_with('/') => rest,
+            _ => path,
+        }
+    }
+}
+
+fn unauthorized(error: &HttpAuthError) -> ApiError {
+    ApiError::unauthorized(error.to_string())
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

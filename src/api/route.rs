@@ -1,0 +1,146 @@
+//! Paths and methods.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::http::request::Parts;
+use hyper::{Method, Response};
+use percent_encoding::percent_decode_str;
+
+use super::{ApiError, Authentic, batch, channels, trigger, users};
+use crate::protocol::http_auth::Query;
+
+/// A known path.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Route {
+    /// `/`, `/up`, `/live`
+    Live,
+    /// `/ready`
+    Ready,
+    /// `/app/{key}`
+    WebSocket,
+    /// `/users/{user}/terminate_connections`: where the Python SDK posts to.
+    TerminateByKey {
+        /// The user's id.
+        user: String,
+    },
+    /// `/apps/{id}/…`
+    App {
+        /// The app's id.
+        id: String,
+        /// What is wanted of it.
+        action: Action,
+    },
+}
+
+/// A path and a method that belong together.
+pub type Endpoint = Route;
+
+/// What of an app is asked.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action {
+    /// `events`
+    Trigger,
+    /// `batch_events`
+    Batch,
+    /// `channels`
+    Channels,
+    /// `channels/{name}`
+    Channel(String),
+    /// `channels/{name}/users`
+    ChannelUsers(String),
+    /// `users/{user}/terminate_connections`
+    Terminate(String),
+    /// `connections`
+    Connections,
+}
+
+impl Route {
+    /// The route of a path without its prefix and query; names in it are percent-decoded.
+    pub fn find(path: &str) -> Option<Self> {
+        let segments: Vec<&str> = path.trim_start_matches('/').trim_end_matches('/').split('/').collect();
+        let route = match segments.as_slice() {
+            [""] | ["up"] | ["live"] => Self::Live,
+            ["ready"] => Self::Ready,
+            ["app", _] => Self::WebSocket,
+            ["users", user, "terminate_connections"] => Self::TerminateByKey { user: decoded(user) },
+            ["apps", id, rest @ ..] => {
+                let action = match rest {
+                    ["events"] => Action::Trigger,
+                    ["batch_events"] => Action::Batch,
+                    ["channels"] => Action::Channels,
+                    ["channels", name] => Action::Channel(decoded(name)),
+                    ["channels", name, "users"] => Action::ChannelUsers(decoded(name)),
+                    ["users", user, "terminate_connections"] => Action::Terminate(decoded(user)),
+                    ["connections"] => Action::Connections,
+                    _ => return None,
+                };
+                Self::App { id: decoded(id), action }
+            }
+            _ => return None,
+        };
+        Some(route)
+    }
+
+    /// The route, if it can be used with this method.
+    pub fn endpoint(self, method: &Method) -> Result<Endpoint, ApiError> {
+        let (fits, allowed) = match &self {
+            Self::Live | Self::Ready => (method == Method::GET || method == Method::HEAD, "GET, HEAD"),
+            Self::App { action: Action::Trigger | Action::Batch | Action::Terminate(_), .. }
+            | Self::TerminateByKey { .. } => (method == Method::POST, "POST"),
+            Self::WebSocket | Self::App { .. } => (method == Method::GET, "GET"),
+        };
+        if fits { Ok(self) } else { Err(ApiError::method_not_allowed(allowed)) }
+    }
+}
+
+impl Action {
+    /// Carries it out.
+    pub(super) fn run(
+        self,
+        request: &Authentic,
+        parts: &Parts,
+        query: &Query<'_>,
+    ) -> Result<Response<Full<Bytes>>, ApiError> {
+        match self {
+            Self::Trigger => trigger::trigger(request, &parts.headers),
+            Self::Batch => batch::trigger(request, &parts.headers),
+            Self::Channels => channels::list(request, query),
+            Self::Channel(name) => channels::show(request, query, &name),
+            Self::ChannelUsers(name) => channels::users(request, &name),
+            Self::Terminate(user) => users::terminate(request, &user),
+            Self::Connections => Ok(channels::connections(request)),
+        }
+    }
+}
+
+fn decoded(segment: &str) -> String {
+    percent_decode_str(segment).decode_utf8_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_find_their_routes() {
+        let app = |action| Some(Route::App { id: "1001".to_owned(), action });
+        for (path, route) in [
+            ("/", Some(Route::Live)),
+            ("/ready", Some(Route::Ready)),
+            ("/app/key", Some(Route::WebSocket)),
+            ("/apps/1001/events", app(Action::Trigger)),
+            ("/apps/1001/events/", app(Action::Trigger)),
+            ("/apps/1001/channels/presence-a", app(Action::Channel("presence-a".to_owned()))),
+            ("/apps/1001/channels/%23x/users", app(Action::ChannelUsers("#x".to_owned()))),
+            ("/users/a%20b/terminate_connections", Some(Route::TerminateByKey { user: "a b".to_owned() })),
+            ("/apps/1001/channels/x/events", None),
+            ("/apps/1001/channels/x/stats", None),
+            ("/pusher/app/key/1/abcdefgh/xhr_streaming", None),
+            ("/nowhere", None),
+        ] {
+            assert_eq!(Route::find(path), route, "{path}");
+        }
+        assert!(Route::Live.endpoint(&Method::HEAD).is_ok());
+        assert!(Route::Live.endpoint(&Method::POST).is_err());
+    }
+}

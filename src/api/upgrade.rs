@@ -1,0 +1,136 @@
+//! The WebSocket handshake (RFC 6455, section 4.2).
+//!
+//! Also a connection that is turned away is upgraded first: only then can it be told why. A refused
+//! upgrade reaches browsers as "closed 1006", and they retry for ever.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{
+    CONNECTION, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use hyper::http::request::Parts;
+use hyper::{Method, Response, StatusCode, Version};
+use percent_encoding::percent_decode_str;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::{Answer, Api, ApiError};
+use crate::hub::{Admission, Refusal};
+use crate::protocol::error_code::ErrorCode;
+use crate::protocol::http_auth::Query;
+
+/// The subprotocol that the Swift client offers.
+const SUBPROTOCOL: &str = "pusher-channels-protocol-7";
+/// Protocol versions that clients in use announce and that behave like 7.
+const PROTOCOLS: std::ops::RangeInclusive<u32> = 4..=7;
+
+/// What the upgraded connection becomes.
+pub enum Upgrade {
+    /// A connection of an app.
+    Accept(Admission),
+    /// A connection that is told why it has to go.
+    Refuse(Refusal),
+}
+
+/// Whether the client wants a WebSocket.
+pub fn is_requested(parts: &Parts) -> bool {
+    parts.method == Method::GET
+        && parts.version == Version::HTTP_11
+        && has_token(&parts.headers, &CONNECTION, "upgrade")
+        && has_token(&parts.headers, &UPGRADE, "websocket")
+}
+
+/// The answer to a plain request for a path that is for WebSockets.
+pub fn required() -> ApiError {
+    ApiError::upgrade_required(
+        "This path is for WebSocket connections",
+        (UPGRADE, HeaderValue::from_static("websocket")),
+    )
+}
+
+impl Api {
+    pub(super) fn upgrade(&self, parts: &Parts, path: &str, peer: IpAddr) -> Answer {
+        let accept = match handshake(&parts.headers) {
+            Ok(accept) => accept,
+            Err(error) => return Answer::Response(error.into_response()),
+        };
+        let mut response = Response::new(Full::new(Bytes::new()));
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+        if has_token(&parts.headers, &SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+        }
+        let upgrade = match self.admit(parts, path, peer) {
+            Ok(admission) => Upgrade::Accept(admission),
+            Err(refusal) => Upgrade::Refuse(refusal),
+        };
+        Answer::Upgrade(response, upgrade)
+    }
+
+    fn admit(&self, parts: &Parts, path: &str, peer: IpAddr) -> Result<Admission, Refusal> {
+        let refuse = |code, message: String| Err(Refusal { code, message });
+        let Some(key) = path.strip_prefix("/app/").map(|key| key.trim_end_matches('/')).filter(|key| !key.contains('/'))
+        else {
+            return refuse(ErrorCode::PathNotFound, "Path not found: connect to /app/{key}".to_owned());
+        };
+        let key = percent_decode_str(key).decode_utf8_lossy();
+        let Some(app) = self.hub.app_by_key(&key) else {
+            let key: String = key.chars().take(64).collect();
+            return refuse(ErrorCode::AppDoesNotExist, format!("App key {key} does not exist."));
+        };
+        let query = Query::parse(parts.uri.query().unwrap_or_default());
+        if let Some(protocol) = query.get("protocol")
+            && !protocol.parse().is_ok_and(|version| PROTOCOLS.contains(&version))
+        {
+            let message = "Unsupported protocol version: this server speaks version 7".to_owned();
+            return refuse(ErrorCode::UnsupportedProtocol, message);
+        }
+        let settings = &app.app().settings;
+        if settings.tls_only && !self.is_secure(&parts.headers, peer) {
+            let message = "Application only accepts TLS connections, reconnect with wss://".to_owned();
+            return refuse(ErrorCode::TlsOnly, message);
+        }
+        let origin = parts.headers.get(ORIGIN).and_then(|origin| origin.to_str().ok());
+        if !app.app().allows_origin(origin) {
+            return refuse(ErrorCode::Unauthorized, "Origin not allowed".to_owned());
+        }
+        self.hub.admit(&app)
+    }
+
+    /// Whether a trusted proxy says that the client came over TLS.
+    fn is_secure(&self, headers: &HeaderMap, peer: IpAddr) -> bool {
+        let is_trusted = self.trusted_proxies.iter().any(|network| network.contains(&peer.to_canonical()));
+        let scheme = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok());
+        let first = scheme.and_then(|list| list.split(',').next()).map(str::trim);
+        is_trusted && first.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("wss"))
+    }
+}
+
+fn handshake(headers: &HeaderMap) -> Result<HeaderValue, ApiError> {
+    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return Err(ApiError::upgrade_required(
+            "Unsupported WebSocket version: use 13",
+            (SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")),
+        ));
+    }
+    let key = headers
+        .get(SEC_WEBSOCKET_KEY)
+        .ok_or_else(|| ApiError::bad_request("Missing header: Sec-WebSocket-Key"))?;
+    HeaderValue::from_str(&derive_accept_key(key.as_bytes()))
+        .map_err(|_| ApiError::bad_request("Invalid header: Sec-WebSocket-Key"))
+}
+
+/// Whether a comma-separated header names `token`, in any case.
+fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|item| item.trim().eq_ignore_ascii_case(token))
+}

@@ -1,0 +1,17 @@
+//! `POST /apps/{id}/users/{user_id}/terminate_connections`.
+//!
+//! Sending to a user needs no endpoint: SDKs trigger on `#server-to-user-<id>`.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Response;
+
+use super::{ApiError, Authentic, reply};
+use crate::protocol::id::UserId;
+
+/// Closes every connection of a signed-in user; also an unknown user is answered with `{}`.
+pub fn terminate(request: &Authentic, user: &str) -> Result<Response<Full<Bytes>>, ApiError> {
+    let user = UserId::signed_in(user).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    request.app.terminate_user(user.as_str());
+    Ok(reply::json("{}"))
+}

@@ -1,0 +1,42 @@
+//! Which web pages may connect.
+
+/// Whether `origin` fits `pattern`, where `*` stands for any run of characters. Scheme and host are
+/// compared without regard to case.
+pub fn matches(pattern: &str, origin: &str) -> bool {
+    let (pattern, origin) = (pattern.to_ascii_lowercase(), origin.to_ascii_lowercase());
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = origin.strip_prefix(first) else { return false };
+    let Some(last) = parts.next_back() else { return rest.is_empty() };
+    for part in parts {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_whole_origins() {
+        for (pattern, origin, fits) in [
+            ("https://portal.example", "https://portal.example", true),
+            ("https://portal.example", "https://PORTAL.example", true),
+            ("https://portal.example", "http://portal.example", false),
+            ("https://portal.example", "https://portal.example.evil", false),
+            ("https://portal.example", "https://portal.example:8443", false),
+            ("https://*.portal.example", "https://a.b.portal.example", true),
+            ("https://*.portal.example", "https://portal.example", false),
+            ("http://localhost:*", "http://localhost:5173", true),
+            ("*", "null", true),
+            ("https://a*b*c", "https://a-b-c", true),
+            ("https://a*b*c", "https://a-c-b", false),
+        ] {
+            assert_eq!(matches(pattern, origin), fits, "{pattern} {origin}");
+        }
+    }
+}

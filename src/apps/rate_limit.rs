@@ -1,0 +1,61 @@
+//! A token bucket: so many a second, and at most one second's worth at once.
+
+use std::time::{Duration, Instant};
+
+/// Tokens refill continuously at `rate` a second up to `rate`.
+#[derive(Clone, Debug)]
+pub struct TokenBucket {
+    rate: f64,
+    tokens: f64,
+    refilled: Instant,
+}
+
+impl TokenBucket {
+    /// A full bucket.
+    pub fn new(rate: f64, now: Instant) -> Self {
+        Self { rate, tokens: rate, refilled: now }
+    }
+
+    /// Takes `amount` tokens; more than the bucket holds when it is full count as a full bucket, so
+    /// that no request is impossible.
+    ///
+    /// # Errors
+    /// How long until there are enough; nothing was taken.
+    pub fn take(&mut self, amount: f64, now: Instant) -> Result<(), Duration> {
+        let amount = amount.min(self.rate);
+        let elapsed = now.saturating_duration_since(self.refilled).as_secs_f64();
+        self.tokens = (self.tokens + elapsed * self.rate).min(self.rate);
+        self.refilled = now;
+        if self.tokens + 1e-9 >= amount {
+            self.tokens -= amount;
+            return Ok(());
+        }
+        Err(Duration::from_secs_f64((amount - self.tokens) / self.rate))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_at_once_then_one_each_tenth_of_a_second() {
+        let start = Instant::now();
+        let mut bucket = TokenBucket::new(10.0, start);
+        for _ in 0..10 {
+            assert_eq!(bucket.take(1.0, start), Ok(()));
+        }
+        let wait = bucket.take(1.0, start).expect_err("empty");
+        assert!(wait <= Duration::from_millis(101) && wait >= Duration::from_millis(99));
+        assert_eq!(bucket.take(1.0, start + Duration::from_millis(100)), Ok(()));
+        assert!(bucket.take(1.0, start + Duration::from_millis(100)).is_err());
+    }
+
+    #[test]
+    fn more_than_a_full_bucket_waits_for_a_full_one() {
+        let start = Instant::now();
+        let mut bucket = TokenBucket::new(2.0, start);
+        assert_eq!(bucket.take(10.0, start), Ok(()));
+        assert!(bucket.take(1.0, start).is_err());
+    }
+}

@@ -1,0 +1,142 @@
+//! `switchboard check`: would `serve` start here, and hold what it promises?
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use serde_json::{Value, json};
+
+use super::terminal::Terminal;
+use super::{Exit, refuse};
+use crate::config::{self, Loaded, Origin, Settings, Sources};
+
+/// Descriptors beside the connections': listeners, runtimes, logs, HTTP requests under way.
+const OTHER_FILES: u64 = 128;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    Ok,
+    Warning,
+    Failed,
+}
+
+/// One finding: what was looked at, how it stands, what to know or do.
+struct Finding {
+    about: &'static str,
+    status: Status,
+    detail: String,
+}
+
+/// Checks everything that can be checked without starting; fails if anything did.
+pub(super) fn run(sources: &Sources, terminal: &mut Terminal) -> io::Result<Exit> {
+    let loaded = match config::load(sources) {
+        Ok(loaded) => loaded,
+        Err(problems) => return refuse(&problems, terminal),
+    };
+    let findings = findings(sources, &loaded);
+    let is_fine = findings.iter().all(|finding| finding.status != Status::Failed);
+    let list: Vec<_> = findings.iter().map(to_json).collect();
+    terminal.answer(&json!({ "ok": is_fine, "checks": list }), || findings.iter().map(line).collect())?;
+    Ok(if is_fine { Exit::Fine } else { Exit::Failed })
+}
+
+fn findings(sources: &Sources, loaded: &Loaded) -> Vec<Finding> {
+    let settings = &loaded.settings;
+    let mut findings = vec![
+        configuration(sources, settings),
+        address("server.bind", settings.server.bind),
+        address("admin.bind", settings.admin.bind),
+    ];
+    // A default nobody chose is worth a warning, a chosen number must be kept.
+    let shortage = match loaded.origins.get("server.max_connections") {
+        None | Some(Origin::Default) => Status::Warning,
+        Some(_) => Status::Failed,
+    };
+    let limit = rlimit::Resource::NOFILE.get_hard();
+    findings.push(open_files(settings.server.max_connections as u64, limit, shortage));
+    findings.extend(backlog(settings));
+    findings
+}
+
+fn configuration(sources: &Sources, settings: &Settings) -> Finding {
+    let file = sources.file.as_ref().map_or("no file".to_owned(), |file| file.display().to_string());
+    let apps = match settings.apps.len() {
+        _ if settings.development => "development mode".to_owned(),
+        1 => "1 app".to_owned(),
+        count => format!("{count} apps"),
+    };
+    Finding { about: "configuration", status: Status::Ok, detail: format!("{file}, {apps}") }
+}
+
+fn address(about: &'static str, address: SocketAddr) -> Finding {
+    match TcpListener::bind(address) {
+        Ok(_) => Finding { about, status: Status::Ok, detail: format!("{address} can be bound") },
+        Err(error) => Finding { about, status: Status::Failed, detail: format!("{address}: {error}") },
+    }
+}
+
+fn open_files(connections: u64, limit: io::Result<u64>, shortage: Status) -> Finding {
+    let needed = connections + OTHER_FILES;
+    let (status, detail) = match limit {
+        Ok(limit) if limit >= needed => (Status::Ok, format!("limit {limit}, {needed} needed")),
+        Ok(limit) => (
+            shortage,
+            format!(
+                "limit {limit}, {needed} needed for server.max_connections = {connections}: raise the limit \
+                 (ulimit -Hn, LimitNOFILE=) or lower the setting"
+            ),
+        ),
+        Err(error) => (Status::Warning, format!("limit unknown: {error}")),
+    };
+    Finding { about: "open files", status, detail }
+}
+
+/// A reader that lags by one event would be closed.
+fn backlog(settings: &Settings) -> Option<Finding> {
+    let limit = settings.server.backlog_limit;
+    let app = settings.apps.iter().find(|app| app.event_size > limit)?;
+    let detail = format!("smaller than event_size of app {}: one late event closes its reader", app.id);
+    Some(Finding { about: "server.backlog_limit", status: Status::Warning, detail })
+}
+
+impl Status {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+fn to_json(finding: &Finding) -> Value {
+    json!({ "check": finding.about, "status": finding.status.word(), "detail": finding.detail })
+}
+
+fn line(finding: &Finding) -> String {
+    format!("{:7}  {:20}  {}\n", finding.status.word(), finding.about, finding.detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_files_are_compared_with_connections() {
+        for (limit, expected) in
+            [(1128, Status::Ok), (1127, Status::Failed)].map(|(limit, status)| (Ok(limit), status))
+        {
+            assert_eq!(open_files(1000, limit, Status::Failed).status, expected);
+        }
+        assert_eq!(open_files(1000, Ok(1127), Status::Warning).status, Status::Warning);
+        let unknown = open_files(1000, Err(io::ErrorKind::Unsupported.into()), Status::Failed);
+        assert_eq!(unknown.status, Status::Warning);
+    }
+
+    #[test]
+    fn a_taken_address_fails() {
+        let taken = TcpListener::bind("127.0.0.1:0").expect("free port");
+        let taken = taken.local_addr().map(|at| (at, taken)).expect("address");
+        assert_eq!(address("server.bind", taken.0).status, Status::Failed);
+        assert_eq!(address("server.bind", ([127, 0, 0, 1], 0).into()).status, Status::Ok);
+    }
+}

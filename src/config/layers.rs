@@ -1,0 +1,195 @@
+//! Puts entries of the layers into the settings, one layer after the other.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+
+use super::environment::variable_name;
+use super::problem::{Origin, Origins, Problem};
+use super::raw::Raw;
+use super::{Settings, schema};
+
+/// One value of one layer.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Entry {
+    /// Dotted, with the index of an app: `apps.0.key`.
+    pub path: String,
+    pub origin: Origin,
+    pub raw: Raw,
+}
+
+/// The settings while layers are put on.
+pub(super) struct Layers {
+    pub settings: Settings,
+    pub origins: Origins,
+    pub problems: Vec<Problem>,
+}
+
+impl Layers {
+    /// Defaults, with as many apps as `apps` has (index and first place of each), and what is wrong so far.
+    pub(super) fn new(apps: &BTreeMap<usize, Origin>, mut problems: Vec<Problem>) -> Self {
+        let mut count = apps.len();
+        // Also keeps an absurd index from being allocated.
+        if let Some((index, origin)) = apps.iter().find(|(index, _)| **index >= apps.len()) {
+            let message = format!("apps are counted from 0 without gaps; the next one is {}", gap(apps));
+            problems.push(Problem::new(origin.clone(), format!("apps.{index}"), message));
+            count = gap(apps);
+        }
+        Self { settings: schema::defaults(count), origins: Origins::new(), problems }
+    }
+
+    /// Puts one layer over what is there.
+    pub(super) fn put(&mut self, entries: &[Entry]) {
+        let mut seen = HashSet::new();
+        for entry in entries {
+            if let Err(problem) = self.put_entry(entry, &mut seen) {
+                self.problems.push(problem);
+            }
+        }
+    }
+
+    fn put_entry(&mut self, entry: &Entry, seen: &mut HashSet<String>) -> Result<(), Problem> {
+        let (name, index) = schema::without_index(&entry.path);
+        let (key, from_file) = find(entry, &name, index)?;
+        if index.is_some_and(|index| index >= self.settings.apps.len()) {
+            return Ok(()); // The gap was reported.
+        }
+        let problem = |message: String| Problem::new(entry.origin.clone(), entry.path.as_str(), message);
+        let path = entry.path.strip_suffix("_file").filter(|_| from_file).unwrap_or(&entry.path);
+        if !seen.insert(path.to_owned()) {
+            return Err(problem(format!("is given twice, as {} and as {0}_file", key.name)));
+        }
+        self.origins.insert(path.to_owned(), entry.origin.clone());
+        let raw = if from_file { &read_value(&entry.raw).map_err(problem)? } else { &entry.raw };
+        (key.set)(&mut self.settings, index.unwrap_or(0), raw).map_err(problem)
+    }
+}
+
+/// The key an entry means, and whether its value is to be read from a file: any key in the environment
+/// (container secrets), secrets in the file too.
+fn find(entry: &Entry, name: &str, index: Option<usize>) -> Result<(&'static schema::Key, bool), Problem> {
+    let problem = |message: &str| Problem::new(entry.origin.clone(), entry.path.as_str(), message);
+    let is_within =
+        |outer: &&str| name.strip_prefix(*outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    if schema::UNAVAILABLE.iter().any(is_within) {
+        return Err(problem("is not available in this version"));
+    }
+    if schema::section(name).is_some() {
+        let header = if name == "apps" { "[[apps]]".to_owned() } else { format!("[{name}]") };
+        return Err(problem(&format!("is a section: write {header} and its keys below")));
+    }
+    let is_variable = matches!(entry.origin, Origin::Environment { .. });
+    let in_file = || {
+        let key = schema::key(name.strip_suffix("_file")?)?;
+        (key.secret || is_variable).then_some((key, true))
+    };
+    let found = schema::key(name).map(|key| (key, false)).or_else(in_file);
+    found.filter(|_| index.is_some() == name.starts_with("apps.")).ok_or_else(|| {
+        let known = schema::nearest(name);
+        let nearest = if is_variable { known.map(|known| as_variable(&known, index)) } else { known };
+        let what = if entry.raw == Raw::Other("a table") { "unknown section" } else { "unknown key" };
+        Problem { nearest, ..problem(what) }
+    })
+}
+
+/// The variable that sets a known key.
+fn as_variable(name: &str, index: Option<usize>) -> String {
+    match name.strip_prefix("apps.") {
+        Some(key) => variable_name(&format!("apps.{}.{key}", index.unwrap_or(0))),
+        None => variable_name(name),
+    }
+}
+
+fn gap(apps: &BTreeMap<usize, Origin>) -> usize {
+    (0..apps.len()).find(|index| !apps.contains_key(index)).unwrap_or(apps.len())
+}
+
+/// Reads a value from the file that `raw` names. Lists have one item a line: a secret may hold a comma.
+fn read_value(raw: &Raw) -> Result<Raw, String> {
+    let path = raw.text()?;
+    let text = fs::read_to_string(path).map_err(|error| format!("cannot read {path:?}: {error}"))?;
+    Ok(Raw::Untyped(text.trim_end_matches(['\r', '\n']).to_owned(), '\n'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(path: &str, text: &str) -> Entry {
+        let origin = Origin::Environment { name: "X".into(), file: None };
+        Entry { path: path.to_owned(), origin, raw: Raw::Untyped(text.to_owned(), ',') }
+    }
+
+    fn layers(apps: usize) -> Layers {
+        Layers::new(&(0..apps).map(|index| (index, Origin::Default)).collect(), Vec::new())
+    }
+
+    #[test]
+    fn a_later_layer_covers_an_earlier_one() {
+        let mut layers = layers(1);
+        layers.put(&[entry("log.level", "warn"), entry("apps.0.max_batch", "5")]);
+        layers.put(&[entry("log.level", "debug")]);
+        assert_eq!(layers.problems, []);
+        assert_eq!((layers.settings.log.level.as_str(), layers.settings.apps[0].max_batch), ("debug", 5));
+        assert_eq!(layers.origins.keys().collect::<Vec<_>>(), ["apps.0.max_batch", "log.level"]);
+    }
+
+    #[test]
+    fn each_fault_is_reported_and_the_rest_is_kept() {
+        for (path, message, nearest) in [
+            ("server.bnid", "unknown key", Some("SWITCHBOARD__SERVER__BIND")),
+            ("apps.2.secret", "unknown key", Some("SWITCHBOARD__APPS__2__SECRETS")),
+            ("apps.key", "unknown key", Some("SWITCHBOARD__APPS__0__KEY")),
+            ("server.bind.port", "unknown key", None),
+            ("replay.keep", "is not available in this version", None),
+            ("apps.0.webhooks.url", "is not available in this version", None),
+            ("server.tls.certificate", "is not available in this version", None),
+            ("server", "is a section: write [server] and its keys below", None),
+            ("apps", "is a section: write [[apps]] and its keys below", None),
+        ] {
+            let mut layers = layers(1);
+            layers.put(&[entry(path, "x"), entry("log.level", "debug")]);
+            let found: Vec<_> = layers
+                .problems
+                .iter()
+                .map(|p| (p.key.as_str(), p.message.as_str(), p.nearest.as_deref()))
+                .collect();
+            assert_eq!(found, [(path, message, nearest)]);
+            assert_eq!(layers.settings.log.level, "debug");
+        }
+    }
+
+    #[test]
+    fn apps_are_counted_without_gaps() {
+        let apps = [(0, Origin::Default), (4_000_000_000, Origin::Flag("x"))].into();
+        let mut layers = Layers::new(&apps, Vec::new());
+        layers.put(&[entry("apps.4000000000.id", "1")]);
+        assert_eq!(layers.problems.len(), 1);
+        assert_eq!(
+            layers.problems[0].to_string(),
+            "flag x: apps.4000000000: apps are counted from 0 without gaps; the next one is 1"
+        );
+        assert_eq!(layers.settings.apps.len(), 1);
+    }
+
+    #[test]
+    fn values_are_read_from_files() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("secrets");
+        fs::write(&path, "one,with comma\ntwo\n").expect("write");
+        let path = path.to_str().expect("text");
+        let mut layers = layers(1);
+        layers.put(&[entry("apps.0.secrets_file", path), entry("admin.token_file", "/nonexistent")]);
+        let secrets: Vec<_> = layers.settings.apps[0].secrets.iter().map(|secret| secret.expose()).collect();
+        assert_eq!(secrets, ["one,with comma", "two"]);
+        assert!(layers.origins.contains_key("apps.0.secrets"));
+        assert_eq!(layers.problems.len(), 1);
+        assert!(layers.problems[0].message.starts_with("cannot read \"/nonexistent\""));
+    }
+
+    #[test]
+    fn a_value_and_its_file_exclude_each_other() {
+        let mut layers = layers(0);
+        layers.put(&[entry("admin.token", "a"), entry("admin.token_file", "/nonexistent")]);
+        assert_eq!(layers.problems[0].message, "is given twice, as token and as token_file");
+    }
+}

@@ -1,0 +1,162 @@
+//! What the schema says to people: effective values, the reference page, a file to start from.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use super::problem::Origin;
+use super::schema::{self, Key, SECTIONS, Section};
+use super::{Loaded, Settings};
+
+/// One effective value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// Dotted, with the index of an app.
+    pub key: String,
+    /// As the file would hold it; null when not set, fingerprints instead of secrets.
+    pub value: Value,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// Every effective value, in the order of the reference page.
+pub fn rows(loaded: &Loaded) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for section in SECTIONS {
+        let is_apps = section.name == "apps";
+        for app in 0..if is_apps { loaded.settings.apps.len() } else { 1 } {
+            let prefix = if is_apps { format!("apps.{app}") } else { section.name.to_owned() };
+            rows.extend(
+                section.keys.iter().map(|key| row(loaded, key, app, format!("{prefix}.{}", key.name))),
+            );
+        }
+    }
+    rows
+}
+
+fn row(loaded: &Loaded, key: &Key, app: usize, path: String) -> Row {
+    let origin = loaded.origins.get(&path).cloned().unwrap_or_default();
+    Row { key: path, value: (key.show)(&loaded.settings, app), origin }
+}
+
+fn header(section: &Section) -> String {
+    if section.name == "apps" { "[[apps]]".to_owned() } else { format!("[{}]", section.name) }
+}
+
+/// A documentation comment as one line.
+fn prose(doc: &str) -> &str {
+    doc.trim()
+}
+
+/// The text of `docs/configuration.md`.
+pub fn reference() -> String {
+    let defaults = schema::defaults(1);
+    let mut page = include_str!("reference.md").to_owned();
+    for section in SECTIONS {
+        // Writing to a String cannot fail.
+        let _ = write!(page, "\n### `{}`\n\n{}\n\n", header(section), prose(section.doc));
+        page.push_str("| Key | Value | Default | Meaning |\n|---|---|---|---|\n");
+        for key in section.keys {
+            let default = default_text(&defaults, section, key);
+            let _ =
+                writeln!(page, "| `{}` | {} | {default} | {} |", key.name, (key.describe)(), prose(key.doc));
+        }
+    }
+    page
+}
+
+/// The keys of the reference page: `section`, `key`, `value`, `default`, `meaning`.
+pub fn reference_json() -> Value {
+    let defaults = schema::defaults(1);
+    let keys = SECTIONS.iter().flat_map(|section| section.keys.iter().map(move |key| (section, key)));
+    keys.map(|(section, key)| {
+        json!({
+            "section": section.name,
+            "key": format!("{}.{}", section.name, key.name),
+            "value": (key.describe)(),
+            "default": Some((key.show)(&defaults, 0)).filter(|_| key.example.is_empty()),
+            "meaning": prose(key.doc),
+        })
+    })
+    .collect()
+}
+
+fn default_text(defaults: &Settings, section: &Section, key: &Key) -> String {
+    match (key.show)(defaults, 0) {
+        _ if section.name == "apps" && !key.example.is_empty() => "required".to_owned(),
+        Value::Null => "not set".to_owned(),
+        value => format!("`{}`", toml(&value)),
+    }
+}
+
+/// JSON and TOML write strings, numbers, booleans and lists of them alike, but for the space after commas.
+fn toml(value: &Value) -> String {
+    match value {
+        Value::Array(items) => format!("[{}]", items.iter().map(toml).collect::<Vec<_>>().join(", ")),
+        other => other.to_string(),
+    }
+}
+
+/// A file with every key, its meaning and its default, all as comments.
+pub fn starter() -> String {
+    let defaults = schema::defaults(1);
+    let mut text = "# switchboard.toml: every key with its default. Remove the # before what you change.\n\
+                    # Values may hold ${NAME} and ${NAME:-default} from the environment.\n"
+        .to_owned();
+    for section in SECTIONS {
+        let _ = write!(text, "\n# {}\n#{}\n", prose(section.doc), header(section));
+        for key in section.keys {
+            let value = match key.example.first() {
+                Some(example) if key.name == "secrets" => format!("[{example:?}]"),
+                Some(example) => format!("{example:?}"),
+                None => toml(&(key.show)(&defaults, 0)),
+            };
+            let _ = writeln!(text, "\n#{} = {value}", key.name);
+            for line in wrap(&prose(key.doc).replace('`', "")) {
+                let _ = writeln!(text, "#   {line}");
+            }
+        }
+    }
+    text
+}
+
+fn wrap(text: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last_mut().expect("bug: never empty");
+        if !line.is_empty() && line.len() + word.len() >= 96 {
+            lines.push(word.to_owned());
+        } else {
+            let space = if line.is_empty() { "" } else { " " };
+            line.push_str(space);
+            line.push_str(word);
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `UPDATE_DOCS=1 cargo test --lib config` writes the page; so does `switchboard config docs`.
+    #[test]
+    fn the_reference_page_is_up_to_date() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, reference()).expect("written");
+        }
+        let page = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(page == reference(), "stale: cargo run -- config docs > docs/configuration.md");
+    }
+
+    #[test]
+    fn every_key_is_documented_and_fits_a_table() {
+        for section in SECTIONS {
+            for key in section.keys {
+                assert!(prose(key.doc).ends_with('.'), "{}", key.name);
+                assert!(![key.doc, (key.describe)().as_str()].concat().contains('|'), "{}", key.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The settings tree after every layer is applied: plain values, no strings left to interpret.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::Secret;
+
+/// Everything the server needs to start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// `[server]`: the public listener and what holds for every connection.
+    pub server: ServerSettings,
+    /// `[admin]`: the operators' listener.
+    pub admin: AdminSettings,
+    /// `[log]`.
+    pub log: LogSettings,
+    /// `[[apps]]`, never empty once loaded: development mode adds its own.
+    pub apps: Vec<AppSettings>,
+    /// True when no app was configured and the development app is used instead.
+    pub development: bool,
+}
+
+/// `[server]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerSettings {
+    /// Address of the public port: WebSocket, HTTP API, `/live` and `/ready`. Port 0 takes a free one.
+    pub bind: SocketAddr,
+    /// Prefix accepted (not required) before `/app/…` and `/apps/…`; empty or `/ws` without a trailing slash.
+    pub path_prefix: String,
+    /// Most WebSocket connections of this process; the next one gets 4100.
+    pub max_connections: usize,
+    /// Peers whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Threads that own sockets; `None`: cores - 1, at least 1.
+    pub shards: Option<NonZeroU32>,
+    /// Folder for what the server keeps by itself (the development app).
+    pub data_dir: PathBuf,
+    /// Silence after which the server pings; told to clients as `activity_timeout`, whole seconds.
+    pub activity_timeout: Duration,
+    /// Silence after the ping that closes the connection with 4201.
+    pub pong_timeout: Duration,
+    /// Bytes one connection may leave unread before it is closed with 4100.
+    pub backlog_limit: usize,
+    /// Age of the oldest unread frame that closes the connection with 4100.
+    pub backlog_max_age: Duration,
+    /// Channels one connection may be subscribed to.
+    pub max_channels_per_connection: usize,
+    /// Time for a request's head, from its first byte.
+    pub header_timeout: Duration,
+    /// How long a kept-alive HTTP connection may wait for its next request.
+    pub idle_timeout: Duration,
+    /// `[server.drain]`.
+    pub drain: DrainSettings,
+}
+
+/// `[server.drain]`: what SIGTERM does to live connections.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DrainSettings {
+    /// Closes are spread evenly over this time.
+    pub window: Duration,
+    /// Close code sent to established connections: 4200 (reconnect at once) or 4100 (after a second).
+    pub close_code: u16,
+}
+
+/// `[admin]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdminSettings {
+    /// Address of `/metrics`, `/live` and `/ready`.
+    pub bind: SocketAddr,
+    /// Bearer token; required when `bind` is not a loopback address.
+    pub token: Option<Secret>,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogSettings {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,switchboard::api=debug`.
+    pub level: String,
+    /// Line format.
+    pub format: LogFormat,
+}
+
+/// `log.format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[[apps]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AppSettings {
+    /// Path part of the HTTP API, `[A-Za-z0-9_-]+`; digits suit every SDK.
+    pub id: String,
+    /// Public key, path part of the WebSocket URL.
+    pub key: String,
+    /// The first signs, all verify. Never empty.
+    pub secrets: Vec<Secret>,
+    /// False: connections get 4003, requests 403.
+    pub enabled: bool,
+    /// True: plain `ws://` gets 4000.
+    pub tls_only: bool,
+    /// Origins that may connect; empty: any. `*` stands for any run of characters.
+    pub allowed_origins: Vec<String>,
+    /// Who may send client events.
+    pub client_events: ClientEvents,
+    /// Client events a second for each connection; `None`: no limit.
+    pub client_event_rate: Option<NonZeroU32>,
+    /// Whether `pusher_internal:subscription_count` is sent and `subscription_count` may be asked.
+    pub subscription_count: bool,
+    /// Whether watchlist events are sent.
+    pub watchlist: bool,
+    /// Whether a connection must sign in or subscribe to a private channel in time.
+    pub authorized_connections: bool,
+    /// The time for that; beyond it 4009.
+    pub authorization_timeout: Duration,
+    /// Bytes of one event's `data`; request and frame limits follow from it.
+    pub event_size: usize,
+    /// Most connections of this app; `None`: no limit.
+    pub max_connections: Option<NonZeroU32>,
+    /// What a connection beyond `max_connections` is told.
+    pub over_quota: OverQuota,
+    /// Channels one publish may name.
+    pub max_channels_per_event: usize,
+    /// Events one batch may hold.
+    pub max_batch: usize,
+    /// Distinct members of one presence channel.
+    pub presence_members: usize,
+    /// Bytes of one member's `user_info`.
+    pub presence_member_size: usize,
+    /// How long a cache channel remembers its last event.
+    pub cache_ttl: Duration,
+    /// Events a second through the HTTP API; `None`: no limit.
+    pub publish_rate: Option<NonZeroU64>,
+}
+
+/// `apps.client_events`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientEvents {
+    /// Refused with an error.
+    Off,
+    /// Subscribers of private and presence channels may send them.
+    Members,
+}
+
+/// `apps.over_quota`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverQuota {
+    /// 4004: clients stop for good, as hosted.
+    Stop,
+    /// 4100: clients retry after a second.
+    Retry,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            bind: SocketAddr::from(([127, 0, 0, 1], 6001)),
+            path_prefix: String::new(),
+            max_connections: 50_000,
+            trusted_proxies: vec![
+                IpNet::from(std::net::IpAddr::from([127, 0, 0, 1])),
+                IpNet::from(std::net::IpAddr::from(std::net::Ipv6Addr::LOCALHOST)),
+            ],
+            shards: None,
+            data_dir: PathBuf::from("switchboard-data"),
+            activity_timeout: Duration::from_secs(120),
+            pong_timeout: Duration::from_secs(30),
+            backlog_limit: 1 << 20,
+            backlog_max_age: Duration::from_secs(10),
+            max_channels_per_connection: 1_000,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            drain: DrainSettings::default(),
+        }
+    }
+}
+
+impl Default for DrainSettings {
+    fn default() -> Self {
+        Self { window: Duration::from_secs(20), close_code: 4200 }
+    }
+}
+
+impl Default for AdminSettings {
+    fn default() -> Self {
+        Self { bind: SocketAddr::from(([127, 0, 0, 1], 9601)), token: None }
+    }
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+impl AppSettings {
+    /// An app with these credentials and every default.
+    pub fn new(id: impl Into<String>, key: impl Into<String>, secret: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            key: key.into(),
+            secrets: vec![Secret::new(secret.into())],
+            enabled: true,
+            tls_only: false,
+            allowed_origins: Vec::new(),
+            client_events: ClientEvents::Off,
+            client_event_rate: NonZeroU32::new(10),
+            subscription_count: false,
+            watchlist: true,
+            authorized_connections: false,
+            authorization_timeout: Duration::from_secs(30),
+            event_size: 100 * 1024,
+            max_connections: None,
+            over_quota: OverQuota::Stop,
+            max_channels_per_event: 100,
+            max_batch: 10,
+            presence_members: 100,
+            presence_member_size: 1024,
+            cache_ttl: Duration::from_secs(30 * 60),
+            publish_rate: None,
+        }
+    }
+}

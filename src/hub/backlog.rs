@@ -1,0 +1,138 @@
+//! Frames that a socket would not take yet: slices of the shared frames, never copies.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+
+use bytes::{Buf, Bytes};
+
+/// Pieces that leave in one `writev`.
+const MAX_PIECES: usize = 64;
+
+/// The pending bytes of one connection, in order.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    pieces: VecDeque<Bytes>,
+    bytes: usize,
+    /// Whether the first piece is the rest of a frame that has begun to leave.
+    is_mid_frame: bool,
+    /// Shard time (seconds) since which something has been waiting without pause.
+    pub since: u32,
+}
+
+/// What a write to the socket did.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Drained {
+    /// Nothing is waiting any more.
+    Empty,
+    /// The socket takes no more for now.
+    Blocked,
+}
+
+impl Backlog {
+    pub fn new(now: u32) -> Self {
+        Self { pieces: VecDeque::new(), bytes: 0, is_mid_frame: false, since: now }
+    }
+
+    /// Appends a whole frame, or the rest of one that has begun to leave.
+    pub fn push(&mut self, piece: Bytes, is_rest: bool) {
+        if is_rest {
+            debug_assert!(self.pieces.is_empty());
+            self.is_mid_frame = true;
+        }
+        self.bytes += piece.len();
+        self.pieces.push_back(piece);
+    }
+
+    /// Bytes waiting.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Forgets all but the rest of a frame that has begun to leave.
+    pub fn cut(&mut self) {
+        self.pieces.truncate(usize::from(self.is_mid_frame));
+        self.bytes = self.pieces.iter().map(Bytes::len).sum();
+    }
+
+    /// Writes until the socket blocks or nothing is left.
+    pub fn drain(&mut self, mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>) -> io::Result<Drained> {
+        while !self.pieces.is_empty() {
+            let mut slices = [IoSlice::new(&[]); MAX_PIECES];
+            let used = self.pieces.len().min(MAX_PIECES);
+            for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
+                *slice = IoSlice::new(piece);
+            }
+            match write(&slices[..used]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => self.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Drained::Blocked),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Drained::Empty)
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        self.bytes -= written;
+        while let Some(first) = self.pieces.front_mut() {
+            if written < first.len() {
+                first.advance(written);
+                self.is_mid_frame |= written > 0;
+                return;
+            }
+            written -= first.len();
+            self.pieces.pop_front();
+            self.is_mid_frame = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A socket that takes `room` bytes, then blocks.
+    fn take(backlog: &mut Backlog, mut room: usize, out: &mut Vec<u8>) -> Drained {
+        backlog
+            .drain(|slices| {
+                let mut written = 0;
+                for slice in slices {
+                    let n = slice.len().min(room);
+                    out.extend_from_slice(&slice[..n]);
+                    room -= n;
+                    written += n;
+                }
+                if written == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(written) }
+            })
+            .expect("no error")
+    }
+
+    #[test]
+    fn bytes_leave_in_order_however_they_are_cut() {
+        let all: Vec<u8> = (0..=255).collect();
+        for step in [1, 3, 7, 64, 300] {
+            let mut backlog = Backlog::new(0);
+            all.chunks(5).for_each(|piece| backlog.push(Bytes::copy_from_slice(piece), false));
+            let mut out = Vec::new();
+            while take(&mut backlog, step, &mut out) == Drained::Blocked {}
+            assert_eq!(out, all);
+            assert_eq!(backlog.bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn cutting_keeps_the_frame_that_has_begun() {
+        let mut backlog = Backlog::new(0);
+        backlog.push(Bytes::from_static(b"aaaa"), false);
+        backlog.push(Bytes::from_static(b"bbbb"), false);
+        let mut out = Vec::new();
+        take(&mut backlog, 2, &mut out);
+        backlog.cut();
+        assert_eq!(backlog.bytes(), 2);
+        let mut fresh = Backlog::new(0);
+        fresh.push(Bytes::from_static(b"cccc"), false);
+        fresh.cut();
+        assert_eq!(fresh.bytes(), 0);
+    }
+}

@@ -1,0 +1,402 @@
+//! Which shards have subscribers of which channel, and what a channel itself remembers: member list,
+//! last event, revision.
+//!
+//! One map per app. Its guards never leave this file, and nothing under a guard waits: a publication is
+//! pushed to the mailboxes under the entry's lock, so that every shard sees one channel's publications in
+//! one order. Each publication raises the entry's revision; a subscriber remembers the revision at which
+//! it joined and is sent only what came later. That is why a cached event is never also seen live, a
+//! member never appears twice, and none is missed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use smallvec::SmallVec;
+
+use super::mailbox::{LocalPublication, Mailbox, Parcel};
+use super::presence::{Roster, RosterFull};
+use crate::protocol::channel::{ChannelKind, ChannelName};
+use crate::protocol::frame::Frame;
+use crate::protocol::id::{SocketId, UserId};
+use crate::protocol::presence::Member;
+use crate::protocol::server_event;
+
+/// Subscribers above which `subscription_count` is sent at most each [`COUNT_INTERVAL`].
+const BUSY_CHANNEL: u64 = 100;
+/// Pusher docs, "subscription count events".
+const COUNT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// All channels of one app that are occupied or remember an event.
+#[derive(Debug)]
+pub(super) struct Directory {
+    channels: DashMap<Arc<str>, Entry, foldhash::fast::RandomState>,
+    mailboxes: Arc<[Mailbox]>,
+    next_id: AtomicU64,
+    /// Whether subscribers are told how many they are.
+    announce_count: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: u64,
+    name: ChannelName,
+    revision: u64,
+    interested: SmallVec<[Interest; 2]>,
+    roster: Option<Box<Roster>>,
+    remembered: Option<Box<Remembered>>,
+    count: CountAnnouncement,
+}
+
+/// One shard's subscribers.
+#[derive(Clone, Copy, Debug)]
+struct Interest {
+    shard: u32,
+    local: u32,
+    subscribers: u32,
+}
+
+#[derive(Debug, Default)]
+struct CountAnnouncement {
+    sent: Option<Instant>,
+    is_due: bool,
+}
+
+/// The last event of a cache channel.
+#[derive(Clone, Debug)]
+pub struct Remembered {
+    /// As it was sent.
+    pub frame: Frame,
+    /// The quoted JSON string that was published.
+    pub data: Bytes,
+    /// When it is forgotten.
+    pub expires: Instant,
+}
+
+/// What a subscriber needs to know of the channel it joined, all of one moment.
+#[derive(Debug)]
+pub(super) struct Joined {
+    /// Identity of the channel while it is occupied.
+    pub channel: u64,
+    /// Publications up to this revision are not for this subscriber.
+    pub since: u64,
+    /// `data` for `subscription_succeeded` of a presence channel.
+    pub snapshot: Option<String>,
+    /// The last event of a cache channel.
+    pub remembered: Option<Frame>,
+    /// Whether this is the channel's first subscriber on this node.
+    pub occupied: bool,
+}
+
+/// What the HTTP API tells about a channel.
+#[derive(Clone, Debug, Default)]
+pub struct ChannelInfo {
+    /// Connections subscribed.
+    pub subscribers: u64,
+    /// Distinct users, for presence channels.
+    pub users: usize,
+    /// Last event of a cache channel.
+    pub remembered: Option<Remembered>,
+}
+
+impl Directory {
+    pub fn new(mailboxes: Arc<[Mailbox]>, announce_count: bool) -> Self {
+        Self {
+            channels: DashMap::with_hasher(foldhash::fast::RandomState::default()),
+            mailboxes,
+            next_id: AtomicU64::new(1),
+            announce_count,
+        }
+    }
+
+    /// Hands a frame to every shard with subscribers; `remember` replaces the channel's last event.
+    pub fn publish(
+        &self,
+        channel: &ChannelName,
+        frame: &Frame,
+        except: Option<SocketId>,
+        remember: Option<Remembered>,
+    ) {
+        match remember {
+            Some(remembered) => {
+                let mut entry =
+                    self.channels.entry(channel.shared()).or_insert_with(|| self.new_entry(channel));
+                entry.remembered = Some(Box::new(remembered));
+                entry.push(&self.mailboxes, frame, except);
+            }
+            None => {
+                if let Some(mut entry) = self.channels.get_mut(channel.as_str()) {
+                    entry.push(&self.mailboxes, frame, except);
+                }
+            }
+        }
+    }
+
+    /// Where a shard keeps a channel, when it has subscribers of it.
+    pub fn local_index(&self, channel: &ChannelName, shard: u32) -> Option<u32> {
+        let entry = self.channels.get(channel.as_str())?;
+        entry.interested.iter().find(|interest| interest.shard == shard).map(|interest| interest.local)
+    }
+
+    /// Adds a subscriber that the shard keeps under `local`; `member` for presence channels, with the
+    /// most members allowed.
+    pub fn join(
+        &self,
+        channel: &ChannelName,
+        shard: u32,
+        local: u32,
+        member: Option<(&Member, usize)>,
+        now: Instant,
+    ) -> Result<Joined, RosterFull> {
+        let mut entry = self.channels.entry(channel.shared()).or_insert_with(|| self.new_entry(channel));
+        let occupied = entry.interested.is_empty();
+        let mut snapshot = None;
+        if let Some((member, limit)) = member {
+            let roster = entry.roster.get_or_insert_default();
+            match roster.join(member, limit) {
+                Err(full) => {
+                    let abandoned = entry.is_abandoned(now);
+                    drop(entry);
+                    if abandoned {
+                        self.channels.remove_if(channel.as_str(), |_, entry| entry.is_abandoned(now));
+                    }
+                    return Err(full);
+                }
+                Ok(is_new) => {
+                    snapshot = Some(roster.snapshot());
+                    if is_new {
+                        let frame = server_event::member_added(channel, member);
+                        entry.push(&self.mailboxes, &frame, None);
+                    }
+                }
+            }
+        }
+        entry.add_interest(shard, local);
+        let joined = Joined {
+            channel: entry.id,
+            since: entry.revision,
+            snapshot,
+            remembered: entry.remembered(now).map(|remembered| remembered.frame.clone()),
+            occupied,
+        };
+        self.announce_count(&mut entry, now);
+        Ok(joined)
+    }
+
+    /// Takes a subscriber away; true when it was the channel's last on this node.
+    pub fn leave(&self, channel: &ChannelName, shard: u32, user: Option<&UserId>, now: Instant) -> bool {
+        let Some(mut entry) = self.channels.get_mut(channel.as_str()) else { return false };
+        entry.remove_interest(shard);
+        if let Some(user) = user
+            && entry.roster.as_mut().is_some_and(|roster| roster.leave(user))
+        {
+            let frame = server_event::member_removed(channel, user);
+            entry.push(&self.mailboxes, &frame, None);
+        }
+        self.announce_count(&mut entry, now);
+        let vacated = entry.interested.is_empty();
+        let abandoned = entry.is_abandoned(now);
+        drop(entry);
+        if abandoned {
+            self.channels.remove_if(channel.as_str(), |_, entry| entry.is_abandoned(now));
+        }
+        vacated
+    }
+
+    /// Facts about one channel; all zero when nobody is there.
+    pub fn info(&self, channel: &ChannelName, now: Instant) -> ChannelInfo {
+        self.channels.get(channel.as_str()).map(|entry| entry.info(now)).unwrap_or_default()
+    }
+
+    /// The member list of a presence channel, as `data` of `subscription_succeeded`.
+    pub fn snapshot(&self, channel: &ChannelName) -> String {
+        let entry = self.channels.get(channel.as_str());
+        let snapshot = entry.and_then(|entry| entry.roster.as_ref().map(|roster| roster.snapshot()));
+        snapshot.unwrap_or_else(|| Roster::default().snapshot())
+    }
+
+    /// Ids of the distinct users of a presence channel.
+    pub fn user_ids(&self, channel: &ChannelName) -> Vec<UserId> {
+        let entry = self.channels.get(channel.as_str());
+        entry.and_then(|entry| entry.roster.as_ref().map(|roster| roster.ids())).unwrap_or_default()
+    }
+
+    /// Occupied channels whose name starts with `prefix`, in the order of their names.
+    /// Server-to-user channels are left out.
+    pub fn occupied(&self, prefix: &str, now: Instant) -> BTreeMap<String, ChannelInfo> {
+        self.channels
+            .iter()
+            .filter(|entry| entry.key().starts_with(prefix) && !entry.interested.is_empty())
+            .filter(|entry| entry.name.kind() != ChannelKind::ServerToUser)
+            .map(|entry| (entry.key().to_string(), entry.info(now)))
+            .collect()
+    }
+
+    /// How many channels have subscribers.
+    pub fn occupied_count(&self) -> usize {
+        self.channels.iter().filter(|entry| !entry.interested.is_empty()).count()
+    }
+
+    /// Sends due subscription counts and forgets expired events. Called about once a second.
+    pub fn tick(&self, now: Instant) {
+        let announce = self.announce_count;
+        self.channels.retain(|_, entry| {
+            if entry.remembered.is_some() && entry.remembered(now).is_none() {
+                entry.remembered = None;
+            }
+            if announce && entry.count.is_due {
+                self.announce_count(entry, now);
+            }
+            !entry.is_abandoned(now)
+        });
+    }
+
+    fn new_entry(&self, channel: &ChannelName) -> Entry {
+        Entry {
+            id: self.next_id.fetch_add(1, Ordering::Relaxed),
+            name: channel.clone(),
+            revision: 0,
+            interested: SmallVec::new(),
+            roster: None,
+            remembered: None,
+            count: CountAnnouncement::default(),
+        }
+    }
+
+    fn announce_count(&self, entry: &mut Entry, now: Instant) {
+        if !self.announce_count
+            || matches!(entry.name.kind(), ChannelKind::Presence | ChannelKind::ServerToUser)
+        {
+            return;
+        }
+        let subscribers = entry.subscribers();
+        let recently =
+            entry.count.sent.is_some_and(|sent| now.saturating_duration_since(sent) < COUNT_INTERVAL);
+        if subscribers > BUSY_CHANNEL && recently {
+            entry.count.is_due = true;
+            return;
+        }
+        entry.count = CountAnnouncement { sent: Some(now), is_due: false };
+        if subscribers > 0 {
+            let frame = server_event::subscription_count(&entry.name, subscribers);
+            entry.push(&self.mailboxes, &frame, None);
+        }
+    }
+}
+
+impl Entry {
+    fn push(&mut self, mailboxes: &[Mailbox], frame: &Frame, except: Option<SocketId>) {
+        self.revision += 1;
+        for interest in &self.interested {
+            mailboxes[interest.shard as usize].push(Parcel::Publication(LocalPublication {
+                local: interest.local,
+                channel: self.id,
+                revision: self.revision,
+                except,
+                frame: frame.clone(),
+            }));
+        }
+    }
+
+    fn add_interest(&mut self, shard: u32, local: u32) {
+        match self.interested.iter_mut().find(|interest| interest.shard == shard) {
+            Some(interest) => interest.subscribers += 1,
+            None => self.interested.push(Interest { shard, local, subscribers: 1 }),
+        }
+    }
+
+    fn remove_interest(&mut self, shard: u32) {
+        if let Some(at) = self.interested.iter().position(|interest| interest.shard == shard) {
+            self.interested[at].subscribers -= 1;
+            if self.interested[at].subscribers == 0 {
+                self.interested.swap_remove(at);
+            }
+        }
+    }
+
+    fn subscribers(&self) -> u64 {
+        self.interested.iter().map(|interest| u64::from(interest.subscribers)).sum()
+    }
+
+    fn remembered(&self, now: Instant) -> Option<&Remembered> {
+        self.remembered.as_deref().filter(|remembered| remembered.expires > now)
+    }
+
+    fn is_abandoned(&self, now: Instant) -> bool {
+        self.interested.is_empty() && self.remembered(now).is_none()
+    }
+
+    fn info(&self, now: Instant) -> ChannelInfo {
+        ChannelInfo {
+            subscribers: self.subscribers(),
+            users: self.roster.as_ref().map_or(0, |roster| roster.len()),
+            remembered: self.remembered(now).cloned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory() -> (Directory, Arc<[Mailbox]>) {
+        let mailboxes: Arc<[Mailbox]> = [Mailbox::default()].into();
+        (Directory::new(Arc::clone(&mailboxes), false), mailboxes)
+    }
+
+    fn name(name: &str) -> ChannelName {
+        ChannelName::parse(name).expect(name)
+    }
+
+    fn revisions(mailbox: &Mailbox) -> Vec<u64> {
+        let mut parcels = Vec::new();
+        mailbox.take(&mut parcels);
+        parcels
+            .iter()
+            .filter_map(|parcel| match parcel {
+                Parcel::Publication(publication) => Some(publication.revision),
+                _ => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_was_published_before_joining_is_not_for_the_newcomer() {
+        let (directory, mailboxes) = directory();
+        let (news, now, frame) = (name("news"), Instant::now(), Frame::text("x"));
+        directory.join(&news, 0, 7, None, now).expect("joined");
+        directory.publish(&news, &frame, None, None);
+        let second = directory.join(&news, 0, 7, None, now).expect("joined");
+        directory.publish(&news, &frame, None, None);
+        let revisions = revisions(&mailboxes[0]);
+        assert_eq!(revisions.iter().filter(|revision| **revision > second.since).count(), 1);
+        assert_eq!(directory.local_index(&news, 0), Some(7));
+    }
+
+    #[test]
+    fn a_cache_channel_remembers_without_subscribers_until_it_expires() {
+        let (directory, _) = directory();
+        let (prices, now) = (name("cache-prices"), Instant::now());
+        let expires = now + Duration::from_secs(1);
+        let remembered = Remembered { frame: Frame::text("v"), data: Bytes::from_static(b"\"v\""), expires };
+        directory.publish(&prices, &Frame::text("v"), None, Some(remembered));
+        assert!(directory.occupied("", now).is_empty());
+        assert!(directory.join(&prices, 0, 0, None, now).expect("joined").remembered.is_some());
+        assert!(directory.leave(&prices, 0, None, now));
+        assert!(directory.info(&prices, now).remembered.is_some());
+        directory.tick(expires);
+        assert!(directory.info(&prices, now).remembered.is_none());
+        assert!(directory.channels.is_empty());
+    }
+
+    #[test]
+    fn a_refused_member_leaves_nothing_behind() {
+        let (directory, _) = directory();
+        let room = name("presence-room");
+        let member = Member { user_id: UserId::member("1").expect("valid"), user_info: "{}".into() };
+        assert!(directory.join(&room, 0, 0, Some((&member, 0)), Instant::now()).is_err());
+        assert!(directory.channels.is_empty());
+    }
+}

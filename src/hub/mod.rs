@@ -1,0 +1,364 @@
+//! Fan-out inside one process: connections, channels, presence, users.
+//!
+//! # Use
+//! [`Hub::start`] starts the shards; [`Hub::app_by_id`] and [`Hub::app_by_key`] find an app;
+//! [`AppHub::publish`] sends an event to its subscribers. HTTP handlers run on shards but use only these
+//! handles, never a shard.
+//!
+//! # Ownership
+//! A *shard* is one thread. It owns its connections: it alone reads, writes and closes them, so a delivery
+//! takes no lock, wakes no task and allocates nothing. Shared between threads are the directory (channel →
+//! interested shards), the users, and one mailbox a shard.
+//!
+//! # Guarantees
+//! 1. On one connection, frames leave in the order in which its shard produced them.
+//! 2. On one channel of one node, all subscribers see publications in the same order, and a publish that
+//!    has returned precedes one that starts later.
+//! 3. `subscription_succeeded` precedes every event of that channel on that connection.
+//! 4. A cached event is sent once to a new subscriber: after `subscription_succeeded`, or live.
+//! 5. A presence member is announced for its first connection and for the end of its last one.
+//! 6. Between nodes: at most once; each publisher's order is kept.
+//!
+//! A reader that is too slow is closed; nothing is ever dropped from the middle of a live connection.
+//!
+//! May import `apps`, `protocol`, `config`.
+
+mod backlog;
+mod connection;
+mod directory;
+mod fan_out;
+mod mailbox;
+mod presence;
+mod session;
+mod shard;
+mod stats;
+mod uplink;
+mod users;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+
+pub use directory::{ChannelInfo, Remembered};
+pub use shard::Shard;
+pub use stats::{ShardStats, Stats};
+pub use uplink::{Alone, RemotePublication, Uplink};
+
+use crate::apps::App;
+use crate::config::ServerSettings;
+use crate::protocol::channel::ChannelName;
+use crate::protocol::error_code::ErrorCode;
+use crate::protocol::id::{SocketId, UserId};
+use crate::protocol::server_event;
+use directory::Directory;
+use mailbox::{Mailbox, Parcel};
+use users::Users;
+
+/// Everything of this process that is connected. Cloning shares it.
+#[derive(Clone)]
+pub struct Hub {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    apps: ArcSwap<Apps>,
+    mailboxes: Arc<[Mailbox]>,
+    limits: Arc<ConnectionLimits>,
+    connections: Arc<AtomicUsize>,
+    shard_connections: Box<[AtomicUsize]>,
+    is_draining: AtomicBool,
+    uplink: Arc<dyn Uplink>,
+    stats: Stats,
+}
+
+#[derive(Default)]
+struct Apps {
+    by_id: HashMap<String, Arc<AppHub>>,
+    by_key: HashMap<String, Arc<AppHub>>,
+}
+
+/// What holds for every connection of the process; the server's settings in the units the shards use.
+#[derive(Clone, Debug)]
+pub struct ConnectionLimits {
+    activity_timeout: u32,
+    pong_timeout: u32,
+    backlog_limit: usize,
+    backlog_max_age: u32,
+    max_channels: usize,
+    max_connections: usize,
+}
+
+/// One app and all that is connected to it on this node.
+pub struct AppHub {
+    app: Arc<App>,
+    directory: Directory,
+    users: Users,
+    connections: AtomicUsize,
+    all_connections: Arc<AtomicUsize>,
+    mailboxes: Arc<[Mailbox]>,
+    uplink: Arc<dyn Uplink>,
+}
+
+/// A place among an app's connections; given back when dropped.
+pub struct Admission(Arc<AppHub>);
+
+/// Why a connection is turned away; told with `pusher:error` and the same close code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The code, which decides whether the client comes back.
+    pub code: ErrorCode,
+    /// A sentence for the client's developer.
+    pub message: String,
+}
+
+/// More is waiting to be sent than may wait; nothing was published.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("Over capacity: too many events are waiting to be sent, try again")]
+pub struct Overloaded;
+
+impl ConnectionLimits {
+    /// From the settings; durations are rounded up to whole seconds.
+    pub fn new(server: &ServerSettings) -> Self {
+        let seconds = |duration: Duration| {
+            u32::try_from(duration.as_secs() + u64::from(duration.subsec_nanos() > 0)).unwrap_or(u32::MAX)
+        };
+        Self {
+            activity_timeout: seconds(server.activity_timeout).max(1),
+            pong_timeout: seconds(server.pong_timeout).max(1),
+            backlog_limit: server.backlog_limit,
+            backlog_max_age: seconds(server.backlog_max_age).max(1),
+            max_channels: server.max_channels_per_connection,
+            max_connections: server.max_connections,
+        }
+    }
+}
+
+impl Hub {
+    /// A hub of `shards` mailboxes; the shards themselves are run by [`Shard::new`] on their threads.
+    pub fn new(shards: usize, limits: ConnectionLimits, uplink: Arc<dyn Uplink>) -> Self {
+        let inner = Inner {
+            apps: ArcSwap::default(),
+            mailboxes: (0..shards).map(|_| Mailbox::default()).collect(),
+            limits: Arc::new(limits),
+            connections: Arc::default(),
+            shard_connections: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
+            is_draining: AtomicBool::new(false),
+            uplink,
+            stats: Stats::new(shards),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Adds an app, or replaces one of the same id.
+    pub fn add_app(&self, app: App) {
+        let hub = Arc::new(AppHub {
+            directory: Directory::new(Arc::clone(&self.inner.mailboxes), app.settings.subscription_count),
+            users: Users::new(Arc::clone(&self.inner.mailboxes)),
+            connections: AtomicUsize::new(0),
+            all_connections: Arc::clone(&self.inner.connections),
+            mailboxes: Arc::clone(&self.inner.mailboxes),
+            uplink: Arc::clone(&self.inner.uplink),
+            app: Arc::new(app),
+        });
+        self.inner.apps.rcu(|apps| {
+            let mut apps = Apps { by_id: apps.by_id.clone(), by_key: apps.by_key.clone() };
+            apps.by_id.insert(hub.app.settings.id.clone(), Arc::clone(&hub));
+            apps.by_key.insert(hub.app.settings.key.clone(), Arc::clone(&hub));
+            apps
+        });
+    }
+
+    /// The app of this id.
+    pub fn app_by_id(&self, id: &str) -> Option<Arc<AppHub>> {
+        self.inner.apps.load().by_id.get(id).cloned()
+    }
+
+    /// The app of this key.
+    pub fn app_by_key(&self, key: &str) -> Option<Arc<AppHub>> {
+        self.inner.apps.load().by_key.get(key).cloned()
+    }
+
+    /// All apps, in no order.
+    pub fn apps(&self) -> Vec<Arc<AppHub>> {
+        self.inner.apps.load().by_id.values().cloned().collect()
+    }
+
+    /// Reserves a place for a connection.
+    ///
+    /// # Errors
+    /// What to tell the client when there is none.
+    pub fn admit(&self, app: &Arc<AppHub>) -> Result<Admission, Refusal> {
+        let refuse = |code, message: &str| Err(Refusal { code, message: message.to_owned() });
+        if self.is_draining() {
+            return refuse(ErrorCode::OverCapacity, "Server is shutting down, please reconnect");
+        }
+        let settings = &app.app.settings;
+        if !settings.enabled {
+            return refuse(ErrorCode::AppDisabled, "Application disabled");
+        }
+        let admission = Admission::new(Arc::clone(app));
+        if self.inner.connections.load(Ordering::Relaxed) > self.inner.limits.max_connections {
+            return refuse(ErrorCode::OverCapacity, "Server is over capacity");
+        }
+        let quota = settings.max_connections.map_or(usize::MAX, |quota| quota.get() as usize);
+        if app.connections.load(Ordering::Relaxed) > quota {
+            let code = match settings.over_quota {
+                crate::config::OverQuota::Stop => ErrorCode::OverQuota,
+                crate::config::OverQuota::Retry => ErrorCode::OverCapacity,
+            };
+            return refuse(code, "Application is over its connection quota");
+        }
+        Ok(admission)
+    }
+
+    /// Connections of this node.
+    pub fn connections(&self) -> usize {
+        self.inner.connections.load(Ordering::Relaxed)
+    }
+
+    /// The shard that should get the next connection.
+    pub fn least_loaded_shard(&self) -> usize {
+        let loads = self.inner.shard_connections.iter().map(|load| load.load(Ordering::Relaxed));
+        loads.enumerate().min_by_key(|(_, load)| *load).map_or(0, |(index, _)| index)
+    }
+
+    /// Counters of all shards.
+    pub fn stats(&self) -> &Stats {
+        &self.inner.stats
+    }
+
+    /// Whether [`Hub::drain`] was called.
+    pub fn is_draining(&self) -> bool {
+        self.inner.is_draining.load(Ordering::Relaxed)
+    }
+
+    /// Refuses new connections and closes the established ones with `close_code`, spread evenly over
+    /// `window`.
+    pub fn drain(&self, window: Duration, close_code: u16) {
+        self.inner.is_draining.store(true, Ordering::Relaxed);
+        self.inner.mailboxes.iter().for_each(|mailbox| mailbox.push(Parcel::Drain(window, close_code)));
+    }
+
+    /// Housekeeping, called about once a second: due announcements, expired events.
+    pub fn tick(&self, now: Instant) {
+        for app in self.apps() {
+            app.directory.tick(now);
+            app.users.tick(now);
+        }
+    }
+
+    /// Publishes what another node published.
+    pub fn publish_remote(&self, app_id: &str, publication: &RemotePublication) {
+        if let Some(app) = self.app_by_id(app_id) {
+            app.publish_local(publication);
+        }
+    }
+}
+
+impl AppHub {
+    /// The app's settings and keys.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Whether there is room for another publication. Asked before a request publishes anything.
+    pub fn check_room(&self) -> Result<(), Overloaded> {
+        if self.mailboxes.iter().all(Mailbox::has_room) { Ok(()) } else { Err(Overloaded) }
+    }
+
+    /// Publishes an event of the HTTP API. `data` is the quoted JSON string as it was received. A cache
+    /// channel remembers the event before this returns.
+    pub fn publish(&self, channel: &ChannelName, name: &str, data: &str, except: Option<SocketId>) {
+        let publication = RemotePublication {
+            channel: channel.clone(),
+            frame: server_event::published(channel, name, data),
+            except,
+            remember: channel.is_cache().then(|| Bytes::copy_from_slice(data.as_bytes())),
+        };
+        self.publish_everywhere(&publication);
+    }
+
+    /// Publishes a client event to everybody but its sender.
+    fn publish_client_event(
+        &self,
+        channel: &ChannelName,
+        name: &str,
+        data: &str,
+        user_id: Option<&UserId>,
+        sender: SocketId,
+    ) {
+        let frame = server_event::client_event(channel, name, data, user_id);
+        let channel = channel.clone();
+        self.publish_everywhere(&RemotePublication { channel, frame, except: Some(sender), remember: None });
+    }
+
+    fn publish_everywhere(&self, publication: &RemotePublication) {
+        self.publish_local(publication);
+        self.uplink.publish(&self.app.settings.id, publication);
+    }
+
+    fn publish_local(&self, publication: &RemotePublication) {
+        let remember = publication.remember.as_ref().map(|data| Remembered {
+            frame: publication.frame.clone(),
+            data: data.clone(),
+            expires: Instant::now() + self.app.settings.cache_ttl,
+        });
+        self.directory.publish(&publication.channel, &publication.frame, publication.except, remember);
+    }
+
+    /// Facts about one channel.
+    pub fn channel(&self, channel: &ChannelName) -> ChannelInfo {
+        self.directory.info(channel, Instant::now())
+    }
+
+    /// Occupied channels whose name starts with `prefix`, in the order of their names.
+    pub fn channels(&self, prefix: &str) -> std::collections::BTreeMap<String, ChannelInfo> {
+        self.directory.occupied(prefix, Instant::now())
+    }
+
+    /// How many channels have subscribers.
+    pub fn occupied_channels(&self) -> usize {
+        self.directory.occupied_count()
+    }
+
+    /// Ids of the distinct users of a presence channel.
+    pub fn channel_users(&self, channel: &ChannelName) -> Vec<UserId> {
+        self.directory.user_ids(channel)
+    }
+
+    /// Closes every connection of a signed-in user with 4009.
+    pub fn terminate_user(&self, user_id: &str) {
+        self.users.terminate(user_id);
+    }
+
+    /// Connections of this app.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
+impl Admission {
+    fn new(app: Arc<AppHub>) -> Self {
+        app.connections.fetch_add(1, Ordering::Relaxed);
+        app.all_connections.fetch_add(1, Ordering::Relaxed);
+        Self(app)
+    }
+}
+
+impl std::ops::Deref for Admission {
+    type Target = Arc<AppHub>;
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.0.all_connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,310 @@
+//! What a client's message does: the rules of the protocol, applied to one connection.
+
+use std::time::Instant;
+
+use super::connection::Subscription;
+use super::directory::Joined;
+use super::shard::{LocalChannel, ShardState, Subscriber};
+use crate::apps::TokenBucket;
+use crate::config::ClientEvents;
+use crate::protocol::channel::{ChannelKind, ChannelName};
+use crate::protocol::client_event::{ClientEvent, ClientMessage, SignIn, Subscribe};
+use crate::protocol::error_code::ErrorCode;
+use crate::protocol::id::check_event_name;
+use crate::protocol::json;
+use crate::protocol::presence::{Member, UserData};
+use crate::protocol::server_event::{self, RefusalKind};
+
+/// Faulty messages a minute beyond which a connection is closed with 4100.
+const MAX_FAULTS: u32 = 100;
+/// Ids of a watchlist that are watched (Pusher docs, "Watchlist events").
+const MAX_WATCHLIST: usize = 100;
+
+/// Why a subscription is refused, and the sentence for the client.
+type Refused = (RefusalKind, String);
+
+impl ShardState {
+    /// Acts on one text frame.
+    pub(super) fn on_text(&mut self, slot: u32, text: &str) {
+        match ClientMessage::parse(text) {
+            Ok(ClientMessage::Ping) => self.reply(&server_event::pong()),
+            Ok(ClientMessage::Pong) => {}
+            Ok(ClientMessage::Subscribe(request)) => self.subscribe(slot, &request),
+            Ok(ClientMessage::Unsubscribe(channel)) => self.unsubscribe(slot, &channel),
+            Ok(ClientMessage::SignIn(request)) => self.sign_in(slot, &request),
+            Ok(ClientMessage::Event(event)) => self.client_event(slot, &event),
+            Err(error) => self.fault(slot, None, &error.to_string()),
+        }
+    }
+
+    /// Answers a faulty message with `pusher:error`; the connection stays unless there are too many.
+    fn fault(&mut self, slot: u32, code: Option<ErrorCode>, message: &str) {
+        self.stats.faults += 1;
+        self.reply(&server_event::error(code, message));
+        let now = self.clock.now();
+        let connection = &mut self.connections[slot as usize];
+        let (count, minute) = &mut connection.faults;
+        if now.saturating_sub(*minute) >= 60 {
+            (*count, *minute) = (0, now);
+        }
+        *count += 1;
+        if *count > MAX_FAULTS {
+            self.close_with_error(slot, ErrorCode::OverCapacity, "Too many faulty messages");
+        }
+    }
+
+    fn subscribe(&mut self, slot: u32, request: &Subscribe) {
+        match self.try_subscribe(slot, request) {
+            Ok(()) => {}
+            Err((kind, message)) => {
+                let channel: String = request.channel.chars().take(256).collect();
+                self.reply(&server_event::subscription_error(&channel, kind, &message));
+                self.fault(slot, None, &message);
+            }
+        }
+    }
+
+    fn try_subscribe(&mut self, slot: u32, request: &Subscribe) -> Result<(), Refused> {
+        let channel = ChannelName::parse(&request.channel)
+            .map_err(|error| (RefusalKind::Channel, error.to_string()))?;
+        let member = self.authorize(slot, &channel, request)?;
+        let connection = &mut self.connections[slot as usize];
+        connection.is_authorized |= channel.kind().needs_auth();
+        let known = connection.app.directory.local_index(&channel, self.index);
+        if known.is_some_and(|local| connection.subscriptions.iter().any(|it| it.local == local)) {
+            let snapshot = member.map(|_| connection.app.directory.snapshot(&channel));
+            let data = snapshot.as_deref().unwrap_or("{}");
+            self.reply(&server_event::subscription_succeeded(&channel, data));
+            return Ok(());
+        }
+        let limit = self.limits.max_channels;
+        if connection.subscriptions.len() >= limit {
+            let message = format!("Too many channels: a connection may be subscribed to {limit}");
+            return Err((RefusalKind::Limit, message));
+        }
+        let local = known.unwrap_or_else(|| {
+            let name = channel.clone();
+            self.channels.insert(LocalChannel { id: 0, name, subscribers: Vec::new() }) as u32
+        });
+        match self.join(slot, &channel, local, member) {
+            Ok(()) => Ok(()),
+            Err(refused) => {
+                if known.is_none() {
+                    self.channels.remove(local as usize);
+                }
+                Err(refused)
+            }
+        }
+    }
+
+    /// Joins and answers in one step, so that no event of the channel can come first.
+    fn join(
+        &mut self,
+        slot: u32,
+        channel: &ChannelName,
+        local: u32,
+        member: Option<Member>,
+    ) -> Result<(), Refused> {
+        let connection = &mut self.connections[slot as usize];
+        let app = &connection.app;
+        let limit = app.app.settings.presence_members;
+        let joined = app
+            .directory
+            .join(channel, self.index, local, member.as_ref().map(|member| (member, limit)), Instant::now())
+            .map_err(|_| {
+                (RefusalKind::Limit, format!("Presence channel {channel} is full: at most {limit} members"))
+            })?;
+        if joined.occupied {
+            app.uplink.interest(&app.app.settings.id, channel, true);
+        }
+        let list = &mut self.channels[local as usize];
+        list.id = joined.channel;
+        let position = list.subscribers.len() as u32;
+        list.subscribers.push(Subscriber { slot, since: joined.since });
+        let member = member.map(|member| member.user_id);
+        connection.subscriptions.push(Subscription { local, position, member });
+        self.tell_joined(channel, joined);
+        Ok(())
+    }
+
+    fn tell_joined(&mut self, channel: &ChannelName, joined: Joined) {
+        let data = joined.snapshot.as_deref().unwrap_or("{}");
+        self.reply(&server_event::subscription_succeeded(channel, data));
+        match joined.remembered {
+            Some(frame) => self.reply(&frame),
+            None if channel.is_cache() => self.reply(&server_event::cache_miss(channel)),
+            None => {}
+        }
+    }
+
+    /// Checks the right to subscribe; the member for presence channels.
+    fn authorize(
+        &self,
+        slot: u32,
+        channel: &ChannelName,
+        request: &Subscribe,
+    ) -> Result<Option<Member>, Refused> {
+        let connection = &self.connections[slot as usize];
+        let user = connection.user.as_deref();
+        match channel.kind() {
+            ChannelKind::Public => Ok(None),
+            ChannelKind::ServerToUser => {
+                let is_own = user.is_some_and(|user| channel.server_to_user() == Some(user.id.as_str()));
+                let refused =
+                    || format!("Not authorized: {channel} is for connections signed in as that user");
+                if is_own { Ok(None) } else { Err((RefusalKind::Auth, refused())) }
+            }
+            kind => {
+                let is_presence = kind == ChannelKind::Presence;
+                let data = request.channel_data.as_deref();
+                let auth = request.auth.as_deref();
+                let keys = &connection.app.app.keys;
+                keys.verify_channel(auth, connection.id, channel.as_str(), data, is_presence)
+                    .map_err(|error| (RefusalKind::Auth, error.to_string()))?;
+                if is_presence { self.member(slot, data).map(Some) } else { Ok(None) }
+            }
+        }
+    }
+
+    /// Who joins a presence channel: `channel_data`, or the signed-in user.
+    fn member(&self, slot: u32, channel_data: Option<&str>) -> Result<Member, Refused> {
+        let connection = &self.connections[slot as usize];
+        let member = match (channel_data, connection.user.as_deref()) {
+            (Some(data), _) => {
+                Member::from_channel_data(data).map_err(|error| (RefusalKind::Auth, error.to_string()))?
+            }
+            (None, Some(user)) => Member { user_id: user.id.clone(), user_info: user.user_info.clone() },
+            (None, None) => {
+                let message = "Missing parameter: channel_data with a user_id, or sign in first";
+                return Err((RefusalKind::Auth, message.to_owned()));
+            }
+        };
+        let limit = connection.app.app.settings.presence_member_size;
+        if member.user_info.len() > limit {
+            let message =
+                format!("user_info has {} bytes, at most {limit} are allowed", member.user_info.len());
+            return Err((RefusalKind::Limit, message));
+        }
+        Ok(member)
+    }
+
+    fn unsubscribe(&mut self, slot: u32, channel: &str) {
+        let Ok(channel) = ChannelName::parse(channel) else { return };
+        if let Some(index) = self.subscription_index(slot, &channel) {
+            let subscription = self.connections[slot as usize].subscriptions.swap_remove(index);
+            self.leave_channel(slot, &subscription);
+        }
+    }
+
+    fn subscription_index(&self, slot: u32, channel: &ChannelName) -> Option<usize> {
+        let connection = &self.connections[slot as usize];
+        let local = connection.app.directory.local_index(channel, self.index)?;
+        connection.subscriptions.iter().position(|subscription| subscription.local == local)
+    }
+
+    fn sign_in(&mut self, slot: u32, request: &SignIn) {
+        let connection = &self.connections[slot as usize];
+        let verified = connection
+            .app
+            .app
+            .keys
+            .verify_user(request.auth.as_deref(), connection.id, &request.user_data)
+            .map_err(|error| error.to_string())
+            .and_then(|()| UserData::parse(&request.user_data).map_err(|error| error.to_string()));
+        match verified {
+            Ok(user) => match connection.user.as_deref() {
+                Some(known) if known.id != user.id => {
+                    let message = format!("Connection is already signed in as user {}", known.id);
+                    self.fault(slot, Some(ErrorCode::Unauthorized), &message);
+                }
+                Some(_) => self.reply(&server_event::signin_success(&request.user_data)),
+                None => self.begin_user_session(slot, user, &request.user_data),
+            },
+            Err(message) => self.fault(slot, Some(ErrorCode::Unauthorized), &message),
+        }
+    }
+
+    fn begin_user_session(&mut self, slot: u32, mut user: UserData, user_data: &str) {
+        self.reply(&server_event::signin_success(user_data));
+        let address = self.address(slot);
+        let connection = &mut self.connections[slot as usize];
+        connection.is_authorized = true;
+        if !connection.app.app.settings.watchlist {
+            user.watchlist.clear();
+        }
+        let listed = user.watchlist.len();
+        user.watchlist.truncate(MAX_WATCHLIST);
+        connection.app.users.sign_in(&user.id, address);
+        let (online, offline) = connection.app.users.watch(&user.watchlist, address);
+        connection.user = Some(Box::new(user));
+        if let Some(frame) = server_event::watchlist_events(&online, &offline) {
+            self.reply(&frame);
+        }
+        if listed > MAX_WATCHLIST {
+            let message = format!("Watchlist limit exceeded: {listed} ids, the first {MAX_WATCHLIST} are watched");
+            self.reply(&server_event::error(Some(ErrorCode::WatchlistLimit), &message));
+        }
+    }
+
+    fn client_event(&mut self, slot: u32, event: &ClientEvent<'_>) {
+        if let Err((code, message)) = self.try_client_event(slot, event) {
+            match code {
+                // Being told to slow down is no fault of its own.
+                Some(code) => self.reply(&server_event::error(Some(code), &message)),
+                None => self.fault(slot, None, &message),
+            }
+        }
+    }
+
+    fn try_client_event(
+        &mut self,
+        slot: u32,
+        event: &ClientEvent<'_>,
+    ) -> Result<(), (Option<ErrorCode>, String)> {
+        let rejected = |reason: String| Err((None, format!("Client event rejected - {reason}")));
+        let settings = &self.connections[slot as usize].app.app.settings;
+        if settings.client_events == ClientEvents::Off {
+            let message = "To send client events, you must enable this feature for the app: client_events = \"members\"";
+            return Err((None, message.to_owned()));
+        }
+        let channel = match ChannelName::parse(&event.channel) {
+            Ok(channel) if channel.kind().needs_auth() => channel,
+            _ => return rejected("only supported on private and presence channels".to_owned()),
+        };
+        if let Err(error) = check_event_name(&event.name) {
+            return rejected(error.to_string());
+        }
+        let Some(index) = self.subscription_index(slot, &channel) else {
+            return rejected(format!("you must be subscribed to {channel}"));
+        };
+        let size = json::decoded_len(&event.data);
+        if size > settings.event_size {
+            let message = format!(
+                "The data content of this event exceeds the allowed maximum ({} bytes): it has {size} bytes",
+                settings.event_size
+            );
+            return Err((None, message));
+        }
+        self.take_event_rate(slot)?;
+        let connection = &self.connections[slot as usize];
+        if connection.app.check_room().is_err() {
+            return Err((Some(ErrorCode::OverCapacity), "Client event rejected - over capacity".to_owned()));
+        }
+        let member = connection.subscriptions[index].member.as_ref();
+        connection.app.publish_client_event(&channel, &event.name, &event.data, member, connection.id);
+        Ok(())
+    }
+
+    fn take_event_rate(&mut self, slot: u32) -> Result<(), (Option<ErrorCode>, String)> {
+        let connection = &mut self.connections[slot as usize];
+        let Some(rate) = connection.app.app.settings.client_event_rate else { return Ok(()) };
+        let now = Instant::now();
+        let bucket = connection
+            .event_bucket
+            .get_or_insert_with(|| Box::new(TokenBucket::new(f64::from(rate.get()), now)));
+        bucket.take(1.0, now).map_err(|_| {
+            let message = format!("Client event rejected: more than {rate} per second");
+            (Some(ErrorCode::ClientEventRate), message)
+        })
+    }
+}

@@ -1,0 +1,12 @@
+//! The `switchboard` binary.
+
+use std::io;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    let environment = std::env::vars_os().collect();
+    switchboard::cli::run(std::env::args_os(), environment, &mut io::stdout(), &mut io::stderr()).into()
+}

@@ -1,0 +1,429 @@
+//! The signature of HTTP API requests.
+//!
+//! Source: Pusher docs, "HTTP API reference: authentication", and what the SDKs really send: PHP joins
+//! array parameters with commas, Ruby keeps `info[]`, .NET puts `auth_signature` first, Python sends
+//! `body_md5` on GETs, and a path prefix of a reverse proxy is part of the URL but not of the signature.
+
+use std::borrow::Cow;
+
+use md5::{Digest, Md5};
+use percent_encoding::percent_decode_str;
+use subtle::ConstantTimeEq;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::auth::AppKeys;
+
+/// Seconds a request's timestamp may differ from the server's clock, both ways.
+pub const TIMESTAMP_WINDOW: u64 = 600;
+
+/// The query parameters of a request, decoded, in the order received.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Query<'a> {
+    pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    raw: &'a str,
+}
+
+/// What of a request is signed.
+#[derive(Clone, Copy, Debug)]
+pub struct SignedRequest<'a> {
+    /// `GET`, `POST`.
+    pub method: &'a str,
+    /// As received, without the query.
+    pub path: &'a str,
+    /// Parsed query.
+    pub query: &'a Query<'a>,
+    /// Exact bytes of the body.
+    pub body: &'a [u8],
+}
+
+/// Why a request is not authentic; always HTTP 401. The texts are those of Pusher's own verifier.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HttpAuthError {
+    /// No `auth_key`.
+    #[error("Missing parameter: auth_key")]
+    KeyMissing,
+    /// The key belongs to no app, or to another than the one in the path.
+    #[error("Unknown auth_key: auth_key should be the key of the app in the path")]
+    UnknownKey,
+    /// No `auth_version`.
+    #[error("Version required: send auth_version=1.0")]
+    VersionMissing,
+    /// Another `auth_version` than 1.0.
+    #[error("Version not supported: send auth_version=1.0")]
+    VersionUnsupported,
+    /// No `auth_timestamp`, or not whole seconds.
+    #[error("Timestamp required: send auth_timestamp as whole seconds since 1970")]
+    TimestampMissing,
+    /// Too far from the server's clock.
+    #[error("Timestamp expired: Given timestamp ({given}) not within 600s of server time ({now})")]
+    TimestampExpired {
+        /// The request's, as date and time.
+        given: String,
+        /// The server's.
+        now: String,
+    },
+    /// A body without `body_md5`.
+    #[error("Missing parameter: body_md5 is required when the request has a body")]
+    Md5Missing,
+    /// `body_md5` is that of other bytes.
+    #[error("Invalid body_md5: it is not the MD5 digest of the body received")]
+    Md5Mismatch,
+    /// No `auth_signature`.
+    #[error("Missing parameter: auth_signature")]
+    SignatureMissing,
+    /// The signature does not fit.
+    #[error(
+        "Invalid signature: you should have sent HmacSHA256Hex({expected}, your_secret_key), but you sent {got}"
+    )]
+    SignatureMismatch {
+        /// The text that should have been signed, as a JSON string.
+        expected: String,
+        /// What was sent, as a JSON string.
+        got: String,
+    },
+}
+
+impl<'a> Query<'a> {
+    /// Decodes a query string; never fails: what is no UTF-8 can't have been signed by an SDK.
+    pub fn parse(raw: &'a str) -> Self {
+        let pairs = raw
+            .split('&')
+            .filter(|pair| !pair.is_empty())
+            .map(|pair| {
+                let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+                (decode(key, true), decode(value, true))
+            })
+            .collect();
+        Self { pairs, raw }
+    }
+
+    /// The first value of a parameter, upper and lower case of its name alike.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.pairs.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_ref())
+    }
+
+    /// A list parameter in all its spellings: `info=a,b`, `info[]=a&info[]=b`, `info[0]=a&info[1]=b`.
+    /// `None` when it is not there.
+    pub fn list(&self, name: &str) -> Option<Vec<&str>> {
+        let mut found = self.pairs.iter().filter(|(key, _)| base_name(key).eq_ignore_ascii_case(name)).peekable();
+        found.peek()?;
+        Some(found.flat_map(|(_, value)| value.split(',')).map(str::trim).filter(|item| !item.is_empty()).collect())
+    }
+
+    /// Key and value pairs as they enter the string to sign, most likely form first.
+    fn canonical_forms(&self) -> Vec<String> {
+        let mut forms = vec![canonical(&self.pairs)];
+        let mut add = |form: String| {
+            if !forms.contains(&form) {
+                forms.push(form);
+            }
+        };
+        let has_brackets = self.raw.contains('[') || self.raw.contains("%5B") || self.raw.contains("%5b");
+        if has_brackets {
+            add(canonical(&join_arrays(&self.pairs)));
+        }
+        if self.raw.contains('+') {
+            let literal: Vec<_> = self
+                .raw
+                .split('&')
+                .filter(|pair| !pair.is_empty())
+                .map(|pair| {
+                    let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+                    (decode(key, false), decode(value, false))
+                })
+                .collect();
+            add(canonical(&literal));
+            if has_brackets {
+                add(canonical(&join_arrays(&literal)));
+            }
+        }
+        forms
+    }
+}
+
+impl SignedRequest<'_> {
+    /// Checks everything but whether the app may publish, in the order of the documentation.
+    /// `now` is Unix time in seconds.
+    ///
+    /// # Errors
+    /// [`HttpAuthError`], whose text is meant for the sender.
+    pub fn verify(&self, keys: &AppKeys, now: u64) -> Result<(), HttpAuthError> {
+        match self.query.get("auth_key") {
+            None => return Err(HttpAuthError::KeyMissing),
+            Some(key) if key != keys.key() => return Err(HttpAuthError::UnknownKey),
+            Some(_) => {}
+        }
+        self.check_version()?;
+        self.check_timestamp(now)?;
+        self.check_body()?;
+        self.check_signature(keys)
+    }
+
+    fn check_version(&self) -> Result<(), HttpAuthError> {
+        match self.query.get("auth_version") {
+            None => Err(HttpAuthError::VersionMissing),
+            Some("1.0") => Ok(()),
+            Some(_) => Err(HttpAuthError::VersionUnsupported),
+        }
+    }
+
+    fn check_timestamp(&self, now: u64) -> Result<(), HttpAuthError> {
+        let given: u64 = self
+            .query
+            .get("auth_timestamp")
+            .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
+            .and_then(|text| text.parse().ok())
+            .ok_or(HttpAuthError::TimestampMissing)?;
+        if given.abs_diff(now) > TIMESTAMP_WINDOW {
+            return Err(HttpAuthError::TimestampExpired { given: date(given), now: date(now) });
+        }
+        Ok(())
+    }
+
+    fn check_body(&self) -> Result<(), HttpAuthError> {
+        match self.query.get("body_md5") {
+            None if self.body.is_empty() => Ok(()),
+            None => Err(HttpAuthError::Md5Missing),
+            Some(given) => {
+                let digest = hex::encode(Md5::digest(self.body));
+                if bool::from(digest.as_bytes().ct_eq(given.as_bytes())) {
+                    Ok(())
+                } else {
+                    Err(HttpAuthError::Md5Mismatch)
+                }
+            }
+        }
+    }
+
+    fn check_signature(&self, keys: &AppKeys) -> Result<(), HttpAuthError> {
+        let signature = self.query.get("auth_signature").ok_or(HttpAuthError::SignatureMissing)?;
+        let queries = self.query.canonical_forms();
+        let signed = self.path_forms().iter().any(|path| {
+            queries.iter().any(|query| {
+                let method = self.method.as_bytes();
+                keys.verify(&[method, b"\n", path.as_bytes(), b"\n", query.as_bytes()], signature)
+            })
+        });
+        if signed {
+            return Ok(());
+        }
+        let query = queries.first().map(String::as_str).unwrap_or_default();
+        let expected: String = format!("{}\n{}\n{query}", self.method, self.path).chars().take(2_000).collect();
+        let got: String = signature.chars().take(128).collect();
+        Err(HttpAuthError::SignatureMismatch {
+            expected: super::json::string(&expected),
+            got: super::json::string(&got),
+        })
+    }
+
+    /// The path as received, without a proxy's prefix, and percent-decoded.
+    fn path_forms(&self) -> Vec<Cow<'_, str>> {
+        let mut forms = vec![Cow::Borrowed(self.path)];
+        if let Some(start) = self.path.find("/apps/").filter(|start| *start > 0) {
+            forms.push(Cow::Borrowed(&self.path[start..]));
+        }
+        if self.path.contains('%') {
+            for form in forms.clone() {
+                forms.push(Cow::Owned(percent_decode_str(&form).decode_utf8_lossy().into_owned()));
+            }
+        }
+        forms
+    }
+}
+
+fn decode(text: &str, plus_is_space: bool) -> Cow<'_, str> {
+    if plus_is_space && text.contains('+') {
+        let spaced = text.replace('+', " ");
+        return Cow::Owned(percent_decode_str(&spaced).decode_utf8_lossy().into_owned());
+    }
+    percent_decode_str(text).decode_utf8_lossy()
+}
+
+/// `info` of `info[0]`.
+fn base_name(key: &str) -> &str {
+    match key.split_once('[') {
+        Some((base, rest)) if rest.ends_with(']') => base,
+        _ => key,
+    }
+}
+
+/// PHP's form of array parameters: one pair a name, values joined with commas in their order.
+fn join_arrays<'a>(pairs: &[(Cow<'a, str>, Cow<'a, str>)]) -> Vec<(Cow<'a, str>, Cow<'a, str>)> {
+    let mut joined: Vec<(Cow<'a, str>, Cow<'a, str>)> = Vec::with_capacity(pairs.len());
+    for (key, value) in pairs {
+        let base = base_name(key);
+        match joined.iter_mut().find(|(known, _)| base != key.as_ref() && known == base) {
+            Some((_, list)) => {
+                list.to_mut().push(',');
+                list.to_mut().push_str(value);
+            }
+            None => joined.push((Cow::Owned(base.to_owned()), value.clone())),
+        }
+    }
+    joined
+}
+
+/// `key=value` pairs joined with `&`: keys in lower case and sorted, values decoded, no signature.
+fn canonical(pairs: &[(Cow<'_, str>, Cow<'_, str>)]) -> String {
+    let mut sorted: Vec<(String, &str)> = pairs
+        .iter()
+        .map(|(key, value)| (key.to_ascii_lowercase(), value.as_ref()))
+        .filter(|(key, _)| key != "auth_signature")
+        .collect();
+    sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let mut text = String::new();
+    for (key, value) in sorted {
+        if !text.is_empty() {
+            text.push('&');
+        }
+        text.push_str(&key);
+        text.push('=');
+        text.push_str(value);
+    }
+    text
+}
+
+fn date(unix_seconds: u64) -> String {
+    i64::try_from(unix_seconds)
+        .ok()
+        .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
+        .and_then(|time| time.format(&Rfc3339).ok())
+        .unwrap_or_else(|| unix_seconds.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: u64 = 1_767_225_600;
+    const AUTH: &str = "auth_key=sb-key&auth_timestamp=1767225600&auth_version=1.0";
+    const EMPTY_MD5: &str = "d41d8cd98f00b204e9800998ecf8427e";
+
+    fn check(method: &str, target: &str, body: &str) -> Result<(), HttpAuthError> {
+        let keys = AppKeys::new("sb-key", ["sb-secret"]);
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let query = Query::parse(query);
+        SignedRequest { method, path, query: &query, body: body.as_bytes() }.verify(&keys, NOW)
+    }
+
+    #[test]
+    fn requests_of_the_sdks_verify_and_one_changed_digit_does_not() {
+        let event = r#"{"name": "MessageReceived", "channels": ["user.42"], "data": "{\"id\": 7, \"body\": \"h\u00e9\"}"}"#;
+        let batch = r#"{"batch":[{"channel":"user.42","name":"MessageReceived","data":"{}"}]}"#;
+        for (method, path, params, body, signature) in [
+            ("POST", "/apps/1001/events", "body_md5=aec9df0cc31327709bdf013a546eabec", event,
+             "a47db53e8116c8995962859e068ebebc3f0bd386f864c0972934e6cb486bebf5"),
+            ("POST", "/apps/1001/batch_events", "body_md5=0565b46ffb66a34f71a42f52ea633103", batch,
+             "c3cbcea3b2dd5f3a25699f070bf310b88f96258bbf225fbb2fb2155ffae3e666"),
+            ("POST", "/apps/1001/users/42/terminate_connections", "body_md5=99914b932bd37a50b983c5e7c90ae93b", "{}",
+             "f32957af64b4d1fea2e7f4250a9275bb5508115bed9f5eaa2691be40e868bf16"),
+            ("GET", "/apps/1001/channels", &format!("body_md5={EMPTY_MD5}&filter_by_prefix=presence-&info=user_count"), "",
+             "099bece54899b34a9ed81db8c6e5579a15d4833aed908137ff66cef2b340671e"),
+            ("GET", "/apps/1001/channels", "filter_by_prefix=presence-&info=user_count", "",
+             "6e5dcbfb105db3bad07b895e689d3ad4c59f4b1964672929676300134e2c3166"),
+            ("GET", "/apps/1001/channels/presence-room", &format!("body_md5={EMPTY_MD5}&info=user_count,subscription_count"), "",
+             "68b87044aaef4c7011103afbc956891c0a22cb4323a6d98f286661dc5ace41e7"),
+            ("GET", "/apps/1001/channels/presence-room", "info=user_count%2Csubscription_count", "",
+             "36a4d00cbe0b553224fb75206798ea34efab0bc6668639c6dbed931da63368e7"),
+            ("GET", "/apps/1001/channels", "info%5B0%5D=user_count&info%5B1%5D=subscription_count", "",
+             "a0e257c83fbf341409572df693bc20c7efbe489f2a63d0cdbd6a561d4dc5efd4"),
+            ("GET", "/apps/1001/channels", "info[]=user_count&info[]=subscription_count", "",
+             "5ac5fe9580fdc0713ee5d3260487bff98bf4b84d5c97c8e43bec76187fadae55"),
+        ] {
+            let target = format!("{path}?auth_signature={signature}&{params}&{AUTH}");
+            assert_eq!(check(method, &target, body), Ok(()), "{target}");
+            let prefixed = format!("/ws{target}");
+            assert_eq!(check(method, &prefixed, body), Ok(()), "a proxy's prefix is not signed");
+            let digit = if signature.ends_with('0') { '1' } else { '0' };
+            let wrong = format!("{path}?auth_signature={}{digit}&{params}&{AUTH}", &signature[..63]);
+            assert!(matches!(check(method, &wrong, body), Err(HttpAuthError::SignatureMismatch { .. })));
+        }
+    }
+
+    #[test]
+    fn the_documentations_example_verifies() {
+        let keys = AppKeys::new("278d425bdf160c739803", ["7ad3773142a6692b25b8"]);
+        let query = Query::parse(
+            "auth_key=278d425bdf160c739803&auth_timestamp=1353088179&auth_version=1.0&body_md5=ec365a775a4cd0599faeb73354201b6f&auth_signature=da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c",
+        );
+        let body = br#"{"name":"foo","channels":["project-3"],"data":"{\"some\":\"data\"}"}"#;
+        let request = SignedRequest { method: "POST", path: "/apps/3/events", query: &query, body };
+        assert_eq!(request.verify(&keys, 1_353_088_179), Ok(()));
+        for (now, fits) in [(600, true), (601, false)] {
+            assert_eq!(request.verify(&keys, 1_353_088_179 + now).is_ok(), fits);
+            assert_eq!(request.verify(&keys, 1_353_088_179 - now).is_ok(), fits);
+        }
+    }
+
+    fn signed(method: &str, path: &str, params: &str, canonical: &str) -> String {
+        let keys = AppKeys::new("sb-key", ["sb-secret"]);
+        let signature = keys.sign(&[method.as_bytes(), b"\n", path.as_bytes(), b"\n", canonical.as_bytes()]);
+        format!("{path}?{params}&auth_signature={signature}")
+    }
+
+    #[test]
+    fn order_and_case_of_parameters_do_not_matter() {
+        let params = "Auth_Version=1.0&AUTH_KEY=sb-key&auth_timestamp=1767225600";
+        assert_eq!(check("GET", &signed("GET", "/apps/1001/channels", params, AUTH), ""), Ok(()));
+    }
+
+    #[test]
+    fn a_plus_is_tried_as_space_and_as_plus() {
+        let params = format!("{AUTH}&x=a+b");
+        for value in ["a b", "a+b"] {
+            let target = signed("GET", "/apps/1001/channels", &params, &format!("{AUTH}&x={value}"));
+            assert_eq!(check("GET", &target, ""), Ok(()), "{value}");
+        }
+    }
+
+    #[test]
+    fn each_fault_is_named() {
+        let ok = |params: &str| signed("POST", "/apps/1001/events", params, "");
+        for (params, body, error) in [
+            ("x=1", "", HttpAuthError::KeyMissing),
+            ("auth_key=other", "", HttpAuthError::UnknownKey),
+            ("auth_key=sb-key", "", HttpAuthError::VersionMissing),
+            ("auth_key=sb-key&auth_version=2.0", "", HttpAuthError::VersionUnsupported),
+            ("auth_key=sb-key&auth_version=1.0", "", HttpAuthError::TimestampMissing),
+            ("auth_key=sb-key&auth_version=1.0&auth_timestamp=1.5", "", HttpAuthError::TimestampMissing),
+            (AUTH, "{}", HttpAuthError::Md5Missing),
+            ("auth_key=sb-key&auth_version=1.0&auth_timestamp=1767225600&body_md5=0", "{}", HttpAuthError::Md5Mismatch),
+        ] {
+            assert_eq!(check("POST", &ok(params), body), Err(error), "{params}");
+        }
+        assert_eq!(check("POST", &format!("/apps/1001/events?{AUTH}"), ""), Err(HttpAuthError::SignatureMissing));
+        let expired = check("GET", &ok("auth_key=sb-key&auth_version=1.0&auth_timestamp=1767224999"), "");
+        assert_eq!(
+            expired.expect_err("601 s old").to_string(),
+            "Timestamp expired: Given timestamp (2025-12-31T23:49:59Z) not within 600s of server time (2026-01-01T00:00:00Z)"
+        );
+    }
+
+    #[test]
+    fn lists_are_read_in_every_spelling() {
+        for raw in ["info=a,b", "info=a%2Cb", "info[]=a&info[]=b", "info[0]=a&info[1]=b", "info%5B0%5D=a&info%5B1%5D=b"] {
+            assert_eq!(Query::parse(raw).list("info"), Some(vec!["a", "b"]), "{raw}");
+        }
+        assert_eq!(Query::parse("x=1").list("info"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_query_breaks_the_verifier(query in ".{0,120}", path in "/.{0,40}", body in ".{0,20}") {
+            let keys = AppKeys::new("sb-key", ["sb-secret"]);
+            let parsed = Query::parse(&query);
+            let request = SignedRequest { method: "POST", path: &path, query: &parsed, body: body.as_bytes() };
+            prop_assert!(request.verify(&keys, NOW).is_err());
+        }
+
+        #[test]
+        fn what_is_signed_over_decoded_values_verifies(value in "[ -~]{0,40}") {
+            let encoded = percent_encoding::utf8_percent_encode(&value, percent_encoding::NON_ALPHANUMERIC);
+            let params = format!("{AUTH}&x={encoded}");
+            let target = signed("GET", "/apps/1001/channels", &params, &format!("{AUTH}&x={value}"));
+            prop_assert_eq!(check("GET", &target, ""), Ok(()));
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Binding and accepting: each connection goes to the shard with the fewest.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::RunError;
+use super::http::Http;
+
+/// Connections that may wait to be accepted.
+const LISTEN_BACKLOG: i32 = 4096;
+/// Pause after a failed accept, for example when there are no descriptors left.
+const FAILURE_PAUSE: Duration = Duration::from_millis(50);
+
+/// A connection on its way to another shard.
+pub type HandedOver = (std::net::TcpStream, SocketAddr);
+
+/// A listening socket.
+pub fn bind(address: SocketAddr) -> Result<TcpListener, RunError> {
+    let listen = || -> io::Result<TcpListener> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(LISTEN_BACKLOG)?;
+        Ok(socket.into())
+    };
+    listen().map_err(|source| RunError::Bind { address, source })
+}
+
+/// Accepts for all shards, on the first one.
+pub async fn accept(http: Rc<Http>, listener: TcpListener, shards: Vec<UnboundedSender<HandedOver>>) {
+    let listener = tokio::net::TcpListener::from_std(listener).expect("bug: the listener is not blocking");
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let shard = http.hub().least_loaded_shard();
+                if shard == 0 {
+                    http.serve(stream, peer);
+                } else if let Ok(stream) = stream.into_std() {
+                    // A shard only ends with the process.
+                    let _ = shards[shard].send((stream, peer));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(FAILURE_PAUSE).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! A shard's thread, and HTTP on its connections until they end or become WebSockets.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::rt::ReadBufCursor;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::Instant;
+
+use super::accept::{HandedOver, accept};
+use super::refuse::refuse;
+use crate::api::{Answer, Api, Upgrade};
+use crate::config::ServerSettings;
+use crate::hub::{Hub, Shard};
+
+/// Longest request head, and what hyper buffers of a body at once.
+const MAX_BUFFER: usize = 64 * 1024;
+
+/// What a shard's thread is started with.
+pub struct ShardThread {
+    pub hub: Hub,
+    pub index: usize,
+    pub server: ServerSettings,
+    pub handed_over: UnboundedReceiver<HandedOver>,
+    /// The first shard accepts, and hands connections to the others.
+    pub listener: Option<(TcpListener, Vec<UnboundedSender<HandedOver>>)>,
+}
+
+/// HTTP service of one shard.
+pub struct Http {
+    hub: Hub,
+    api: Api,
+    shard: Rc<Shard>,
+    header_timeout: Duration,
+    idle_timeout: Duration,
+}
+
+impl ShardThread {
+    /// Runs the shard; returns only if the process ends.
+    pub fn run(mut self) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("bug: the system gave a thread but no event queue");
+        LocalSet::new().block_on(&runtime, async {
+            let http = Rc::new(Http {
+                api: Api::new(self.hub.clone(), &self.server),
+                shard: Shard::new(self.hub.clone(), self.index),
+                hub: self.hub,
+                header_timeout: self.server.header_timeout,
+                idle_timeout: self.server.idle_timeout,
+            });
+            if let Some((listener, shards)) = self.listener.take() {
+                spawn_local(accept(Rc::clone(&http), listener, shards));
+            }
+            while let Some((stream, peer)) = self.handed_over.recv().await {
+                match TcpStream::from_std(stream) {
+                    Ok(stream) => http.serve(stream, peer),
+                    Err(error) => tracing::warn!(%error, "cannot take over a connection"),
+                }
+            }
+            std::future::pending::<()>().await;
+        });
+    }
+}
+
+impl Http {
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Serves a new connection.
+    pub fn serve(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
+        // Frames are joined before they are written; waiting for more would only delay them.
+        let _ = stream.set_nodelay(true);
+        let http = Rc::clone(self);
+        spawn_local(async move {
+            let upgraded = Box::pin(http.serve_requests(stream, peer)).await;
+            match upgraded {
+                Some((Upgrade::Accept(admission), stream, leftover)) => {
+                    http.shard.attach(admission, stream, &leftover);
+                }
+                Some((Upgrade::Refuse(refusal), stream, leftover)) => refuse(stream, leftover, refusal).await,
+                None => {}
+            }
+        });
+    }
+
+    /// Answers requests until the connection ends (`None`) or becomes a WebSocket. What the client sent
+    /// behind its handshake is copied, so that hyper's buffer goes.
+    async fn serve_requests(&self, stream: TcpStream, peer: SocketAddr) -> Option<(Upgrade, TcpStream, Vec<u8>)> {
+        let clock = Clock::new();
+        let upgrade = RefCell::new(None);
+        let service = service_fn(|request| {
+            clock.set(Phase::Busy);
+            let answer = self.api.handle(request, peer.ip());
+            async {
+                let response = match answer.await {
+                    Answer::Response(response) => response,
+                    Answer::Upgrade(response, kind) => {
+                        upgrade.replace(Some(kind));
+                        response
+                    }
+                };
+                clock.set(Phase::Idle);
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let io = TimedIo { io: TokioIo::new(stream), clock: &clock };
+        let connection = http1::Builder::new()
+            .pipeline_flush(true)
+            .max_buf_size(MAX_BUFFER)
+            .half_close(true)
+            .serve_connection(io, service)
+            .without_shutdown();
+        let parts = tokio::select! {
+            biased;
+            parts = pin!(connection) => parts.ok()?,
+            () = self.expired(&clock) => return None,
+        };
+        let (stream, leftover) = (parts.io.io.into_inner(), parts.read_buf.to_vec());
+
+        upgrade.into_inner().map(|upgrade| (upgrade, stream, leftover))
+    }
+
+    /// Resolves when a request's head takes too long, or the connection is idle for too long.
+    async fn expired(&self, clock: &Clock) {
+        loop {
+            let deadline = match clock.phase.get() {
+                Phase::Idle => clock.since.get() + self.idle_timeout,
+                Phase::Head => clock.since.get() + self.header_timeout,
+                Phase::Busy => Instant::now() + self.header_timeout,
+            };
+            if deadline <= Instant::now() {
+                return;
+            }
+            // A head may begin meanwhile, whose time is shorter.
+            let check = Instant::now() + self.header_timeout.min(self.idle_timeout);
+            tokio::time::sleep_until(deadline.min(check)).await;
+        }
+    }
+}
+
+/// Where an HTTP connection is, and since when.
+struct Clock {
+    phase: Cell<Phase>,
+    since: Cell<Instant>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Waits for a request.
+    Idle,
+    /// Part of a request's head is there.
+    Head,
+    /// A request is being answered.
+    Busy,
+}
+
+impl Clock {
+    fn new() -> Self {
+        Self { phase: Cell::new(Phase::Idle), since: Cell::new(Instant::now()) }
+    }
+
+    fn set(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.since.set(Instant::now());
+    }
+}
+
+/// A stream that notices when a request begins.
+struct TimedIo<'a> {
+    io: TokioIo<TcpStream>,
+    clock: &'a Clock,
+}
+
+impl hyper::rt::Read for TimedIo<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.io).poll_read(cx, buffer);
+        if read.is_ready() && self.clock.phase.get() == Phase::Idle {
+            self.clock.set(Phase::Head);
+        }
+        read
+    }
+}
+
+impl hyper::rt::Write for TimedIo<'_> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+    }
+}

@@ -1,0 +1,118 @@
+//! Builds everything from the settings and runs it until a signal ends it. The only module that knows
+//! all others.
+//!
+//! Threads: one per shard (sockets, HTTP, fan-out) and the caller's, which runs the service runtime:
+//! operators' listener, housekeeping, signals.
+
+mod accept;
+mod http;
+mod limits;
+mod refuse;
+mod shutdown;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use crate::admin;
+use crate::apps::App;
+use crate::config::{ServerSettings, Settings};
+use crate::hub::{Alone, ConnectionLimits, Hub};
+
+pub use limits::{FileLimit, raise_file_limit};
+
+/// Where the server listens, once it does.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// WebSockets and the HTTP API.
+    pub public: SocketAddr,
+    /// Metrics and health.
+    pub admin: SocketAddr,
+}
+
+/// Why the server did not start, or did not end cleanly.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// An address could not be bound.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// The configured address.
+        address: SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A thread or runtime could not be started.
+    #[error("cannot start: {0}")]
+    Start(#[from] io::Error),
+    /// The drain ran out of time.
+    #[error("stopped with {0} connections still open")]
+    CutOff(usize),
+}
+
+/// Runs the server until SIGTERM (drain, then end) or SIGINT (end now). `on_ready` is called once when
+/// both listeners are bound.
+///
+/// # Errors
+/// [`RunError`], for exit code 1.
+pub fn run(settings: Settings, on_ready: impl FnOnce(&Addresses)) -> Result<(), RunError> {
+    let files = raise_file_limit();
+    files.report(settings.server.max_connections);
+    let listener = accept::bind(settings.server.bind)?;
+    let admin_listener = accept::bind(settings.admin.bind)?;
+    let addresses = Addresses { public: listener.local_addr()?, admin: admin_listener.local_addr()? };
+
+    let shards = shard_count(&settings.server);
+    let hub = Hub::new(shards, ConnectionLimits::new(&settings.server), Arc::new(Alone));
+    settings.apps.into_iter().for_each(|app| hub.add_app(App::new(app)));
+    start_shards(&hub, &settings.server, listener, shards)?;
+
+    let service = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    service.block_on(async {
+        let signals = shutdown::Signals::listen()?;
+        tokio::spawn(admin::serve(hub.clone(), settings.admin, admin_listener));
+        tokio::spawn(housekeeping(hub.clone()));
+        tracing::info!(public = %addresses.public, admin = %addresses.admin, shards, "listening");
+        on_ready(&addresses);
+        shutdown::wait(signals, &hub, &settings.server.drain).await
+    })
+}
+
+fn shard_count(server: &ServerSettings) -> usize {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    server.shards.map(NonZeroU32::get).map_or((cores - 1).max(1), |shards| shards as usize)
+}
+
+/// Starts the shards' threads; the first also accepts for all.
+fn start_shards(
+    hub: &Hub,
+    server: &ServerSettings,
+    listener: TcpListener,
+    shards: usize,
+) -> io::Result<()> {
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..shards).map(|_| mpsc::unbounded_channel()).unzip();
+    let mut listener = Some((listener, senders));
+    for (index, receiver) in receivers.into_iter().enumerate() {
+        let work = http::ShardThread {
+            hub: hub.clone(),
+            index,
+            server: server.clone(),
+            handed_over: receiver,
+            listener: listener.take(),
+        };
+        thread::Builder::new().name(format!("shard-{index}")).spawn(move || work.run())?;
+    }
+    Ok(())
+}
+
+async fn housekeeping(hub: Hub) {
+    let mut each_second = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        each_second.tick().await;
+        hub.tick(Instant::now());
+    }
+}
