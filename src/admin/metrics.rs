@@ -14,8 +14,16 @@ pub fn render(hub: &Hub) -> String {
         ("switchboard_deliveries_total", "Events handed to connections", total.delivered),
         ("switchboard_client_messages_total", "Messages received from clients", total.received),
         ("switchboard_client_faults_total", "Client messages answered with an error", total.faults),
-        ("switchboard_slow_consumers_total", "Connections closed because they did not read", total.slow_consumers),
-        ("switchboard_ping_timeouts_total", "Connections closed because they did not answer a ping", total.timed_out),
+        (
+            "switchboard_slow_consumers_total",
+            "Connections closed because they did not read",
+            total.slow_consumers,
+        ),
+        (
+            "switchboard_ping_timeouts_total",
+            "Connections closed because they did not answer a ping",
+            total.timed_out,
+        ),
     ] {
         metric(&mut out, name, "counter", help, value);
     }
@@ -23,11 +31,21 @@ pub fn render(hub: &Hub) -> String {
     apps.sort_by(|a, b| a.app().settings.id.cmp(&b.app().settings.id));
     header(&mut out, "switchboard_app_connections", "gauge", "Open WebSocket connections of an app");
     for app in &apps {
-        let _ = writeln!(out, "switchboard_app_connections{{app=\"{}\"}} {}", app.app().settings.id, app.connections());
+        let _ = writeln!(
+            out,
+            "switchboard_app_connections{{app=\"{}\"}} {}",
+            app.app().settings.id,
+            app.connections()
+        );
     }
     header(&mut out, "switchboard_app_channels", "gauge", "Occupied channels of an app");
     for app in &apps {
-        let _ = writeln!(out, "switchboard_app_channels{{app=\"{}\"}} {}", app.app().settings.id, app.occupied_channels());
+        let _ = writeln!(
+            out,
+            "switchboard_app_channels{{app=\"{}\"}} {}",
+            app.app().settings.id,
+            app.occupied_channels()
+        );
     }
     out
 }

@@ -63,7 +63,8 @@ fn respond(hub: &Hub, settings: &AdminSettings, request: &Request<Incoming>) -> 
         "/ready" if hub.is_draining() => text(StatusCode::SERVICE_UNAVAILABLE, "Server is shutting down"),
         "/ready" => text(StatusCode::OK, "OK"),
         "/metrics" if !is_allowed(settings, request) => {
-            let mut response = text(StatusCode::UNAUTHORIZED, "Send the admin token: Authorization: Bearer …");
+            let mut response =
+                text(StatusCode::UNAUTHORIZED, "Send the admin token: Authorization: Bearer …");
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             response
         }

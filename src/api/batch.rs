@@ -48,8 +48,8 @@ pub fn trigger(request: &Authentic, headers: &HeaderMap) -> Result<Response<Full
 }
 
 fn read<'a>(request: &Authentic, item: &'a RawValue) -> Result<(ChannelName, Event<'a>), ApiError> {
-    let raw: RawEvent<'a> =
-        json::object(item.get()).map_err(|reason| ApiError::bad_request(format!("Invalid event: {reason}")))?;
+    let raw: RawEvent<'a> = json::object(item.get())
+        .map_err(|reason| ApiError::bad_request(format!("Invalid event: {reason}")))?;
     Ok((raw.channel()?, raw.event(request.app.app())?))
 }
 
@@ -61,9 +61,8 @@ fn answer(request: &Authentic, events: &[(ChannelName, Event<'_>)]) -> String {
     let objects: Vec<String> = events
         .iter()
         .map(|(channel, event)| {
-            let counts = event.info.map(|info| {
-                info.counts(request.app.app(), channel, &request.app.channel(channel))
-            });
+            let counts =
+                event.info.map(|info| info.counts(request.app.app(), channel, &request.app.channel(channel)));
             format!("{{{}}}", counts.unwrap_or_default())
         })
         .collect();

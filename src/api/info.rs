@@ -32,7 +32,9 @@ impl Info {
                 "cache" => info.cache = true,
                 _ => {
                     let known = "user_count, subscription_count and cache";
-                    return Err(ApiError::bad_request(format!("Unknown info attribute '{name}': known are {known}")));
+                    return Err(ApiError::bad_request(format!(
+                        "Unknown info attribute '{name}': known are {known}"
+                    )));
                 }
             }
         }

@@ -61,11 +61,7 @@ struct Authentic {
 impl Api {
     /// An API over these apps.
     pub fn new(hub: Hub, server: &ServerSettings) -> Self {
-        Self {
-            hub,
-            path_prefix: server.path_prefix.clone(),
-            trusted_proxies: server.trusted_proxies.clone(),
-        }
+        Self { hub, path_prefix: server.path_prefix.clone(), trusted_proxies: server.trusted_proxies.clone() }
     }
 
     /// Answers one request. `peer` is the address at the other end of the TCP connection.
@@ -94,21 +90,21 @@ impl Api {
         let endpoint = Route::find(path).ok_or_else(ApiError::not_found)?.endpoint(&parts.method)?;
         match endpoint {
             Endpoint::Live => Ok(reply::text("OK")),
-            Endpoint::Ready if self.hub.is_draining() => Err(ApiError::unavailable("Server is shutting down")),
+            Endpoint::Ready if self.hub.is_draining() => {
+                Err(ApiError::unavailable("Server is shutting down"))
+            }
             Endpoint::Ready => Ok(reply::text("OK")),
             Endpoint::WebSocket => Err(upgrade::required()),
             Endpoint::TerminateByKey { user } => {
                 let query = Query::parse(parts.uri.query().unwrap_or_default());
                 let key = query.get("auth_key").ok_or_else(|| unauthorized(&HttpAuthError::KeyMissing))?;
-                let app =
-                    self.hub.app_by_key(key).ok_or_else(|| unauthorized(&HttpAuthError::UnknownKey))?;
+                let app = self.hub.app_by_key(key).ok_or_else(|| unauthorized(&HttpAuthError::UnknownKey))?;
                 let request = self.authenticate(parts, &query, app, body).await?;
                 users::terminate(&request, &user)
             }
             Endpoint::App { id, action } => {
                 let query = Query::parse(parts.uri.query().unwrap_or_default());
-                let app =
-                    self.hub.app_by_id(&id).ok_or_else(|| unauthorized(&HttpAuthError::UnknownKey))?;
+                let app = self.hub.app_by_id(&id).ok_or_else(|| unauthorized(&HttpAuthError::UnknownKey))?;
                 let request = self.authenticate(parts, &query, app, body).await?;
                 action.run(&request, parts, &query)
             }

@@ -39,7 +39,10 @@ impl ApiError {
 
     /// 404: no such path.
     pub fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "Not found: the API is below /apps/{app_id}/, WebSockets connect to /app/{key}")
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "Not found: the API is below /apps/{app_id}/, WebSockets connect to /app/{key}",
+        )
     }
 
     /// 405, with the methods that are.

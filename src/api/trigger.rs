@@ -98,7 +98,10 @@ pub fn publish(
         request.app.check_room().map_err(|error| ApiError::unavailable(error.to_string()))?;
         app.take_publish_rate(events).map_err(|wait| {
             let rate = app.settings.publish_rate.map_or(0, |rate| rate.get());
-            ApiError::rate_limited(format!("Over the publish rate of this app: {rate} events a second (publish_rate)"), wait)
+            ApiError::rate_limited(
+                format!("Over the publish rate of this app: {rate} events a second (publish_rate)"),
+                wait,
+            )
         })
     };
     let Some(key) = key else {

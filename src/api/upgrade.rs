@@ -74,7 +74,8 @@ impl Api {
 
     fn admit(&self, parts: &Parts, path: &str, peer: IpAddr) -> Result<Admission, Refusal> {
         let refuse = |code, message: String| Err(Refusal { code, message });
-        let Some(key) = path.strip_prefix("/app/").map(|key| key.trim_end_matches('/')).filter(|key| !key.contains('/'))
+        let Some(key) =
+            path.strip_prefix("/app/").map(|key| key.trim_end_matches('/')).filter(|key| !key.contains('/'))
         else {
             return refuse(ErrorCode::PathNotFound, "Path not found: connect to /app/{key}".to_owned());
         };
@@ -107,7 +108,10 @@ impl Api {
         let is_trusted = self.trusted_proxies.iter().any(|network| network.contains(&peer.to_canonical()));
         let scheme = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok());
         let first = scheme.and_then(|list| list.split(',').next()).map(str::trim);
-        is_trusted && first.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("wss"))
+        is_trusted
+            && first.is_some_and(|scheme| {
+                scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("wss")
+            })
     }
 }
 

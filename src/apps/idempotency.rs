@@ -105,6 +105,9 @@ mod tests {
         let store = Idempotency::default();
         let now = Instant::now();
         assert_eq!(store.record("a", [1; 32], now, || Err("no")), Recorded::Failed("no"));
-        assert_eq!(store.record("a", [1; 32], now, || done("1").map_err(|()| "")), Recorded::New("1".to_owned()));
+        assert_eq!(
+            store.record("a", [1; 32], now, || done("1").map_err(|()| "")),
+            Recorded::New("1".to_owned())
+        );
     }
 }

@@ -33,9 +33,8 @@ impl App {
     /// An app with these settings.
     pub fn new(settings: AppSettings) -> Self {
         let keys = AppKeys::new(settings.key.clone(), settings.secrets.iter().map(Secret::expose));
-        let publish_bucket = settings
-            .publish_rate
-            .map(|rate| Mutex::new(TokenBucket::new(rate.get() as f64, Instant::now())));
+        let publish_bucket =
+            settings.publish_rate.map(|rate| Mutex::new(TokenBucket::new(rate.get() as f64, Instant::now())));
         Self { settings, keys, idempotency: Idempotency::default(), publish_bucket }
     }
 

@@ -6,6 +6,7 @@
 mod banner;
 mod check;
 mod config;
+mod health;
 mod serve;
 mod terminal;
 
@@ -80,6 +81,8 @@ enum Command {
     Serve,
     /// Check configuration, addresses and limits without starting
     Check,
+    /// Ask the running server whether it is ready (for containers)
+    Health,
     /// Show and explain the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -131,6 +134,7 @@ pub fn run(
     let result = match command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(&options.sources(environment, true), &mut terminal),
         Command::Check => check::run(&options.sources(environment, false), &mut terminal),
+        Command::Health => health::run(&options.sources(environment, false), &mut terminal),
         Command::Config(ConfigCommand::Show) => {
             config::show(&options.sources(environment, false), &mut terminal)
         }

@@ -9,14 +9,19 @@ use bytes::{Buf, Bytes};
 const MAX_PIECES: usize = 64;
 
 /// The pending bytes of one connection, in order.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Backlog {
-    pieces: VecDeque<Bytes>,
+    pieces: VecDeque<Piece>,
     bytes: usize,
     /// Whether the first piece is the rest of a frame that has begun to leave.
     is_mid_frame: bool,
-    /// Shard time (seconds) since which something has been waiting without pause.
-    pub since: u32,
+}
+
+#[derive(Debug)]
+struct Piece {
+    bytes: Bytes,
+    /// Shard time (seconds).
+    queued: u32,
 }
 
 /// What a write to the socket did.
@@ -29,18 +34,19 @@ pub(super) enum Drained {
 }
 
 impl Backlog {
-    pub fn new(now: u32) -> Self {
-        Self { pieces: VecDeque::new(), bytes: 0, is_mid_frame: false, since: now }
-    }
-
-    /// Appends a whole frame, or the rest of one that has begun to leave.
-    pub fn push(&mut self, piece: Bytes, is_rest: bool) {
+    /// Appends a whole frame, or the rest of one that has begun to leave. `now` is shard time.
+    pub fn push(&mut self, bytes: Bytes, is_rest: bool, now: u32) {
         if is_rest {
             debug_assert!(self.pieces.is_empty());
             self.is_mid_frame = true;
         }
-        self.bytes += piece.len();
-        self.pieces.push_back(piece);
+        self.bytes += bytes.len();
+        self.pieces.push_back(Piece { bytes, queued: now });
+    }
+
+    /// Seconds that the oldest piece has been waiting.
+    pub fn age(&self, now: u32) -> u32 {
+        self.pieces.front().map_or(0, |oldest| now.saturating_sub(oldest.queued))
     }
 
     /// Bytes waiting.
@@ -51,16 +57,19 @@ impl Backlog {
     /// Forgets all but the rest of a frame that has begun to leave.
     pub fn cut(&mut self) {
         self.pieces.truncate(usize::from(self.is_mid_frame));
-        self.bytes = self.pieces.iter().map(Bytes::len).sum();
+        self.bytes = self.pieces.iter().map(|piece| piece.bytes.len()).sum();
     }
 
     /// Writes until the socket blocks or nothing is left.
-    pub fn drain(&mut self, mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>) -> io::Result<Drained> {
+    pub fn drain(
+        &mut self,
+        mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) -> io::Result<Drained> {
         while !self.pieces.is_empty() {
             let mut slices = [IoSlice::new(&[]); MAX_PIECES];
             let used = self.pieces.len().min(MAX_PIECES);
             for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
-                *slice = IoSlice::new(piece);
+                *slice = IoSlice::new(&piece.bytes);
             }
             match write(&slices[..used]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -76,12 +85,12 @@ impl Backlog {
     fn advance(&mut self, mut written: usize) {
         self.bytes -= written;
         while let Some(first) = self.pieces.front_mut() {
-            if written < first.len() {
-                first.advance(written);
+            if written < first.bytes.len() {
+                first.bytes.advance(written);
                 self.is_mid_frame |= written > 0;
                 return;
             }
-            written -= first.len();
+            written -= first.bytes.len();
             self.pieces.pop_front();
             self.is_mid_frame = false;
         }
@@ -112,8 +121,8 @@ mod tests {
     fn bytes_leave_in_order_however_they_are_cut() {
         let all: Vec<u8> = (0..=255).collect();
         for step in [1, 3, 7, 64, 300] {
-            let mut backlog = Backlog::new(0);
-            all.chunks(5).for_each(|piece| backlog.push(Bytes::copy_from_slice(piece), false));
+            let mut backlog = Backlog::default();
+            all.chunks(5).for_each(|piece| backlog.push(Bytes::copy_from_slice(piece), false, 0));
             let mut out = Vec::new();
             while take(&mut backlog, step, &mut out) == Drained::Blocked {}
             assert_eq!(out, all);
@@ -123,15 +132,15 @@ mod tests {
 
     #[test]
     fn cutting_keeps_the_frame_that_has_begun() {
-        let mut backlog = Backlog::new(0);
-        backlog.push(Bytes::from_static(b"aaaa"), false);
-        backlog.push(Bytes::from_static(b"bbbb"), false);
+        let mut backlog = Backlog::default();
+        backlog.push(Bytes::from_static(b"aaaa"), false, 0);
+        backlog.push(Bytes::from_static(b"bbbb"), false, 0);
         let mut out = Vec::new();
         take(&mut backlog, 2, &mut out);
         backlog.cut();
         assert_eq!(backlog.bytes(), 2);
-        let mut fresh = Backlog::new(0);
-        fresh.push(Bytes::from_static(b"cccc"), false);
+        let mut fresh = Backlog::default();
+        fresh.push(Bytes::from_static(b"cccc"), false, 0);
         fresh.cut();
         assert_eq!(fresh.bytes(), 0);
     }

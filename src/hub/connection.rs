@@ -137,9 +137,15 @@ impl Connection {
 
     /// Sends frames in one write, or queues what the socket does not take. `joined` is their
     /// concatenation, when there are several.
-    pub fn write<P: Pieces + ?Sized>(&mut self, pieces: &P, joined: &[u8], limit: usize, now: u32) -> Written {
+    pub fn write<P: Pieces + ?Sized>(
+        &mut self,
+        pieces: &P,
+        joined: &[u8],
+        limit: usize,
+        now: u32,
+    ) -> Written {
         if let Some(backlog) = &mut self.backlog {
-            (0..pieces.len()).for_each(|index| backlog.push(pieces.get(index).clone(), false));
+            (0..pieces.len()).for_each(|index| backlog.push(pieces.get(index).clone(), false, now));
             return if backlog.bytes() > limit { Written::OverLimit } else { Written::Queued };
         }
         let mut sent = 0;
@@ -158,15 +164,21 @@ impl Connection {
     }
 
     /// Queues what follows the first `sent` bytes, as slices of the frames themselves.
-    fn begin_backlog<P: Pieces + ?Sized>(&mut self, pieces: &P, sent: usize, limit: usize, now: u32) -> Written {
-        let mut backlog = Box::new(Backlog::new(now));
+    fn begin_backlog<P: Pieces + ?Sized>(
+        &mut self,
+        pieces: &P,
+        sent: usize,
+        limit: usize,
+        now: u32,
+    ) -> Written {
+        let mut backlog = Box::new(Backlog::default());
         let mut skip = sent;
         for index in 0..pieces.len() {
             let piece = pieces.get(index);
             if skip >= piece.len() {
                 skip -= piece.len();
             } else {
-                backlog.push(piece.slice(skip..), skip > 0);
+                backlog.push(piece.slice(skip..), skip > 0, now);
                 skip = 0;
             }
         }

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -37,6 +37,8 @@ pub(super) struct Directory {
     next_id: AtomicU64,
     /// Whether subscribers are told how many they are.
     announce_count: bool,
+    /// Whether an entry may have something to do at a later time: an event to forget, a count to send.
+    has_timers: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -108,6 +110,7 @@ impl Directory {
             mailboxes,
             next_id: AtomicU64::new(1),
             announce_count,
+            has_timers: AtomicBool::new(announce_count),
         }
     }
 
@@ -121,6 +124,7 @@ impl Directory {
     ) {
         match remember {
             Some(remembered) => {
+                self.has_timers.store(true, Ordering::Relaxed);
                 let mut entry =
                     self.channels.entry(channel.shared()).or_insert_with(|| self.new_entry(channel));
                 entry.remembered = Some(Box::new(remembered));
@@ -241,6 +245,9 @@ impl Directory {
 
     /// Sends due subscription counts and forgets expired events. Called about once a second.
     pub fn tick(&self, now: Instant) {
+        if !self.has_timers.load(Ordering::Relaxed) {
+            return;
+        }
         let announce = self.announce_count;
         self.channels.retain(|_, entry| {
             if entry.remembered.is_some() && entry.remembered(now).is_none() {

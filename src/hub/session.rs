@@ -241,7 +241,8 @@ impl ShardState {
             self.reply(&frame);
         }
         if listed > MAX_WATCHLIST {
-            let message = format!("Watchlist limit exceeded: {listed} ids, the first {MAX_WATCHLIST} are watched");
+            let message =
+                format!("Watchlist limit exceeded: {listed} ids, the first {MAX_WATCHLIST} are watched");
             self.reply(&server_event::error(Some(ErrorCode::WatchlistLimit), &message));
         }
     }

@@ -137,7 +137,11 @@ impl Shard {
         state.feed(slot, id, leftover);
         state.flush(slot);
         drop(state);
-        spawn_local(ReadLoop { shard: Rc::clone(self), address: Address { shard: self.index, slot, id }, socket });
+        spawn_local(ReadLoop {
+            shard: Rc::clone(self),
+            address: Address { shard: self.index, slot, id },
+            socket,
+        });
     }
 
     async fn fan_out(self: Rc<Self>) {
@@ -214,6 +218,8 @@ impl ShardState {
             return ReadTurn::Gone;
         }
         let mut scratch = std::mem::take(&mut self.scratch);
+        // Lost only if a panic unwound through a read; no other connection shall suffer.
+        scratch.resize(SCRATCH, 0);
         let received = receive(socket, &mut scratch);
         let next = match received {
             Received::Nothing => ReadTurn::Wait,
@@ -239,7 +245,9 @@ impl ShardState {
     /// Gives bytes from the client to the engine and acts on every message they complete.
     fn feed(&mut self, slot: u32, id: SocketId, mut input: &[u8]) {
         loop {
-            let Some(connection) = self.connections.get_mut(slot as usize).filter(|it| it.id == id) else { return };
+            let Some(connection) = self.connections.get_mut(slot as usize).filter(|it| it.id == id) else {
+                return;
+            };
             connection.last_heard = self.clock.seconds;
             connection.is_pinged = false;
             if matches!(connection.phase, Phase::Deaf(_)) {
@@ -262,7 +270,9 @@ impl ShardState {
                     self.close(slot, CloseCode::Unsupported, "Binary frames are not supported");
                 }
                 Ok(_) => {}
-                Err(tungstenite::Error::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(tungstenite::Error::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    return;
+                }
                 Err(tungstenite::Error::Capacity(CapacityError::MessageTooLong { max_size, .. })) => {
                     let reason = format!("Message is longer than {max_size} bytes");
                     self.close_deaf(slot, CloseCode::Size, &reason);
@@ -340,6 +350,7 @@ impl ShardState {
 
     /// Begins the close handshake: leaves all channels, sends what is queued and a Close frame.
     pub(super) fn close(&mut self, slot: u32, code: CloseCode, reason: &str) {
+        self.deliver_links(slot);
         if !self.connections.get(slot as usize).is_some_and(|connection| connection.is_open()) {
             return;
         }
@@ -488,9 +499,15 @@ impl ShardState {
                     self.remove(slot);
                 }
             }
-            Phase::Open if is_older(connection, now, limits.backlog_max_age) => self.close_slow_consumer(slot),
+            Phase::Open if is_older(connection, now, limits.backlog_max_age) => {
+                self.close_slow_consumer(slot)
+            }
             Phase::Open if connection.is_overdue(now) => {
-                self.close_with_error(slot, ErrorCode::Unauthorized, "Connection not authorized within timeout");
+                self.close_with_error(
+                    slot,
+                    ErrorCode::Unauthorized,
+                    "Connection not authorized within timeout",
+                );
             }
             Phase::Open if silent > limits.activity_timeout + limits.pong_timeout => {
                 self.stats.timed_out += 1;
@@ -542,7 +559,7 @@ impl Connection {
 }
 
 fn is_older(connection: &Connection, now: u32, max_age: u32) -> bool {
-    connection.backlog.as_ref().is_some_and(|backlog| now.saturating_sub(backlog.since) > max_age)
+    connection.backlog.as_ref().is_some_and(|backlog| backlog.age(now) > max_age)
 }
 
 impl Clock {

@@ -148,7 +148,8 @@ mod tests {
     fn told(users: &Users) -> Vec<String> {
         let mut parcels = Vec::new();
         users.mailboxes[0].take(&mut parcels);
-        let text = |frame: &crate::protocol::frame::Frame| String::from_utf8_lossy(frame.payload()).into_owned();
+        let text =
+            |frame: &crate::protocol::frame::Frame| String::from_utf8_lossy(frame.payload()).into_owned();
         parcels
             .iter()
             .filter_map(|parcel| match parcel {

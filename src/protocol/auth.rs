@@ -221,7 +221,9 @@ mod tests {
         let wrong = format!("sb-key:{}0", &digest[..63]);
         let error = keys.verify_channel(Some(&wrong), socket(), "private-x", None, false).expect_err("wrong");
         let text = error.to_string();
-        assert!(text.starts_with("Invalid signature: Expected HMAC SHA256 hex digest of 1234.5678:private-x, but got "));
+        assert!(text.starts_with(
+            "Invalid signature: Expected HMAC SHA256 hex digest of 1234.5678:private-x, but got "
+        ));
         assert!(!text.contains(&digest) || wrong.contains(&digest));
         let other = keys.verify_channel(Some(&format!("other:{digest}")), socket(), "private-x", None, false);
         assert_eq!(other, Err(AuthError::WrongKey("other".to_owned())));

@@ -167,7 +167,9 @@ mod tests {
         assert!(ChannelName::parse(&"a".repeat(200)).is_ok());
         assert_eq!(ChannelName::parse(&"a".repeat(201)), Err(InvalidChannelName::TooLong(201)));
         assert_eq!(ChannelName::parse(""), Err(InvalidChannelName::Empty));
-        for bad in ["bad name", "a:b", "#x", "#server-to-user-", "a#b", "a/b", "é", "a\n", "#server-to-user-#1"] {
+        for bad in
+            ["bad name", "a:b", "#x", "#server-to-user-", "a#b", "a/b", "é", "a\n", "#server-to-user-#1"]
+        {
             assert!(matches!(ChannelName::parse(bad), Err(InvalidChannelName::Character(_))), "{bad}");
         }
         assert!(ChannelName::parse("A-Za-z0-9_-=@,.;").is_ok());

@@ -214,11 +214,8 @@ mod tests {
 
     #[test]
     fn service_events_are_read_with_data_as_object_or_string() {
-        let expected = Subscribe {
-            channel: "private-x".to_owned(),
-            auth: Some("k:s".to_owned()),
-            channel_data: None,
-        };
+        let expected =
+            Subscribe { channel: "private-x".to_owned(), auth: Some("k:s".to_owned()), channel_data: None };
         for text in [
             r#"{"event":"pusher:subscribe","data":{"auth":"k:s","channel":"private-x"}}"#,
             r#"{"event":"pusher:subscribe","data":{"auth":"k:s","channel":"private-x","channel_data":null}}"#,
@@ -226,7 +223,11 @@ mod tests {
         ] {
             assert_eq!(ClientMessage::parse(text), Ok(ClientMessage::Subscribe(expected.clone())));
         }
-        for text in [r#"{"event":"pusher:ping"}"#, r#"{"event":"pusher:ping","data":"{}"}"#, r#"{"event":"pusher:ping","data":[]}"#] {
+        for text in [
+            r#"{"event":"pusher:ping"}"#,
+            r#"{"event":"pusher:ping","data":"{}"}"#,
+            r#"{"event":"pusher:ping","data":[]}"#,
+        ] {
             assert_eq!(ClientMessage::parse(text), Ok(ClientMessage::Ping));
         }
     }

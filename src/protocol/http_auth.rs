@@ -106,9 +106,16 @@ impl<'a> Query<'a> {
     /// A list parameter in all its spellings: `info=a,b`, `info[]=a&info[]=b`, `info[0]=a&info[1]=b`.
     /// `None` when it is not there.
     pub fn list(&self, name: &str) -> Option<Vec<&str>> {
-        let mut found = self.pairs.iter().filter(|(key, _)| base_name(key).eq_ignore_ascii_case(name)).peekable();
+        let mut found =
+            self.pairs.iter().filter(|(key, _)| base_name(key).eq_ignore_ascii_case(name)).peekable();
         found.peek()?;
-        Some(found.flat_map(|(_, value)| value.split(',')).map(str::trim).filter(|item| !item.is_empty()).collect())
+        Some(
+            found
+                .flat_map(|(_, value)| value.split(','))
+                .map(str::trim)
+                .filter(|item| !item.is_empty())
+                .collect(),
+        )
     }
 
     /// Key and value pairs as they enter the string to sign, most likely form first.
@@ -209,7 +216,8 @@ impl SignedRequest<'_> {
             return Ok(());
         }
         let query = queries.first().map(String::as_str).unwrap_or_default();
-        let expected: String = format!("{}\n{}\n{query}", self.method, self.path).chars().take(2_000).collect();
+        let expected: String =
+            format!("{}\n{}\n{query}", self.method, self.path).chars().take(2_000).collect();
         let got: String = signature.chars().take(128).collect();
         Err(HttpAuthError::SignatureMismatch {
             expected: super::json::string(&expected),
@@ -313,24 +321,69 @@ mod tests {
         let event = r#"{"name": "MessageReceived", "channels": ["user.42"], "data": "{\"id\": 7, \"body\": \"h\u00e9\"}"}"#;
         let batch = r#"{"batch":[{"channel":"user.42","name":"MessageReceived","data":"{}"}]}"#;
         for (method, path, params, body, signature) in [
-            ("POST", "/apps/1001/events", "body_md5=aec9df0cc31327709bdf013a546eabec", event,
-             "a47db53e8116c8995962859e068ebebc3f0bd386f864c0972934e6cb486bebf5"),
-            ("POST", "/apps/1001/batch_events", "body_md5=0565b46ffb66a34f71a42f52ea633103", batch,
-             "c3cbcea3b2dd5f3a25699f070bf310b88f96258bbf225fbb2fb2155ffae3e666"),
-            ("POST", "/apps/1001/users/42/terminate_connections", "body_md5=99914b932bd37a50b983c5e7c90ae93b", "{}",
-             "f32957af64b4d1fea2e7f4250a9275bb5508115bed9f5eaa2691be40e868bf16"),
-            ("GET", "/apps/1001/channels", &format!("body_md5={EMPTY_MD5}&filter_by_prefix=presence-&info=user_count"), "",
-             "099bece54899b34a9ed81db8c6e5579a15d4833aed908137ff66cef2b340671e"),
-            ("GET", "/apps/1001/channels", "filter_by_prefix=presence-&info=user_count", "",
-             "6e5dcbfb105db3bad07b895e689d3ad4c59f4b1964672929676300134e2c3166"),
-            ("GET", "/apps/1001/channels/presence-room", &format!("body_md5={EMPTY_MD5}&info=user_count,subscription_count"), "",
-             "68b87044aaef4c7011103afbc956891c0a22cb4323a6d98f286661dc5ace41e7"),
-            ("GET", "/apps/1001/channels/presence-room", "info=user_count%2Csubscription_count", "",
-             "36a4d00cbe0b553224fb75206798ea34efab0bc6668639c6dbed931da63368e7"),
-            ("GET", "/apps/1001/channels", "info%5B0%5D=user_count&info%5B1%5D=subscription_count", "",
-             "a0e257c83fbf341409572df693bc20c7efbe489f2a63d0cdbd6a561d4dc5efd4"),
-            ("GET", "/apps/1001/channels", "info[]=user_count&info[]=subscription_count", "",
-             "5ac5fe9580fdc0713ee5d3260487bff98bf4b84d5c97c8e43bec76187fadae55"),
+            (
+                "POST",
+                "/apps/1001/events",
+                "body_md5=aec9df0cc31327709bdf013a546eabec",
+                event,
+                "a47db53e8116c8995962859e068ebebc3f0bd386f864c0972934e6cb486bebf5",
+            ),
+            (
+                "POST",
+                "/apps/1001/batch_events",
+                "body_md5=0565b46ffb66a34f71a42f52ea633103",
+                batch,
+                "c3cbcea3b2dd5f3a25699f070bf310b88f96258bbf225fbb2fb2155ffae3e666",
+            ),
+            (
+                "POST",
+                "/apps/1001/users/42/terminate_connections",
+                "body_md5=99914b932bd37a50b983c5e7c90ae93b",
+                "{}",
+                "f32957af64b4d1fea2e7f4250a9275bb5508115bed9f5eaa2691be40e868bf16",
+            ),
+            (
+                "GET",
+                "/apps/1001/channels",
+                &format!("body_md5={EMPTY_MD5}&filter_by_prefix=presence-&info=user_count"),
+                "",
+                "099bece54899b34a9ed81db8c6e5579a15d4833aed908137ff66cef2b340671e",
+            ),
+            (
+                "GET",
+                "/apps/1001/channels",
+                "filter_by_prefix=presence-&info=user_count",
+                "",
+                "6e5dcbfb105db3bad07b895e689d3ad4c59f4b1964672929676300134e2c3166",
+            ),
+            (
+                "GET",
+                "/apps/1001/channels/presence-room",
+                &format!("body_md5={EMPTY_MD5}&info=user_count,subscription_count"),
+                "",
+                "68b87044aaef4c7011103afbc956891c0a22cb4323a6d98f286661dc5ace41e7",
+            ),
+            (
+                "GET",
+                "/apps/1001/channels/presence-room",
+                "info=user_count%2Csubscription_count",
+                "",
+                "36a4d00cbe0b553224fb75206798ea34efab0bc6668639c6dbed931da63368e7",
+            ),
+            (
+                "GET",
+                "/apps/1001/channels",
+                "info%5B0%5D=user_count&info%5B1%5D=subscription_count",
+                "",
+                "a0e257c83fbf341409572df693bc20c7efbe489f2a63d0cdbd6a561d4dc5efd4",
+            ),
+            (
+                "GET",
+                "/apps/1001/channels",
+                "info[]=user_count&info[]=subscription_count",
+                "",
+                "5ac5fe9580fdc0713ee5d3260487bff98bf4b84d5c97c8e43bec76187fadae55",
+            ),
         ] {
             let target = format!("{path}?auth_signature={signature}&{params}&{AUTH}");
             assert_eq!(check(method, &target, body), Ok(()), "{target}");
@@ -389,11 +442,18 @@ mod tests {
             ("auth_key=sb-key&auth_version=1.0", "", HttpAuthError::TimestampMissing),
             ("auth_key=sb-key&auth_version=1.0&auth_timestamp=1.5", "", HttpAuthError::TimestampMissing),
             (AUTH, "{}", HttpAuthError::Md5Missing),
-            ("auth_key=sb-key&auth_version=1.0&auth_timestamp=1767225600&body_md5=0", "{}", HttpAuthError::Md5Mismatch),
+            (
+                "auth_key=sb-key&auth_version=1.0&auth_timestamp=1767225600&body_md5=0",
+                "{}",
+                HttpAuthError::Md5Mismatch,
+            ),
         ] {
             assert_eq!(check("POST", &ok(params), body), Err(error), "{params}");
         }
-        assert_eq!(check("POST", &format!("/apps/1001/events?{AUTH}"), ""), Err(HttpAuthError::SignatureMissing));
+        assert_eq!(
+            check("POST", &format!("/apps/1001/events?{AUTH}"), ""),
+            Err(HttpAuthError::SignatureMissing)
+        );
         let expired = check("GET", &ok("auth_key=sb-key&auth_version=1.0&auth_timestamp=1767224999"), "");
         assert_eq!(
             expired.expect_err("601 s old").to_string(),
@@ -403,7 +463,13 @@ mod tests {
 
     #[test]
     fn lists_are_read_in_every_spelling() {
-        for raw in ["info=a,b", "info=a%2Cb", "info[]=a&info[]=b", "info[0]=a&info[1]=b", "info%5B0%5D=a&info%5B1%5D=b"] {
+        for raw in [
+            "info=a,b",
+            "info=a%2Cb",
+            "info[]=a&info[]=b",
+            "info[0]=a&info[1]=b",
+            "info%5B0%5D=a&info%5B1%5D=b",
+        ] {
             assert_eq!(Query::parse(raw).list("info"), Some(vec!["a", "b"]), "{raw}");
         }
         assert_eq!(Query::parse("x=1").list("info"), None);

@@ -72,7 +72,9 @@ pub enum InvalidEventName {
     #[error("Event name is too long: {0} characters, at most {MAX_EVENT_NAME} are allowed")]
     TooLong(usize),
     /// `pusher:` and `pusher_internal:` belong to the service.
-    #[error("Event name '{0}' is reserved: names that start with 'pusher:' or 'pusher_internal:' can't be published")]
+    #[error(
+        "Event name '{0}' is reserved: names that start with 'pusher:' or 'pusher_internal:' can't be published"
+    )]
     Reserved(String),
 }
 

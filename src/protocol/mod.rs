@@ -11,6 +11,7 @@ pub mod channel;
 pub mod client_event;
 pub mod error_code;
 pub mod frame;
+pub mod fuzzing;
 pub mod http_auth;
 pub mod id;
 pub mod json;

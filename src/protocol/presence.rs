@@ -94,13 +94,9 @@ impl Member {
     pub fn from_channel_data(text: &str) -> Result<Self, InvalidUser> {
         let data: ChannelData<'_> = json::object(text)
             .map_err(|reason| InvalidUser::NotAnObject { field: "channel_data", reason })?;
-        let raw =
-            data.user_id.ok_or(InvalidUser::IdMissing { field: "channel_data", key: "user_id" })?;
-        let wrong_type = |got| InvalidUser::IdType {
-            key: "user_id",
-            expected: "a string or an integer",
-            got,
-        };
+        let raw = data.user_id.ok_or(InvalidUser::IdMissing { field: "channel_data", key: "user_id" })?;
+        let wrong_type =
+            |got| InvalidUser::IdType { key: "user_id", expected: "a string or an integer", got };
         let id = match JsonType::of(raw) {
             JsonType::String => json::decode_string(raw).ok_or(wrong_type("a broken string"))?,
             JsonType::Number if is_integer(raw.get()) => raw.get().to_owned(),
@@ -180,19 +176,30 @@ mod tests {
     #[test]
     fn what_can_be_no_id_is_refused() {
         for text in [
-            "", "[]", "{}", "nonsense", r#"{"user_id":null}"#, r#"{"user_id":true}"#, r#"{"user_id":1.5}"#,
-            r#"{"user_id":1e3}"#, r#"{"user_id":{}}"#, r#"{"user_id":""}"#,
+            "",
+            "[]",
+            "{}",
+            "nonsense",
+            r#"{"user_id":null}"#,
+            r#"{"user_id":true}"#,
+            r#"{"user_id":1.5}"#,
+            r#"{"user_id":1e3}"#,
+            r#"{"user_id":{}}"#,
+            r#"{"user_id":""}"#,
         ] {
             assert!(Member::from_channel_data(text).is_err(), "{text}");
         }
-        for text in [r#"{"id":42}"#, r#"{"id":""}"#, r#"{}"#, r#"{"id":"a b"}"#, r#"{"id":"1","watchlist":[1]}"#] {
+        for text in
+            [r#"{"id":42}"#, r#"{"id":""}"#, r#"{}"#, r#"{"id":"a b"}"#, r#"{"id":"1","watchlist":[1]}"#]
+        {
             assert!(UserData::parse(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn watchlists_keep_order_and_name_each_user_once() {
-        let user = UserData::parse(r#"{"id":"1","watchlist":["3","2","3","bad id"],"name":"x"}"#).expect("valid");
+        let user =
+            UserData::parse(r#"{"id":"1","watchlist":["3","2","3","bad id"],"name":"x"}"#).expect("valid");
         assert_eq!(user.watchlist.iter().map(UserId::as_str).collect::<Vec<_>>(), ["3", "2"]);
     }
 }

@@ -81,8 +81,11 @@ pub fn client_event(channel: &ChannelName, name: &str, data: &str, user_id: Opti
 
 /// A user's first connection joined a presence channel.
 pub fn member_added(channel: &ChannelName, member: &Member) -> Frame {
-    let data =
-        format!(r#"{{"user_id":{},"user_info":{}}}"#, json::string(member.user_id.as_str()), member.user_info);
+    let data = format!(
+        r#"{{"user_id":{},"user_info":{}}}"#,
+        json::string(member.user_id.as_str()),
+        member.user_info
+    );
     service_event("pusher_internal:member_added", channel, &data)
 }
 
@@ -115,7 +118,8 @@ pub fn watchlist_events(online: &[UserId], offline: &[UserId]) -> Option<Frame> 
         let ids: Vec<String> = ids.iter().map(|id| json::string(id.as_str())).collect();
         (!ids.is_empty()).then(|| format!(r#"{{"name":"{name}","user_ids":[{}]}}"#, ids.join(",")))
     };
-    let parts: Vec<String> = [part("online", online), part("offline", offline)].into_iter().flatten().collect();
+    let parts: Vec<String> =
+        [part("online", online), part("offline", offline)].into_iter().flatten().collect();
     if parts.is_empty() {
         return None;
     }
@@ -126,7 +130,8 @@ pub fn watchlist_events(online: &[UserId], offline: &[UserId]) -> Option<Frame> 
 }
 
 fn service_event(name: &str, channel: &ChannelName, data: &str) -> Frame {
-    let mut frame = FrameBuilder::with_capacity(64 + name.len() + channel.as_str().len() + data.len() * 5 / 4);
+    let mut frame =
+        FrameBuilder::with_capacity(64 + name.len() + channel.as_str().len() + data.len() * 5 / 4);
     frame.push(r#"{"event":""#).push(name).push(r#"","channel":""#).push(channel.as_str());
     frame.push(r#"","data":"#).push_json_string(data).push("}");
     frame.finish()
@@ -158,10 +163,8 @@ mod tests {
     #[test]
     fn texts_are_those_of_the_protocol() {
         let room = channel("presence-room");
-        let ann = Member {
-            user_id: UserId::member("42").expect("valid"),
-            user_info: r#"{"name":"Ann"}"#.into(),
-        };
+        let ann =
+            Member { user_id: UserId::member("42").expect("valid"), user_info: r#"{"name":"Ann"}"#.into() };
         for (frame, expected) in [
             (pong(), r#"{"event":"pusher:pong","data":"{}"}"#.to_owned()),
             (

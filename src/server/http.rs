@@ -99,7 +99,11 @@ impl Http {
 
     /// Answers requests until the connection ends (`None`) or becomes a WebSocket. What the client sent
     /// behind its handshake is copied, so that hyper's buffer goes.
-    async fn serve_requests(&self, stream: TcpStream, peer: SocketAddr) -> Option<(Upgrade, TcpStream, Vec<u8>)> {
+    async fn serve_requests(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) -> Option<(Upgrade, TcpStream, Vec<u8>)> {
         let clock = Clock::new();
         let upgrade = RefCell::new(None);
         let service = service_fn(|request| {

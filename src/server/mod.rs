@@ -88,12 +88,7 @@ fn shard_count(server: &ServerSettings) -> usize {
 }
 
 /// Starts the shards' threads; the first also accepts for all.
-fn start_shards(
-    hub: &Hub,
-    server: &ServerSettings,
-    listener: TcpListener,
-    shards: usize,
-) -> io::Result<()> {
+fn start_shards(hub: &Hub, server: &ServerSettings, listener: TcpListener, shards: usize) -> io::Result<()> {
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..shards).map(|_| mpsc::unbounded_channel()).unzip();
     let mut listener = Some((listener, senders));
     for (index, receiver) in receivers.into_iter().enumerate() {

@@ -30,9 +30,13 @@ pub async fn refuse(stream: TcpStream, leftover: Vec<u8>, refusal: Refusal) {
         while !refusal.message.is_char_boundary(end) {
             end -= 1;
         }
-        let close =
-            CloseFrame { code: CloseCode::from(refusal.code.number()), reason: refusal.message[..end].into() };
-        if socket.feed(Message::text(text)).await.is_ok() && socket.send(Message::Close(Some(close))).await.is_ok() {
+        let close = CloseFrame {
+            code: CloseCode::from(refusal.code.number()),
+            reason: refusal.message[..end].into(),
+        };
+        if socket.feed(Message::text(text)).await.is_ok()
+            && socket.send(Message::Close(Some(close))).await.is_ok()
+        {
             while socket.next().await.is_some_and(|message| message.is_ok()) {}
         }
     })
