@@ -1,4 +1,14 @@
-//! switchboard: a Pusher Channels server with an embedded message router.
+//! switchboard: a Pusher Channels server.
+//!
+//! ```text
+//! cli ─► server ─► api ──► hub ──► apps ──► protocol
+//!          └────► admin ──►┘        └─────► config
+//! ```
+//!
+//! `protocol` holds the rules as pure values, `apps` what a tenant may do, `hub` the connections and the
+//! fan-out, `api` the public port until a connection becomes a WebSocket, `admin` the operators' port,
+//! `server` the wiring, `cli` the commands, `config` the settings. `docs/architecture.md` follows an event
+//! through them.
 
 pub mod admin;
 pub mod api;
@@ -8,3 +18,50 @@ pub mod config;
 pub mod hub;
 pub mod protocol;
 pub mod server;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    /// Who may import whom; nothing else.
+    const ALLOWED: &[(&str, &[&str])] = &[
+        ("protocol", &[]),
+        ("config", &[]),
+        ("apps", &["protocol", "config"]),
+        ("hub", &["apps", "protocol", "config"]),
+        ("api", &["hub", "apps", "protocol", "config"]),
+        ("admin", &["hub", "protocol", "config"]),
+        ("server", &["admin", "api", "hub", "apps", "protocol", "config"]),
+        ("cli", &["config", "server"]),
+    ];
+
+    fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).expect("readable") {
+            let path = entry.expect("readable").path();
+            if path.is_dir() {
+                sources(&path, into);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                into.push(path);
+            }
+        }
+    }
+
+    #[test]
+    fn modules_import_only_what_they_may() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        for (module, allowed) in ALLOWED {
+            let mut files = Vec::new();
+            sources(&root.join(module), &mut files);
+            assert!(!files.is_empty(), "{module} has no sources");
+            for file in files {
+                let text = fs::read_to_string(&file).expect("UTF-8");
+                for import in text.split("use crate::").skip(1) {
+                    let name = import.split([':', ';', ' ']).next().unwrap_or_default();
+                    let fits = name == *module || allowed.contains(&name);
+                    assert!(fits, "{} imports crate::{name}", file.display());
+                }
+            }
+        }
+    }
+}
