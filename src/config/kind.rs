@@ -123,6 +123,26 @@ where
     }
 }
 
+/// A port that need not be given.
+pub(super) struct Port;
+
+impl Kind for Port {
+    type Value = Option<u16>;
+
+    fn describe() -> String {
+        "number, 0 to 65535".to_owned()
+    }
+
+    fn parse(raw: &Raw) -> Result<Option<u16>, String> {
+        let number = raw.integer()?;
+        u16::try_from(number).map(Some).map_err(|_| format!("must be 0 to 65535, not {number}"))
+    }
+
+    fn show(value: &Option<u16>) -> Value {
+        (*value).into()
+    }
+}
+
 /// A duration within a range of milliseconds.
 pub(super) struct Time<const MIN: u64, const MAX: u64>;
 

@@ -139,7 +139,7 @@ mod tests {
             ("server.bnid", "unknown key", Some("SWITCHBOARD__SERVER__BIND")),
             ("apps.2.secret", "unknown key", Some("SWITCHBOARD__APPS__2__SECRETS")),
             ("apps.key", "unknown key", Some("SWITCHBOARD__APPS__0__KEY")),
-            ("server.bind.port", "unknown key", None),
+            ("server.bind.port", "unknown key", Some("SWITCHBOARD__SERVER__PORT")),
             ("replay.keep", "is not available in this version", None),
             ("apps.0.webhooks.url", "is not available in this version", None),
             ("server.tls.certificate", "is not available in this version", None),

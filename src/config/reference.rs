@@ -108,6 +108,7 @@ pub fn starter() -> String {
         for key in section.keys {
             let value = match key.example.first() {
                 Some(example) if key.name == "secrets" => format!("[{example:?}]"),
+                Some(example) if key.name == "port" => (*example).to_owned(),
                 Some(example) => format!("{example:?}"),
                 None => toml(&(key.show)(&defaults, 0)),
             };

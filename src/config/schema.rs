@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::credential::{AppKey, Id, Secrets, Token};
 use super::kind::{
-    Address, Count, Folder, Kind, Limit, Networks, OneOf, Shards, Size, Switch, Time, WholeSeconds,
+    Address, Count, Folder, Kind, Limit, Networks, OneOf, Port, Shards, Size, Switch, Time, WholeSeconds,
 };
 use super::raw::Raw;
 use super::shape::{CloseCode, LogLevel, Origins, PathPrefix};
@@ -78,6 +78,8 @@ pub(super) static SECTIONS: &[Section] = &[
         /// Address of WebSocket, HTTP API, `/live` and `/ready`. Port 0 takes a free one. In development
         /// mode the default is `127.0.0.1:6001` and only a loopback address is accepted.
         bind: Address;
+        /// Port instead of the one in `bind`, for environments that set nothing but a port.
+        port: Port, example "6001";
         /// Prefix accepted, but not required, before `/app/…` and `/apps/…`.
         path_prefix: PathPrefix;
         /// Most WebSocket connections of this process; the next one is closed with 4100. Needs as many
@@ -228,7 +230,7 @@ pub(super) fn key(name: &str) -> Option<&'static Key> {
 pub(super) fn nearest(name: &str) -> Option<String> {
     let (parent, leaf) = name.rsplit_once('.').unwrap_or(("", name));
     // What other servers call the two halves of an address.
-    if matches!(leaf, "port" | "host") && matches!(parent, "" | "server" | "admin") {
+    if matches!((parent, leaf), ("" | "server", "host") | ("admin", "port" | "host")) {
         let section = if parent.is_empty() { "server" } else { parent };
         return Some(format!("{section}.bind"));
     }
@@ -281,9 +283,8 @@ mod tests {
             ("apps.allowed_orgins", Some("apps.allowed_origins")),
             ("server.client_events", Some("apps.client_events")),
             ("event_size", Some("apps.event_size")),
-            ("server.port", Some("server.bind")),
             ("admin.port", Some("admin.bind")),
-            ("port", Some("server.bind")),
+            ("port", Some("server.port")),
             ("server.zzzzzz", None),
         ] {
             assert_eq!(nearest(unknown).as_deref(), known, "{unknown}");

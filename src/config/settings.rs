@@ -29,6 +29,8 @@ pub struct Settings {
 pub struct ServerSettings {
     /// Address of the public port: WebSocket, HTTP API, `/live` and `/ready`. Port 0 takes a free one.
     pub bind: SocketAddr,
+    /// Replaces the port of `bind`, which loading has done.
+    pub port: Option<u16>,
     /// Prefix accepted (not required) before `/app/…` and `/apps/…`; empty or `/ws` without a trailing slash.
     pub path_prefix: String,
     /// Most WebSocket connections of this process; the next one gets 4100.
@@ -162,6 +164,7 @@ impl Default for ServerSettings {
     fn default() -> Self {
         Self {
             bind: SocketAddr::from(([127, 0, 0, 1], 6001)),
+            port: None,
             path_prefix: String::new(),
             max_connections: 50_000,
             trusted_proxies: vec![
