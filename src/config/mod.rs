@@ -101,7 +101,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
         if apps.is_empty() && !layers.problems.iter().any(is_about_apps) {
             enter_development_mode(&mut layers);
         }
-        if let Some(port) = layers.settings.server.port {
+        if let Some(port) = layers.settings.server.port.take() {
             layers.settings.server.bind.set_port(port);
         }
         rules::check(&mut layers, &apps.into_values().collect::<Vec<_>>());

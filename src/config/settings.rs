@@ -29,7 +29,7 @@ pub struct Settings {
 pub struct ServerSettings {
     /// Address of the public port: WebSocket, HTTP API, `/live` and `/ready`. Port 0 takes a free one.
     pub bind: SocketAddr,
-    /// Replaces the port of `bind`, which loading has done.
+    /// Replaces the port of `bind`; `None` once loaded.
     pub port: Option<u16>,
     /// Prefix accepted (not required) before `/app/…` and `/apps/…`; empty or `/ws` without a trailing slash.
     pub path_prefix: String,
