@@ -122,8 +122,8 @@ impl Http {
             }
         });
         let io = TimedIo { io: TokioIo::new(stream), clock: &clock };
+        // Without `pipeline_flush`, which would keep the 101 back while the client's first frames wait.
         let connection = http1::Builder::new()
-            .pipeline_flush(true)
             .max_buf_size(MAX_BUFFER)
             .half_close(true)
             .serve_connection(io, service)
