@@ -100,10 +100,7 @@ impl Users {
     /// Announces users whose grace is over. Called about once a second.
     pub fn tick(&self, now: Instant) {
         loop {
-            let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_due = |(left, _): &mut (Instant, UserId)| now.saturating_duration_since(*left) >= GRACE;
-            let Some((left, user)) = leaving.pop_front_if(is_due) else { return };
-            drop(leaving);
+            let Some((left, user)) = self.pop_leaving(now) else { return };
             if let Some(mut entry) = self.entries.get_mut(&user)
                 && entry.left == Some(left)
             {
@@ -112,6 +109,16 @@ impl Users {
             }
             self.entries.remove_if(&user, |_, entry| entry.is_forgotten());
         }
+    }
+
+    /// The next user whose grace is over.
+    fn pop_leaving(&self, now: Instant) -> Option<(Instant, UserId)> {
+        let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        let (left, _) = leaving.front()?;
+        if now.saturating_duration_since(*left) < GRACE {
+            return None;
+        }
+        leaving.pop_front()
     }
 
     fn tell_watchers(&self, entry: &Entry, online: &[UserId], offline: &[UserId]) {

@@ -40,7 +40,8 @@ pub fn http_auth(text: &str) {
     let request = SignedRequest { method, path, query: &parsed, body };
     let refused = request.verify(&keys, 1_767_225_600);
     if let Err(HttpAuthError::SignatureMismatch { expected, .. }) = refused {
-        let expected: String = serde_json::from_str(&expected).expect("bug: the text to sign is a JSON string");
+        let expected: String =
+            serde_json::from_str(&expected).expect("bug: the text to sign is a JSON string");
         if expected.len() < 2_000 {
             let signature = keys.sign(&[expected.as_bytes()]);
             let unsigned: Vec<&str> = query
@@ -50,7 +51,11 @@ pub fn http_auth(text: &str) {
             let signed = format!("{}&auth_signature={signature}", unsigned.join("&"));
             let parsed = Query::parse(&signed);
             let request = SignedRequest { method, path, query: &parsed, body };
-            assert_eq!(request.verify(&keys, 1_767_225_600), Ok(()), "what the refusal says to sign is accepted");
+            assert_eq!(
+                request.verify(&keys, 1_767_225_600),
+                Ok(()),
+                "what the refusal says to sign is accepted"
+            );
         }
     }
 }
