@@ -61,8 +61,9 @@ fn answer(request: &Authentic, events: &[(ChannelName, Event<'_>)]) -> String {
     let objects: Vec<String> = events
         .iter()
         .map(|(channel, event)| {
-            let counts =
-                event.info.map(|info| info.counts(request.app.app(), channel, &request.app.channel(channel)));
+            let counts = event.info.map(|info| {
+                info.counts_if_occupied(request.app.app(), channel, &request.app.channel(channel))
+            });
             format!("{{{}}}", counts.unwrap_or_default())
         })
         .collect();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_LENGTH, HeaderMap};
+use hyper::header::{CONTENT_LENGTH, EXPECT, HeaderMap};
 
 use super::ApiError;
 use crate::apps::App;
@@ -22,6 +22,11 @@ pub async fn read(headers: &HeaderMap, body: Incoming, app: &App) -> Result<Byte
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.parse().ok())
         .unwrap_or(0);
+    let waits =
+        headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if waits && announced > app.max_request_body() {
+        return Err(too_large(announced, app));
+    }
     tokio::time::timeout(BODY_TIMEOUT, collect(body, announced, app))
         .await
         .unwrap_or_else(|_| Err(ApiError::timeout()))
@@ -52,11 +57,14 @@ async fn collect(mut body: Incoming, announced: usize, app: &App) -> Result<Byte
         }
     }
     if received > limit {
-        let setting = app.settings.event_size;
-        return Err(ApiError::too_large(format!(
-            "The request body has {} bytes, at most {limit} are allowed (the limit follows from event_size, {setting} bytes, and max_batch)",
-            received.max(announced)
-        )));
+        return Err(too_large(received.max(announced), app));
     }
     Ok(if joined.is_empty() { first } else { joined.freeze() })
+}
+
+fn too_large(size: usize, app: &App) -> ApiError {
+    let (limit, event_size) = (app.max_request_body(), app.settings.event_size);
+    ApiError::too_large(format!(
+        "The request body has {size} bytes, at most {limit} are allowed (the limit follows from event_size, {event_size} bytes, and max_batch)"
+    ))
 }

@@ -62,6 +62,12 @@ impl Info {
         Ok(())
     }
 
+    /// The counts of an occupied channel as [`Info::counts`] gives them, nothing for an empty one: the form
+    /// of the answer to a publish.
+    pub fn counts_if_occupied(self, app: &App, channel: &ChannelName, info: &ChannelInfo) -> String {
+        if info.subscribers == 0 { String::new() } else { self.counts(app, channel, info) }
+    }
+
     /// The counts of one channel as members of a JSON object, without those that do not apply.
     pub fn counts(self, app: &App, channel: &ChannelName, info: &ChannelInfo) -> String {
         let mut members = String::new();

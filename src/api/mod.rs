@@ -104,6 +104,8 @@ impl Api {
             }
             Endpoint::App { id, action } => {
                 let query = Query::parse(parts.uri.query().unwrap_or_default());
+                // An unknown app answers as a known one does to a stranger, so that ids can't be probed.
+                query.get("auth_key").ok_or_else(|| unauthorized(&HttpAuthError::KeyMissing))?;
                 let app = self.hub.app_by_id(&id).ok_or_else(|| unauthorized(&HttpAuthError::UnknownKey))?;
                 let request = self.authenticate(parts, &query, app, body).await?;
                 action.run(&request, parts, &query)

@@ -75,7 +75,7 @@ pub fn trigger(request: &Authentic, headers: &HeaderMap) -> Result<Response<Full
                 let members: Vec<String> = channels
                     .iter()
                     .map(|channel| {
-                        let counts = info.counts(app, channel, &request.app.channel(channel));
+                        let counts = info.counts_if_occupied(app, channel, &request.app.channel(channel));
                         format!(r#""{channel}":{{{counts}}}"#)
                     })
                     .collect();
