@@ -1,1 +1,37 @@
-//! Drives the real binary with real clients.
+//! Drives the real binary: raw WebSocket and raw HTTP for every rule and edge, real clients and SDKs for
+//! the whole.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod batch;
+mod browser;
+mod cache;
+mod client_events;
+mod clients;
+mod configuration;
+mod drain;
+mod echo;
+mod encrypted;
+mod frames;
+mod fuzz_smoke;
+mod handshake;
+mod harness;
+mod http_auth;
+mod http_edges;
+mod idempotency;
+mod keepalive;
+mod limits;
+mod metrics;
+mod order;
+mod origins_tls;
+mod presence;
+mod queries;
+mod quotas;
+mod sdk_connection;
+mod sdk_pusher_js;
+mod sdk_server;
+mod slow_consumer;
+mod subscribe;
+mod trigger_api;
+mod users;
+mod users_api;

@@ -170,7 +170,9 @@ impl<'a> RawEvent<'a> {
                 )));
             }
         }
-        let (size, limit) = (json::decoded_len(data.get()), app.settings.event_size);
+        let limit = app.settings.event_size;
+        let size = json::decoded_len(data.get())
+            .ok_or_else(|| ApiError::bad_request("Invalid data parameter: it holds half a surrogate pair"))?;
         if size > limit {
             return Err(ApiError::too_large(format!(
                 "The data content of this event exceeds the allowed maximum ({limit} bytes). It has {size} bytes; the limit is the app's setting event_size"

@@ -278,7 +278,9 @@ impl ShardState {
         let Some(index) = self.subscription_index(slot, &channel) else {
             return rejected(format!("you must be subscribed to {channel}"));
         };
-        let size = json::decoded_len(&event.data);
+        let Some(size) = json::decoded_len(&event.data) else {
+            return rejected("data holds half a surrogate pair".to_owned());
+        };
         if size > settings.event_size {
             let message = format!(
                 "The data content of this event exceeds the allowed maximum ({} bytes): it has {size} bytes",

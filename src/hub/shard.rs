@@ -62,6 +62,8 @@ pub(super) struct ShardState {
     pub(super) stats: ShardStats,
     /// Frames for the connection at work, which leave together when its turn ends.
     replies: Vec<Bytes>,
+    /// The connection whose reader is at work.
+    reading: Option<u32>,
     joined: Vec<u8>,
     control: Vec<u8>,
     scratch: Vec<u8>,
@@ -96,7 +98,7 @@ enum ReadTurn {
 }
 
 impl Shard {
-    /// The shard of this index; call on its own thread inside a `LocalSet`.
+    /// The shard of this index; call on its own thread inside its `LocalRuntime`.
     pub fn new(hub: Hub, index: usize) -> Rc<Self> {
         let index = u32::try_from(index).expect("bug: more shards than fit");
         let shard = Rc::new_cyclic(|this| Self {
@@ -111,6 +113,7 @@ impl Shard {
                 clock: Clock { start: Instant::now(), seconds: 0 },
                 stats: ShardStats::default(),
                 replies: Vec::new(),
+                reading: None,
                 joined: Vec::new(),
                 control: Vec::new(),
                 scratch: vec![0; SCRATCH],
@@ -220,6 +223,7 @@ impl ShardState {
         let mut scratch = std::mem::take(&mut self.scratch);
         // Lost only if a panic unwound through a read; no other connection shall suffer.
         scratch.resize(SCRATCH, 0);
+        self.reading = Some(address.slot);
         let received = receive(socket, &mut scratch);
         let next = match received {
             Received::Nothing => ReadTurn::Wait,
@@ -239,6 +243,7 @@ impl ShardState {
             }
         };
         self.scratch = scratch;
+        self.reading = None;
         next
     }
 
@@ -415,8 +420,11 @@ impl ShardState {
         self.leave_everything(slot);
         let connection = self.connections.remove(slot as usize);
         self.report_load();
-        // Wakes the tasks that wait for this socket; an error means that it is closed already.
-        let _ = SockRef::from(&*connection.socket).shutdown(Shutdown::Both);
+        // Wakes the tasks that wait for this socket, unless the only one is the reader that is at work;
+        // an error means that it is closed already.
+        if self.reading != Some(slot) || connection.backlog.is_some() {
+            let _ = SockRef::from(&*connection.socket).shutdown(Shutdown::Both);
+        }
         if self.connections.is_empty() {
             self.connections.shrink_to_fit();
             self.channels.shrink_to_fit();

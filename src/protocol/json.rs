@@ -79,14 +79,15 @@ pub fn decode_string(value: &RawValue) -> Option<String> {
     serde_json::from_str(value.get()).ok()
 }
 
-/// UTF-8 bytes of a raw JSON string once decoded, without decoding it.
+/// UTF-8 bytes of a raw JSON string once decoded, without decoding it; `None` when it holds half a
+/// surrogate pair, which is no text: strict clients could not read a frame with it.
 ///
-/// `raw` must be a valid JSON string with its quotes. A lone surrogate counts three bytes.
-pub fn decoded_len(raw: &str) -> usize {
+/// `raw` must be a valid JSON string with its quotes.
+pub fn decoded_len(raw: &str) -> Option<usize> {
     let bytes = raw.as_bytes();
     let inner = bytes.get(1..bytes.len().saturating_sub(1)).unwrap_or_default();
     if !inner.contains(&b'\\') {
-        return inner.len();
+        return Some(inner.len());
     }
     let mut len = 0;
     let mut rest = inner;
@@ -95,12 +96,12 @@ pub fn decoded_len(raw: &str) -> usize {
             len += 1;
             rest = after;
         } else if let Some(unit) = unicode_escape(rest) {
-            let pair = (0xD800..0xDC00).contains(&unit)
-                && unicode_escape(&rest[6..]).is_some_and(|low| (0xDC00..0xE000).contains(&low));
+            let has_low = || unicode_escape(&rest[6..]).is_some_and(|low| (0xDC00..0xE000).contains(&low));
             let (width, used) = match unit {
-                _ if pair => (4, 12),
                 0..0x80 => (1, 6),
                 0x80..0x800 => (2, 6),
+                0xD800..0xDC00 if has_low() => (4, 12),
+                0xD800..0xE000 => return None,
                 _ => (3, 6),
             };
             len += width;
@@ -110,7 +111,7 @@ pub fn decoded_len(raw: &str) -> usize {
             rest = rest.get(2..).unwrap_or_default();
         }
     }
-    len
+    Some(len)
 }
 
 /// The code unit of a leading `\uXXXX`.
@@ -132,12 +133,13 @@ mod tests {
             (r#""h\u00e9""#, 3),
             (r#""\u4e2d""#, 3),
             (r#""\ud83d\ude00""#, 4),
-            (r#""\ud83d""#, 3),
-            (r#""\ud83d\u0041""#, 4),
             (r#""\/\"\\\n""#, 4),
             (r#""\\u00e9""#, 6),
         ] {
-            assert_eq!(decoded_len(raw), len, "{raw}");
+            assert_eq!(decoded_len(raw), Some(len), "{raw}");
+        }
+        for half in [r#""\ud83d""#, r#""\ud83d\u0041""#, r#""\ude00\ud83d""#, r#""a\udc00""#] {
+            assert_eq!(decoded_len(half), None, "{half}");
         }
     }
 
@@ -155,7 +157,7 @@ mod tests {
     proptest! {
         #[test]
         fn decoded_len_agrees_with_the_parser(text in any::<String>()) {
-            prop_assert_eq!(decoded_len(&string(&text)), text.len());
+            prop_assert_eq!(decoded_len(&string(&text)), Some(text.len()));
         }
     }
 }

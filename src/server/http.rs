@@ -6,6 +6,8 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,8 +16,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::spawn_local;
 use tokio::time::Instant;
 
 use super::accept::{HandedOver, accept};
@@ -33,6 +36,7 @@ pub struct ShardThread {
     pub index: usize,
     pub server: ServerSettings,
     pub handed_over: UnboundedReceiver<HandedOver>,
+    pub busy: Busy,
     /// The first shard accepts, and hands connections to the others.
     pub listener: Option<(TcpListener, Vec<UnboundedSender<HandedOver>>)>,
 }
@@ -44,22 +48,31 @@ pub struct Http {
     shard: Rc<Shard>,
     header_timeout: Duration,
     idle_timeout: Duration,
+    busy: Busy,
 }
+
+/// How many requests of the process are being answered.
+#[derive(Clone, Default)]
+pub struct Busy(Arc<AtomicUsize>);
+
+/// One of them.
+struct BusyRequest<'a>(&'a Busy);
 
 impl ShardThread {
     /// Runs the shard; returns only if the process ends.
     pub fn run(mut self) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            .build()
+            .build_local(LocalOptions::default())
             .expect("bug: the system gave a thread but no event queue");
-        LocalSet::new().block_on(&runtime, async {
+        runtime.block_on(async {
             let http = Rc::new(Http {
                 api: Api::new(self.hub.clone(), &self.server),
                 shard: Shard::new(self.hub.clone(), self.index),
                 hub: self.hub,
                 header_timeout: self.server.header_timeout,
                 idle_timeout: self.server.idle_timeout,
+                busy: self.busy,
             });
             if let Some((listener, shards)) = self.listener.take() {
                 spawn_local(accept(Rc::clone(&http), listener, shards));
@@ -109,7 +122,9 @@ impl Http {
         let service = service_fn(|request| {
             clock.set(Phase::Busy);
             let answer = self.api.handle(request, peer.ip());
+            let busy = self.busy.begin();
             async {
+                let _busy = busy;
                 let response = match answer.await {
                     Answer::Response(response) => response,
                     Answer::Upgrade(response, kind) => {
@@ -153,6 +168,24 @@ impl Http {
             let check = Instant::now() + self.header_timeout.min(self.idle_timeout);
             tokio::time::sleep_until(deadline.min(check)).await;
         }
+    }
+}
+
+impl Busy {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn begin(&self) -> BusyRequest<'_> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        BusyRequest(self)
+    }
+}
+
+impl Drop for BusyRequest<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

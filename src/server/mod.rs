@@ -69,7 +69,8 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&Addresses)) -> Result<(), 
     let shards = shard_count(&settings.server);
     let hub = Hub::new(shards, ConnectionLimits::new(&settings.server), Arc::new(Alone));
     settings.apps.into_iter().for_each(|app| hub.add_app(App::new(app)));
-    start_shards(&hub, &settings.server, listener, shards)?;
+    let busy = http::Busy::default();
+    start_shards(&hub, &settings.server, listener, shards, &busy)?;
 
     let service = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     service.block_on(async {
@@ -78,7 +79,7 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&Addresses)) -> Result<(), 
         tokio::spawn(housekeeping(hub.clone()));
         tracing::info!(public = %addresses.public, admin = %addresses.admin, shards, "listening");
         on_ready(&addresses);
-        shutdown::wait(signals, &hub, &settings.server.drain).await
+        shutdown::wait(signals, &hub, &busy, &settings.server.drain).await
     })
 }
 
@@ -88,7 +89,13 @@ fn shard_count(server: &ServerSettings) -> usize {
 }
 
 /// Starts the shards' threads; the first also accepts for all.
-fn start_shards(hub: &Hub, server: &ServerSettings, listener: TcpListener, shards: usize) -> io::Result<()> {
+fn start_shards(
+    hub: &Hub,
+    server: &ServerSettings,
+    listener: TcpListener,
+    shards: usize,
+    busy: &http::Busy,
+) -> io::Result<()> {
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..shards).map(|_| mpsc::unbounded_channel()).unzip();
     let mut listener = Some((listener, senders));
     for (index, receiver) in receivers.into_iter().enumerate() {
@@ -97,6 +104,7 @@ fn start_shards(hub: &Hub, server: &ServerSettings, listener: TcpListener, shard
             index,
             server: server.clone(),
             handed_over: receiver,
+            busy: busy.clone(),
             listener: listener.take(),
         };
         thread::Builder::new().name(format!("shard-{index}")).spawn(move || work.run())?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::RunError;
+use super::http::Busy;
 use crate::config::DrainSettings;
 use crate::hub::Hub;
 use crate::protocol::error_code::ErrorCode;
@@ -39,7 +40,12 @@ impl Signals {
 
 /// Serves until a signal. SIGTERM: not ready, new connections get 4100, established ones are closed
 /// over the drain window, then the end. SIGINT, or a second signal: the end at once.
-pub async fn wait(mut signals: Signals, hub: &Hub, drain: &DrainSettings) -> Result<(), RunError> {
+pub async fn wait(
+    mut signals: Signals,
+    hub: &Hub,
+    busy: &Busy,
+    drain: &DrainSettings,
+) -> Result<(), RunError> {
     let drains = tokio::select! {
         _ = signals.terminate.recv() => true,
         _ = signals.interrupt.recv() => false,
@@ -48,7 +54,7 @@ pub async fn wait(mut signals: Signals, hub: &Hub, drain: &DrainSettings) -> Res
         tracing::info!(connections = hub.connections(), window = ?drain.window, "draining");
         hub.drain(drain.window, drain.close_code);
         let emptied = tokio::select! {
-            emptied = emptied(hub, drain.window + CLOSE_GRACE) => emptied,
+            emptied = emptied(hub, busy, drain.window + CLOSE_GRACE) => emptied,
             () = signals.any() => false,
         };
         if emptied {
@@ -59,16 +65,18 @@ pub async fn wait(mut signals: Signals, hub: &Hub, drain: &DrainSettings) -> Res
     let left = hub.connections();
     tracing::info!(connections = left, "stopping");
     hub.drain(Duration::ZERO, ErrorCode::OverCapacity.number());
-    let emptied = emptied(hub, STOP_GRACE).await;
+    let emptied = emptied(hub, busy, STOP_GRACE).await;
     if emptied || !drains { Ok(()) } else { Err(RunError::CutOff(hub.connections())) }
 }
 
-/// Whether all connections ended within `limit`.
-async fn emptied(hub: &Hub, limit: Duration) -> bool {
+/// Whether all connections ended, and all requests were answered, within `limit`.
+async fn emptied(hub: &Hub, busy: &Busy, limit: Duration) -> bool {
     let gone = async {
-        while hub.connections() > 0 {
+        while hub.connections() > 0 || busy.count() > 0 {
             tokio::time::sleep(POLL).await;
         }
+        // An answer that was given is not yet on its way.
+        tokio::time::sleep(POLL).await;
     };
     tokio::time::timeout(limit, gone).await.is_ok()
 }

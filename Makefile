@@ -1,0 +1,28 @@
+.DEFAULT_GOAL := help
+.PHONY: help run test lint fmt bench deps clean
+
+help: ## List these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+run: ## Start the server; without a configuration it makes itself a development app
+	cargo run --release
+
+test: deps ## Run every test, with the real clients and a browser; installs what is missing
+	cargo test
+
+lint: ## Check the format and the lints as CI does
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+
+fmt: ## Format the sources
+	cargo fmt
+
+bench: ## Measure throughput, latency and memory
+	cargo bench --bench broadcaster
+
+deps: ## Install what the tests need and this machine lacks
+	@protocol-tests/install
+
+clean: ## Remove everything that was built or installed here
+	cargo clean
+	rm -rf protocol-tests/node_modules protocol-tests/.venv examples/echo/node_modules

@@ -1,0 +1,20 @@
+// Drives the published Node server SDK, and sends requests in the form of the PHP SDK.
+import Pusher from 'pusher';
+import { obey } from './lines.mjs';
+import { sendAsPhp } from './php-form.mjs';
+
+await obey({
+  async call({ app, port, method, args }) {
+    const sdk = new Pusher({
+      appId: app.id,
+      key: app.key,
+      secret: app.secret,
+      host: '127.0.0.1',
+      port,
+      useTLS: false,
+      encryptionMasterKeyBase64: app.masterKey,
+    });
+    return (await sdk[method](...args)).json();
+  },
+  php: sendAsPhp,
+});

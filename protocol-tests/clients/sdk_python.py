@@ -1,0 +1,31 @@
+"""Drives the published Python server SDK with one JSON object a line, like the Node drivers."""
+
+import json
+import sys
+
+from pusher import Pusher
+
+
+def call(app, port, method, args):
+    sdk = Pusher(
+        app_id=app["id"],
+        key=app["key"],
+        secret=app["secret"],
+        host="127.0.0.1",
+        port=port,
+        ssl=False,
+        encryption_master_key_base64=app.get("masterKey"),
+    )
+    return getattr(sdk, method)(*args)
+
+
+def answer(command):
+    try:
+        return {"ok": call(*(command[name] for name in ("app", "port", "method", "args")))}
+    except Exception as error:  # The test decides which exceptions it expects.
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
+for line in sys.stdin:
+    command = json.loads(line)
+    print(json.dumps({"id": command["id"], **answer(command)}), flush=True)

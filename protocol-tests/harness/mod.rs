@@ -1,0 +1,37 @@
+//! What every test stands on: the real binary on a free port, and clients that speak raw bytes to it.
+//!
+//! - [`server`] starts and ends `switchboard`; [`shared`] lends one process to all tests that need no
+//!   settings of their own.
+//! - [`http`] sends signed and raw requests, [`ws`] is a Pusher client that trusts nothing, [`raw_ws`]
+//!   writes WebSocket frames byte by byte.
+//! - [`watcher`] sees what is published to a channel, and that nothing was.
+//! - [`sign`] is an own implementation of the signatures, checked against published vectors.
+//! - [`script`] runs a Node or Python program that talks in JSON lines.
+//!
+//! Every wait has a deadline, nothing sleeps, and whatever was started ends with its owner.
+
+#![allow(dead_code, reason = "a harness offers more than each area uses")]
+
+pub mod http;
+pub mod names;
+pub mod raw_ws;
+pub mod script;
+pub mod server;
+pub mod shared;
+pub mod sign;
+pub mod watcher;
+pub mod ws;
+
+use std::time::Duration;
+
+/// How long anything may take that is expected to happen at once. Long, because a loaded machine is
+/// slow; a passing test never waits for it.
+pub const DEADLINE: Duration = Duration::from_secs(15);
+
+/// Runs `future`, failing the test with `what` when it takes longer than `limit`.
+pub async fn within<T>(limit: Duration, what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(limit, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited {limit:?} in vain for {what}"),
+    }
+}
