@@ -27,6 +27,7 @@ mod origins_tls;
 mod presence;
 mod queries;
 mod quotas;
+mod reload;
 mod sdk_connection;
 mod sdk_pusher_js;
 mod sdk_server;

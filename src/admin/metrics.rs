@@ -28,24 +28,14 @@ pub fn render(hub: &Hub) -> String {
         metric(&mut out, name, "counter", help, value);
     }
     let mut apps = hub.apps();
-    apps.sort_by(|a, b| a.app().settings.id.cmp(&b.app().settings.id));
+    apps.sort_by(|a, b| a.id().cmp(b.id()));
     header(&mut out, "switchboard_app_connections", "gauge", "Open WebSocket connections of an app");
     for app in &apps {
-        let _ = writeln!(
-            out,
-            "switchboard_app_connections{{app=\"{}\"}} {}",
-            app.app().settings.id,
-            app.connections()
-        );
+        let _ = writeln!(out, "switchboard_app_connections{{app=\"{}\"}} {}", app.id(), app.connections());
     }
     header(&mut out, "switchboard_app_channels", "gauge", "Occupied channels of an app");
     for app in &apps {
-        let _ = writeln!(
-            out,
-            "switchboard_app_channels{{app=\"{}\"}} {}",
-            app.app().settings.id,
-            app.occupied_channels()
-        );
+        let _ = writeln!(out, "switchboard_app_channels{{app=\"{}\"}} {}", app.id(), app.occupied_channels());
     }
     out
 }

@@ -28,7 +28,7 @@ pub fn trigger(request: &Authentic, headers: &HeaderMap) -> Result<Response<Full
     let batch = raw.batch.ok_or_else(|| ApiError::bad_request("Missing parameter: batch"))?;
     let items: Vec<&RawValue> = serde_json::from_str(batch.get())
         .map_err(|_| ApiError::bad_request("Expected batch parameter to be an array of events"))?;
-    let limit = request.app.app().settings.max_batch;
+    let limit = request.app.settings.max_batch;
     if items.len() > limit {
         let message = format!("A batch may hold {limit} events, got {} (setting max_batch)", items.len());
         return Err(ApiError::bad_request(message));
@@ -41,7 +41,7 @@ pub fn trigger(request: &Authentic, headers: &HeaderMap) -> Result<Response<Full
     let key = idempotency_key(headers, raw.idempotency_key)?;
     publish(request, key.as_deref(), events.len(), || {
         for (channel, event) in &events {
-            request.app.publish(channel, &event.name, event.data, event.except);
+            request.hub.publish(channel, &event.name, event.data, event.except);
         }
         answer(request, &events)
     })
@@ -50,7 +50,7 @@ pub fn trigger(request: &Authentic, headers: &HeaderMap) -> Result<Response<Full
 fn read<'a>(request: &Authentic, item: &'a RawValue) -> Result<(ChannelName, Event<'a>), ApiError> {
     let raw: RawEvent<'a> = json::object(item.get())
         .map_err(|reason| ApiError::bad_request(format!("Invalid event: {reason}")))?;
-    Ok((raw.channel()?, raw.event(request.app.app())?))
+    Ok((raw.channel()?, raw.event(&request.app)?))
 }
 
 /// `{}`, or one object an event when at least one asked for `info`.
@@ -61,9 +61,9 @@ fn answer(request: &Authentic, events: &[(ChannelName, Event<'_>)]) -> String {
     let objects: Vec<String> = events
         .iter()
         .map(|(channel, event)| {
-            let counts = event.info.map(|info| {
-                info.counts_if_occupied(request.app.app(), channel, &request.app.channel(channel))
-            });
+            let counts = event
+                .info
+                .map(|info| info.counts_if_occupied(&request.app, channel, &request.hub.channel(channel)));
             format!("{{{}}}", counts.unwrap_or_default())
         })
         .collect();

@@ -18,7 +18,7 @@ use crate::protocol::json;
 
 /// `GET /apps/{id}/channels`
 pub fn list(request: &Authentic, query: &Query<'_>) -> Result<Response<Full<Bytes>>, ApiError> {
-    let app = request.app.app();
+    let app = &request.app;
     let prefix = query.get("filter_by_prefix").unwrap_or_default();
     let info = Info::parse(query.list("info").unwrap_or_default())?;
     if info.user_count && !prefix.starts_with("presence-") {
@@ -30,7 +30,7 @@ pub fn list(request: &Authentic, query: &Query<'_>) -> Result<Response<Full<Byte
         return Err(ApiError::bad_request("cache is only available for a single channel"));
     }
     info.check_subscription_count(app)?;
-    let channels = request.app.channels(prefix);
+    let channels = request.hub.channels(prefix);
     let members: Vec<String> = channels
         .iter()
         .filter_map(|(name, facts)| {
@@ -43,11 +43,11 @@ pub fn list(request: &Authentic, query: &Query<'_>) -> Result<Response<Full<Byte
 
 /// `GET /apps/{id}/channels/{name}`
 pub fn show(request: &Authentic, query: &Query<'_>, name: &str) -> Result<Response<Full<Bytes>>, ApiError> {
-    let app = request.app.app();
+    let app = &request.app;
     let channel = channel_name(name)?;
     let info = Info::parse(query.list("info").unwrap_or_default())?;
     info.check(app, &channel)?;
-    let facts = request.app.channel(&channel);
+    let facts = request.hub.channel(&channel);
     let mut body = format!(r#"{{"occupied":{}"#, facts.subscribers > 0);
     let counts = info.counts(app, &channel, &facts);
     if !counts.is_empty() {
@@ -80,7 +80,7 @@ pub fn users(request: &Authentic, name: &str) -> Result<Response<Full<Bytes>>, A
         return Err(ApiError::bad_request("Users can only be listed for presence channels"));
     }
     let ids: Vec<String> = request
-        .app
+        .hub
         .channel_users(&channel)
         .iter()
         .map(|id| format!(r#"{{"id":{}}}"#, json::string(id.as_str())))
@@ -90,5 +90,5 @@ pub fn users(request: &Authentic, name: &str) -> Result<Response<Full<Bytes>>, A
 
 /// `GET /apps/{id}/connections`: as Laravel Reverb offers it.
 pub fn connections(request: &Authentic) -> Response<Full<Bytes>> {
-    reply::json(format!(r#"{{"connections":{}}}"#, request.app.connections()))
+    reply::json(format!(r#"{{"connections":{}}}"#, request.hub.connections()))
 }

@@ -32,6 +32,7 @@ use ipnet::IpNet;
 pub use reply::ApiError;
 pub use upgrade::Upgrade;
 
+use crate::apps::App;
 use crate::config::ServerSettings;
 use crate::hub::{AppHub, Hub};
 use crate::protocol::http_auth::{HttpAuthError, Query, SignedRequest};
@@ -54,7 +55,8 @@ pub enum Answer {
 
 /// A request whose signature was verified.
 struct Authentic {
-    app: Arc<AppHub>,
+    app: Arc<App>,
+    hub: Arc<AppHub>,
     body: Bytes,
 }
 
@@ -118,17 +120,18 @@ impl Api {
         &self,
         parts: &Parts,
         query: &Query<'_>,
-        app: Arc<AppHub>,
+        hub: Arc<AppHub>,
         body: Incoming,
     ) -> Result<Authentic, ApiError> {
-        let body = body::read(&parts.headers, body, app.app()).await?;
+        let app = hub.app();
+        let body = body::read(&parts.headers, body, &app).await?;
         let signed =
             SignedRequest { method: parts.method.as_str(), path: parts.uri.path(), query, body: &body };
-        signed.verify(&app.app().keys, unix_seconds()).map_err(|error| unauthorized(&error))?;
-        if !app.app().settings.enabled {
+        signed.verify(&app.keys, unix_seconds()).map_err(|error| unauthorized(&error))?;
+        if !app.settings.enabled {
             return Err(ApiError::forbidden("Application disabled"));
         }
-        Ok(Authentic { app, body })
+        Ok(Authentic { app, hub, body })
     }
 
     fn strip_prefix<'a>(&self, path: &'a str) -> &'a str {

@@ -55,7 +55,7 @@ pub struct Event<'a> {
 
 /// Publishes one event on one or many channels.
 pub fn trigger(request: &Authentic, headers: &HeaderMap) -> Result<Response<Full<Bytes>>, ApiError> {
-    let app = request.app.app();
+    let app = &request.app;
     let raw: RawEvent<'_> = json::object(body_text(&request.body)?).map_err(invalid_json)?;
     let event = raw.event(app)?;
     let channels = raw.channels(app)?;
@@ -67,7 +67,7 @@ pub fn trigger(request: &Authentic, headers: &HeaderMap) -> Result<Response<Full
     let key = idempotency_key(headers, raw.idempotency_key)?;
     publish(request, key.as_deref(), 1, || {
         for channel in &channels {
-            request.app.publish(channel, &event.name, event.data, event.except);
+            request.hub.publish(channel, &event.name, event.data, event.except);
         }
         match event.info {
             None => "{}".to_owned(),
@@ -75,7 +75,7 @@ pub fn trigger(request: &Authentic, headers: &HeaderMap) -> Result<Response<Full
                 let members: Vec<String> = channels
                     .iter()
                     .map(|channel| {
-                        let counts = info.counts_if_occupied(app, channel, &request.app.channel(channel));
+                        let counts = info.counts_if_occupied(app, channel, &request.hub.channel(channel));
                         format!(r#""{channel}":{{{counts}}}"#)
                     })
                     .collect();
@@ -93,9 +93,9 @@ pub fn publish(
     events: usize,
     work: impl FnOnce() -> String,
 ) -> Result<Response<Full<Bytes>>, ApiError> {
-    let app = request.app.app();
+    let app = &request.app;
     let admitted = || -> Result<(), ApiError> {
-        request.app.check_room().map_err(|error| ApiError::unavailable(error.to_string()))?;
+        request.hub.check_room().map_err(|error| ApiError::unavailable(error.to_string()))?;
         app.take_publish_rate(events).map_err(|wait| {
             let rate = app.settings.publish_rate.map_or(0, |rate| rate.get());
             ApiError::rate_limited(

@@ -80,7 +80,7 @@ impl Api {
             return refuse(ErrorCode::PathNotFound, "Path not found: connect to /app/{key}".to_owned());
         };
         let key = percent_decode_str(key).decode_utf8_lossy();
-        let Some(app) = self.hub.app_by_key(&key) else {
+        let Some(hub) = self.hub.app_by_key(&key) else {
             let key: String = key.chars().take(64).collect();
             return refuse(ErrorCode::AppDoesNotExist, format!("App key {key} does not exist."));
         };
@@ -91,16 +91,16 @@ impl Api {
             let message = "Unsupported protocol version: this server speaks version 7".to_owned();
             return refuse(ErrorCode::UnsupportedProtocol, message);
         }
-        let settings = &app.app().settings;
-        if settings.tls_only && !self.is_secure(&parts.headers, peer) {
+        let app = hub.app();
+        if app.settings.tls_only && !self.is_secure(&parts.headers, peer) {
             let message = "Application only accepts TLS connections, reconnect with wss://".to_owned();
             return refuse(ErrorCode::TlsOnly, message);
         }
         let origin = parts.headers.get(ORIGIN).and_then(|origin| origin.to_str().ok());
-        if !app.app().allows_origin(origin) {
+        if !app.allows_origin(origin) {
             return refuse(ErrorCode::Unauthorized, "Origin not allowed".to_owned());
         }
-        self.hub.admit(&app)
+        self.hub.admit(&hub)
     }
 
     /// Whether a trusted proxy says that the client came over TLS.

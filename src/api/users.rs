@@ -12,6 +12,6 @@ use crate::protocol::id::UserId;
 /// Closes every connection of a signed-in user; also an unknown user is answered with `{}`.
 pub fn terminate(request: &Authentic, user: &str) -> Result<Response<Full<Bytes>>, ApiError> {
     let user = UserId::signed_in(user).map_err(|error| ApiError::bad_request(error.to_string()))?;
-    request.app.terminate_user(user.as_str());
+    request.hub.terminate_user(user.as_str());
     Ok(reply::json("{}"))
 }

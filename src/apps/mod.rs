@@ -11,7 +11,7 @@ mod rate_limit;
 pub use idempotency::{Idempotency, Recorded};
 pub use rate_limit::TokenBucket;
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::config::{AppSettings, Secret};
@@ -25,7 +25,7 @@ pub struct App {
     /// Its key and secrets, ready to verify.
     pub keys: AppKeys,
     /// Answers of publishes that carried an idempotency key.
-    pub idempotency: Idempotency,
+    pub idempotency: Arc<Idempotency>,
     publish_bucket: Option<Mutex<TokenBucket>>,
 }
 
@@ -35,7 +35,12 @@ impl App {
         let keys = AppKeys::new(settings.key.clone(), settings.secrets.iter().map(Secret::expose));
         let publish_bucket =
             settings.publish_rate.map(|rate| Mutex::new(TokenBucket::new(rate.get() as f64, Instant::now())));
-        Self { settings, keys, idempotency: Idempotency::default(), publish_bucket }
+        Self { settings, keys, idempotency: Arc::default(), publish_bucket }
+    }
+
+    /// The same app with other settings.
+    pub fn with_settings(&self, settings: AppSettings) -> Self {
+        Self { idempotency: Arc::clone(&self.idempotency), ..Self::new(settings) }
     }
 
     /// Takes `events` from the publish rate.

@@ -36,7 +36,9 @@ pub(super) fn run(sources: &Sources, terminal: &mut Terminal) -> io::Result<Exit
         // A closed standard output is no reason to stop serving.
         let _ = terminal.answer(&ready, || banner::text(&loaded, addresses));
     };
-    match server::run(settings, announce) {
+    let load =
+        || config::load(sources).map(|loaded| loaded.settings).map_err(|problems| problems.to_string());
+    match server::run(settings, &load, announce) {
         Ok(()) => Ok(Exit::Fine),
         Err(error) => {
             let text = with_causes(&error);

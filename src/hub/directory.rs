@@ -36,7 +36,7 @@ pub(super) struct Directory {
     mailboxes: Arc<[Mailbox]>,
     next_id: AtomicU64,
     /// Whether subscribers are told how many they are.
-    announce_count: bool,
+    announce_count: AtomicBool,
     /// Whether an entry may have something to do at a later time: an event to forget, a count to send.
     has_timers: AtomicBool,
 }
@@ -109,7 +109,7 @@ impl Directory {
             channels: DashMap::with_hasher(foldhash::fast::RandomState::default()),
             mailboxes,
             next_id: AtomicU64::new(1),
-            announce_count,
+            announce_count: AtomicBool::new(announce_count),
             has_timers: AtomicBool::new(announce_count),
         }
     }
@@ -248,7 +248,7 @@ impl Directory {
         if !self.has_timers.load(Ordering::Relaxed) {
             return;
         }
-        let announce = self.announce_count;
+        let announce = self.announces_count();
         self.channels.retain(|_, entry| {
             if entry.remembered.is_some() && entry.remembered(now).is_none() {
                 entry.remembered = None;
@@ -258,6 +258,16 @@ impl Directory {
             }
             !entry.is_abandoned(now)
         });
+    }
+
+    /// Switches subscription counts on or off.
+    pub fn set_announce_count(&self, on: bool) {
+        self.announce_count.store(on, Ordering::Relaxed);
+        self.has_timers.fetch_or(on, Ordering::Relaxed);
+    }
+
+    fn announces_count(&self) -> bool {
+        self.announce_count.load(Ordering::Relaxed)
     }
 
     fn new_entry(&self, channel: &ChannelName) -> Entry {
@@ -273,7 +283,7 @@ impl Directory {
     }
 
     fn announce_count(&self, entry: &mut Entry, now: Instant) {
-        if !self.announce_count
+        if !self.announces_count()
             || matches!(entry.name.kind(), ChannelKind::Presence | ChannelKind::ServerToUser)
         {
             return;

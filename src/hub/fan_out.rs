@@ -62,7 +62,7 @@ fn frame(parcel: &Parcel) -> Option<&Bytes> {
     match parcel {
         Parcel::Publication(publication) => Some(publication.frame.bytes()),
         Parcel::Direct(_, frame) => Some(frame.bytes()),
-        Parcel::Close(..) | Parcel::Drain(..) => None,
+        Parcel::Close(..) | Parcel::Drain(..) | Parcel::CloseApp(..) => None,
     }
 }
 
@@ -131,6 +131,10 @@ impl ShardState {
             Parcel::Drain(window, code) => {
                 let (window, code) = (*window, *code);
                 self.begin_drain(window, code);
+            }
+            Parcel::CloseApp(id, code, reason) => {
+                let (id, code, reason) = (id.clone(), *code, *reason);
+                self.close_app(&id, code, reason);
             }
         }
     }

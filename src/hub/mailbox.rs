@@ -28,6 +28,8 @@ pub(super) enum Parcel {
     Close(Address, ErrorCode, &'static str),
     /// Close all connections, spread evenly over a time.
     Drain(Duration, u16),
+    /// Close the connections of an app that was disabled or taken away.
+    CloseApp(Box<str>, ErrorCode, &'static str),
 }
 
 /// A publication as one shard sees it.
@@ -61,7 +63,7 @@ impl Mailbox {
         let len = match &parcel {
             Parcel::Publication(publication) => publication.frame.bytes().len(),
             Parcel::Direct(_, frame) => frame.bytes().len(),
-            Parcel::Close(..) | Parcel::Drain(..) => 0,
+            Parcel::Close(..) | Parcel::Drain(..) | Parcel::CloseApp(..) => 0,
         };
         let mut parcels = self.parcels.lock().unwrap_or_else(PoisonError::into_inner);
         let was_empty = parcels.is_empty();

@@ -49,7 +49,7 @@ pub use stats::{ShardStats, Stats};
 pub use uplink::{Alone, RemotePublication, Uplink};
 
 use crate::apps::App;
-use crate::config::ServerSettings;
+use crate::config::{AppSettings, ServerSettings};
 use crate::protocol::channel::ChannelName;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::id::{SocketId, UserId};
@@ -94,7 +94,8 @@ pub struct ConnectionLimits {
 
 /// One app and all that is connected to it on this node.
 pub struct AppHub {
-    app: Arc<App>,
+    id: String,
+    app: ArcSwap<App>,
     directory: Directory,
     users: Users,
     connections: AtomicUsize,
@@ -105,6 +106,17 @@ pub struct AppHub {
 
 /// A place among an app's connections; given back when dropped.
 pub struct Admission(Arc<AppHub>);
+
+/// What [`Hub::set_apps`] did, by app id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AppChanges {
+    /// New apps.
+    pub added: Vec<String>,
+    /// Apps with other settings than before.
+    pub changed: Vec<String>,
+    /// Apps that are gone; their connections are closed with 4001.
+    pub removed: Vec<String>,
+}
 
 /// Why a connection is turned away; told with `pusher:error` and the same close code.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,23 +165,64 @@ impl Hub {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Adds an app, or replaces one of the same id.
-    pub fn add_app(&self, app: App) {
-        let hub = Arc::new(AppHub {
-            directory: Directory::new(Arc::clone(&self.inner.mailboxes), app.settings.subscription_count),
+    /// Makes these the apps. One that was there under its id keeps its connections and channels, unless it
+    /// is disabled now; the connections of one that is gone are closed. Call from one thread at a time.
+    pub fn set_apps(&self, settings: Vec<AppSettings>) -> AppChanges {
+        let known = self.inner.apps.load();
+        let mut changes = AppChanges::default();
+        let mut apps = Apps::default();
+        for settings in settings {
+            let (id, key) = (settings.id.clone(), settings.key.clone());
+            let hub = match known.by_id.get(&id) {
+                None => {
+                    changes.added.push(id.clone());
+                    self.new_app(settings)
+                }
+                Some(hub) => {
+                    if hub.app().settings != settings {
+                        changes.changed.push(id.clone());
+                        self.reconfigure(hub, settings);
+                    }
+                    Arc::clone(hub)
+                }
+            };
+            apps.by_id.insert(id, Arc::clone(&hub));
+            apps.by_key.insert(key, hub);
+        }
+        changes.removed.extend(known.by_id.keys().filter(|id| !apps.by_id.contains_key(*id)).cloned());
+        self.inner.apps.store(Arc::new(apps));
+        for id in &changes.removed {
+            self.close_app(id, ErrorCode::AppDoesNotExist, "Application does not exist any more");
+        }
+        changes
+    }
+
+    fn new_app(&self, settings: AppSettings) -> Arc<AppHub> {
+        Arc::new(AppHub {
+            id: settings.id.clone(),
+            directory: Directory::new(Arc::clone(&self.inner.mailboxes), settings.subscription_count),
             users: Users::new(Arc::clone(&self.inner.mailboxes)),
             connections: AtomicUsize::new(0),
             all_connections: Arc::clone(&self.inner.connections),
             mailboxes: Arc::clone(&self.inner.mailboxes),
             uplink: Arc::clone(&self.inner.uplink),
-            app: Arc::new(app),
-        });
-        self.inner.apps.rcu(|apps| {
-            let mut apps = Apps { by_id: apps.by_id.clone(), by_key: apps.by_key.clone() };
-            apps.by_id.insert(hub.app.settings.id.clone(), Arc::clone(&hub));
-            apps.by_key.insert(hub.app.settings.key.clone(), Arc::clone(&hub));
-            apps
-        });
+            app: ArcSwap::from_pointee(App::new(settings)),
+        })
+    }
+
+    fn reconfigure(&self, hub: &AppHub, settings: AppSettings) {
+        let is_enabled = settings.enabled;
+        hub.directory.set_announce_count(settings.subscription_count);
+        hub.app.store(Arc::new(hub.app().with_settings(settings)));
+        if !is_enabled {
+            self.close_app(&hub.id, ErrorCode::AppDisabled, "Application disabled");
+        }
+    }
+
+    fn close_app(&self, id: &str, code: ErrorCode, reason: &'static str) {
+        for mailbox in self.inner.mailboxes.iter() {
+            mailbox.push(Parcel::CloseApp(id.into(), code, reason));
+        }
     }
 
     /// The app of this id.
@@ -196,7 +249,8 @@ impl Hub {
         if self.is_draining() {
             return refuse(ErrorCode::OverCapacity, "Server is shutting down, please reconnect");
         }
-        let settings = &app.app.settings;
+        let policy = app.app();
+        let settings = &policy.settings;
         if !settings.enabled {
             return refuse(ErrorCode::AppDisabled, "Application disabled");
         }
@@ -260,9 +314,14 @@ impl Hub {
 }
 
 impl AppHub {
-    /// The app's settings and keys.
-    pub fn app(&self) -> &App {
-        &self.app
+    /// The app's id, which never changes.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The app's settings and keys, as of now.
+    pub fn app(&self) -> Arc<App> {
+        self.app.load_full()
     }
 
     /// Whether there is room for another publication. Asked before a request publishes anything.
@@ -298,14 +357,14 @@ impl AppHub {
 
     fn publish_everywhere(&self, publication: &RemotePublication) {
         self.publish_local(publication);
-        self.uplink.publish(&self.app.settings.id, publication);
+        self.uplink.publish(&self.id, publication);
     }
 
     fn publish_local(&self, publication: &RemotePublication) {
         let remember = publication.remember.as_ref().map(|data| Remembered {
             frame: publication.frame.clone(),
             data: data.clone(),
-            expires: Instant::now() + self.app.settings.cache_ttl,
+            expires: Instant::now() + self.app().settings.cache_ttl,
         });
         self.directory.publish(&publication.channel, &publication.frame, publication.except, remember);
     }

@@ -107,7 +107,7 @@ impl ShardState {
     ) -> Result<(), Refused> {
         let connection = &mut self.connections[slot as usize];
         let app = &connection.app;
-        let limit = app.app.settings.presence_members;
+        let limit = app.app().settings.presence_members;
         let joined = app
             .directory
             .join(channel, self.index, local, member.as_ref().map(|member| (member, limit)), Instant::now())
@@ -115,7 +115,7 @@ impl ShardState {
                 (RefusalKind::Limit, format!("Presence channel {channel} is full: at most {limit} members"))
             })?;
         if joined.occupied {
-            app.uplink.interest(&app.app.settings.id, channel, true);
+            app.uplink.interest(&app.id, channel, true);
         }
         let list = &mut self.channels[local as usize];
         list.id = joined.channel;
@@ -158,7 +158,7 @@ impl ShardState {
                 let is_presence = kind == ChannelKind::Presence;
                 let data = request.channel_data.as_deref();
                 let auth = request.auth.as_deref();
-                let keys = &connection.app.app.keys;
+                let keys = &connection.app.app().keys;
                 keys.verify_channel(auth, connection.id, channel.as_str(), data, is_presence)
                     .map_err(|error| (RefusalKind::Auth, error.to_string()))?;
                 if is_presence { self.member(slot, data).map(Some) } else { Ok(None) }
@@ -179,7 +179,7 @@ impl ShardState {
                 return Err((RefusalKind::Auth, message.to_owned()));
             }
         };
-        let limit = connection.app.app.settings.presence_member_size;
+        let limit = connection.app.app().settings.presence_member_size;
         if member.user_info.len() > limit {
             let message =
                 format!("user_info has {} bytes, at most {limit} are allowed", member.user_info.len());
@@ -206,7 +206,7 @@ impl ShardState {
         let connection = &self.connections[slot as usize];
         let verified = connection
             .app
-            .app
+            .app()
             .keys
             .verify_user(request.auth.as_deref(), connection.id, &request.user_data)
             .map_err(|error| error.to_string())
@@ -229,7 +229,7 @@ impl ShardState {
         let address = self.address(slot);
         let connection = &mut self.connections[slot as usize];
         connection.is_authorized = true;
-        if !connection.app.app.settings.watchlist {
+        if !connection.app.app().settings.watchlist {
             user.watchlist.clear();
         }
         let listed = user.watchlist.len();
@@ -263,7 +263,8 @@ impl ShardState {
         event: &ClientEvent<'_>,
     ) -> Result<(), (Option<ErrorCode>, String)> {
         let rejected = |reason: String| Err((None, format!("Client event rejected - {reason}")));
-        let settings = &self.connections[slot as usize].app.app.settings;
+        let app = self.connections[slot as usize].app.app();
+        let settings = &app.settings;
         if settings.client_events == ClientEvents::Off {
             let message = "To send client events, you must enable this feature for the app: client_events = \"members\"";
             return Err((None, message.to_owned()));
@@ -300,7 +301,7 @@ impl ShardState {
 
     fn take_event_rate(&mut self, slot: u32) -> Result<(), (Option<ErrorCode>, String)> {
         let connection = &mut self.connections[slot as usize];
-        let Some(rate) = connection.app.app.settings.client_event_rate else { return Ok(()) };
+        let Some(rate) = connection.app.app().settings.client_event_rate else { return Ok(()) };
         let now = Instant::now();
         let bucket = connection
             .event_bucket

@@ -480,7 +480,7 @@ impl ShardState {
         let app = &self.connections[slot as usize].app;
         let vacated = app.directory.leave(&name, self.index, subscription.member.as_ref(), Instant::now());
         if vacated {
-            app.uplink.interest(&app.app.settings.id, &name, false);
+            app.uplink.interest(&app.id, &name, false);
         }
     }
 
@@ -530,6 +530,13 @@ impl ShardState {
         }
     }
 
+    /// Closes all connections of an app.
+    pub(super) fn close_app(&mut self, id: &str, code: ErrorCode, reason: &str) {
+        let of_app = self.connections.iter().filter(|(_, connection)| connection.app.id() == id);
+        let slots: Vec<u32> = of_app.map(|(slot, _)| slot as u32).collect();
+        slots.into_iter().for_each(|slot| self.close_with_error(slot, code, reason));
+    }
+
     /// Closes all connections, spread evenly over `window`.
     pub(super) fn begin_drain(&mut self, window: Duration, code: u16) {
         let Some(shard) = self.this.upgrade() else { return };
@@ -559,7 +566,8 @@ impl ShardState {
 impl Connection {
     /// Whether the app demands authorisation and the time for it is over.
     fn is_overdue(&self, now: u32) -> bool {
-        let settings = &self.app.app.settings;
+        let app = self.app.app();
+        let settings = &app.settings;
         settings.authorized_connections
             && !self.is_authorized
             && u64::from(now.saturating_sub(self.opened)) > settings.authorization_timeout.as_secs()

@@ -8,6 +8,7 @@ mod accept;
 mod http;
 mod limits;
 mod refuse;
+mod reload;
 mod shutdown;
 
 use std::io;
@@ -20,9 +21,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::admin;
-use crate::apps::App;
 use crate::config::{ServerSettings, Settings};
 use crate::hub::{Alone, ConnectionLimits, Hub};
+use shutdown::Signal;
 
 pub use limits::{FileLimit, raise_file_limit};
 
@@ -55,11 +56,15 @@ pub enum RunError {
 }
 
 /// Runs the server until SIGTERM (drain, then end) or SIGINT (end now). `on_ready` is called once when
-/// both listeners are bound.
+/// both listeners are bound, `load` on each SIGHUP.
 ///
 /// # Errors
 /// [`RunError`], for exit code 1.
-pub fn run(settings: Settings, on_ready: impl FnOnce(&Addresses)) -> Result<(), RunError> {
+pub fn run(
+    mut settings: Settings,
+    load: &reload::Load<'_>,
+    on_ready: impl FnOnce(&Addresses),
+) -> Result<(), RunError> {
     let files = raise_file_limit();
     files.report(settings.server.max_connections);
     let listener = accept::bind(settings.server.bind)?;
@@ -68,18 +73,24 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&Addresses)) -> Result<(), 
 
     let shards = shard_count(&settings.server);
     let hub = Hub::new(shards, ConnectionLimits::new(&settings.server), Arc::new(Alone));
-    settings.apps.into_iter().for_each(|app| hub.add_app(App::new(app)));
+    hub.set_apps(settings.apps.clone());
     let busy = http::Busy::default();
     start_shards(&hub, &settings.server, listener, shards, &busy)?;
 
     let service = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     service.block_on(async {
-        let signals = shutdown::Signals::listen()?;
-        tokio::spawn(admin::serve(hub.clone(), settings.admin, admin_listener));
+        let mut signals = shutdown::Signals::listen()?;
+        tokio::spawn(admin::serve(hub.clone(), settings.admin.clone(), admin_listener));
         tokio::spawn(housekeeping(hub.clone()));
         tracing::info!(public = %addresses.public, admin = %addresses.admin, shards, "listening");
         on_ready(&addresses);
-        shutdown::wait(signals, &hub, &busy, &settings.server.drain).await
+        let end = loop {
+            match signals.next().await {
+                Signal::Reload => reload::reload(&hub, &mut settings, load),
+                Signal::End(end) => break end,
+            }
+        };
+        shutdown::end(end, signals, &hub, &busy, &settings.server.drain).await
     })
 }
 

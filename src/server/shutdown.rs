@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind};
 
 use super::RunError;
 use super::http::Busy;
@@ -18,55 +18,80 @@ const STOP_GRACE: Duration = Duration::from_millis(500);
 /// How often the number of connections is looked at.
 const POLL: Duration = Duration::from_millis(20);
 
-/// The signals that end the server.
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGHUP.
+    Reload,
+    /// SIGTERM or SIGINT.
+    End(End),
+}
+
+/// How the server ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// SIGTERM: connections are closed over the drain window.
+    Drain,
+    /// SIGINT: at once.
+    Stop,
+}
+
+/// The signals that the server obeys.
 pub struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
+    terminate: unix::Signal,
+    interrupt: unix::Signal,
+    hang_up: unix::Signal,
 }
 
 impl Signals {
     /// Starts listening for them.
     pub fn listen() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: unix::signal(SignalKind::terminate())?,
+            interrupt: unix::signal(SignalKind::interrupt())?,
+            hang_up: unix::signal(SignalKind::hangup())?,
+        })
     }
 
-    async fn any(&mut self) {
+    /// Waits for the next one.
+    pub async fn next(&mut self) -> Signal {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Signal::End(End::Drain),
+            _ = self.interrupt.recv() => Signal::End(End::Stop),
+            _ = self.hang_up.recv() => Signal::Reload,
         }
+    }
+
+    async fn next_end(&mut self) {
+        while self.next().await == Signal::Reload {}
     }
 }
 
-/// Serves until a signal. SIGTERM: not ready, new connections get 4100, established ones are closed
-/// over the drain window, then the end. SIGINT, or a second signal: the end at once.
-pub async fn wait(
+/// Ends the server. Draining: not ready, new connections get 4100, established ones are closed over the
+/// window, then the end. Stopping, or a second signal: the end at once.
+pub async fn end(
+    end: End,
     mut signals: Signals,
     hub: &Hub,
     busy: &Busy,
     drain: &DrainSettings,
 ) -> Result<(), RunError> {
-    let drains = tokio::select! {
-        _ = signals.terminate.recv() => true,
-        _ = signals.interrupt.recv() => false,
-    };
-    if drains {
+    if end == End::Drain {
         tracing::info!(connections = hub.connections(), window = ?drain.window, "draining");
         hub.drain(drain.window, drain.close_code);
         let emptied = tokio::select! {
             emptied = emptied(hub, busy, drain.window + CLOSE_GRACE) => emptied,
-            () = signals.any() => false,
+            () = signals.next_end() => false,
         };
         if emptied {
             tracing::info!("drained");
             return Ok(());
         }
     }
-    let left = hub.connections();
-    tracing::info!(connections = left, "stopping");
+    tracing::info!(connections = hub.connections(), "stopping");
     hub.drain(Duration::ZERO, ErrorCode::OverCapacity.number());
     let emptied = emptied(hub, busy, STOP_GRACE).await;
-    if emptied || !drains { Ok(()) } else { Err(RunError::CutOff(hub.connections())) }
+    if emptied || end == End::Stop { Ok(()) } else { Err(RunError::CutOff(hub.connections())) }
 }
 
 /// Whether all connections ended, and all requests were answered, within `limit`.

@@ -1,0 +1,38 @@
+//! SIGHUP: the configuration is read again. Apps change at once; what needs a restart is named. A faulty
+//! configuration changes nothing.
+
+use crate::config::Settings;
+use crate::hub::Hub;
+
+/// Reads the configuration again; the error lists every problem, one a line.
+pub type Load<'a> = dyn Fn() -> Result<Settings, String> + 'a;
+
+/// Applies what can be applied to the running server.
+pub fn reload(hub: &Hub, running: &mut Settings, load: &Load<'_>) {
+    let settings = match load() {
+        Ok(settings) => settings,
+        Err(problems) => {
+            for problem in problems.lines() {
+                tracing::error!(problem, "configuration not reloaded");
+            }
+            return;
+        }
+    };
+    let changes = hub.set_apps(settings.apps.clone());
+    let needs_restart: Vec<&str> = [
+        ("server", running.server != settings.server),
+        ("admin", running.admin != settings.admin),
+        ("log", running.log != settings.log),
+    ]
+    .into_iter()
+    .filter_map(|(section, differs)| differs.then_some(section))
+    .collect();
+    tracing::info!(
+        added = ?changes.added,
+        changed = ?changes.changed,
+        removed = ?changes.removed,
+        ?needs_restart,
+        "configuration reloaded"
+    );
+    running.apps = settings.apps;
+}
