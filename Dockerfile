@@ -1,10 +1,8 @@
 # Build: docker build -t switchboard .
 # Run:   docker run -p 6001:6001 -e PUSHER_APP_ID=1001 -e PUSHER_APP_KEY=portal-key -e PUSHER_APP_SECRET=… switchboard
 FROM rust:1-slim-bookworm AS build
-RUN apt-get update && apt-get install -y --no-install-recommends make gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
-COPY .cargo .cargo
 COPY src src
 COPY benches benches
 COPY protocol-tests protocol-tests
