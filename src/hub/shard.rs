@@ -40,6 +40,8 @@ const SCRATCH: usize = 64 * 1024;
 const SLICE: usize = 256;
 /// Seconds that a client has to answer our Close frame.
 const CLOSE_GRACE: u32 = 5;
+/// Seconds that a client which does not read has to come back and see why it was closed.
+const UNREAD_GRACE: u32 = 30;
 /// Seconds between steps of a drain.
 const DRAIN_STEP: Duration = Duration::from_millis(50);
 
@@ -503,7 +505,8 @@ impl ShardState {
         let silent = now.saturating_sub(connection.last_heard);
         match connection.phase {
             Phase::Closing(since) | Phase::Deaf(since) => {
-                if now.saturating_sub(since) > CLOSE_GRACE {
+                let grace = if connection.backlog.is_some() { UNREAD_GRACE } else { CLOSE_GRACE };
+                if now.saturating_sub(since) > grace {
                     self.remove(slot);
                 }
             }

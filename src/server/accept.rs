@@ -13,6 +13,9 @@ use super::http::Http;
 
 /// Connections that may wait to be accepted.
 const LISTEN_BACKLOG: i32 = 4096;
+/// Bytes that the kernel takes of what a client's connection can't carry yet. Without a bound it would take
+/// megabytes from a client that does not read, and the backlog's limits would mean little.
+const MAX_UNSENT: u32 = 128 * 1024;
 /// Pause after a failed accept, for example when there are no descriptors left.
 const FAILURE_PAUSE: Duration = Duration::from_millis(50);
 
@@ -25,6 +28,10 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, RunError> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
+        // Accepted sockets inherit both options. Frames are joined before they are written; waiting for
+        // more would only delay them.
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_notsent_lowat(MAX_UNSENT)?;
         socket.bind(&address.into())?;
         socket.listen(LISTEN_BACKLOG)?;
         Ok(socket.into())

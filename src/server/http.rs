@@ -95,8 +95,6 @@ impl Http {
 
     /// Serves a new connection.
     pub fn serve(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
-        // Frames are joined before they are written; waiting for more would only delay them.
-        let _ = stream.set_nodelay(true);
         let http = Rc::clone(self);
         spawn_local(async move {
             let upgraded = Box::pin(http.serve_requests(stream, peer)).await;

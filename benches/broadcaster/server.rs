@@ -1,0 +1,210 @@
+//! The servers under test: started here, one fresh process per run, or already running.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use crate::process::{Cores, spawn_pinned};
+use crate::scenario::{Scenario, Target};
+use crate::wire::Credentials;
+
+/// Everything a stock installation limits below what the scenarios need is raised; nothing else is tuned.
+const CONFIG: &str = r#"
+[server]
+bind = "127.0.0.1:0"
+data_dir = "DATA"
+[admin]
+bind = "127.0.0.1:0"
+[log]
+level = "warn"
+[[apps]]
+id = "1001"
+key = "bench-key"
+secrets = ["bench-secret"]
+client_events = "members"
+client_event_rate = 0
+presence_members = 1000
+"#;
+
+/// One server to be measured.
+#[derive(Clone, Debug)]
+pub enum Candidate {
+    /// The raw sender of this program, one `send` per delivery.
+    RawEach,
+    /// The raw sender of this program, one write per connection and turn.
+    RawJoin,
+    /// The raw sender of this program with a fault, for the self-test: a role's name.
+    Faulty(&'static str),
+    /// A switchboard binary.
+    Binary { name: String, path: PathBuf },
+    /// A server somebody else has started.
+    Running(Target),
+}
+
+impl Candidate {
+    /// The name in the report.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::RawEach => "raw-each",
+            Self::RawJoin => "raw-join",
+            Self::Faulty(role) => role,
+            Self::Binary { name, .. } => name,
+            Self::Running(target) => &target.name,
+        }
+    }
+
+    /// Whether a scenario says anything about this candidate: the raw sender has neither rosters nor a policy for
+    /// slow readers, and joining changes nothing where nothing waits.
+    pub fn suits(&self, scenario: Scenario) -> bool {
+        use Scenario::{Batch, Churn, ClientEvents, Connect, Idle, Presence, StalledReader};
+        match self {
+            Self::RawEach => !matches!(scenario, Presence | StalledReader),
+            Self::RawJoin => {
+                !matches!(scenario, Presence | StalledReader | Batch | ClientEvents | Idle | Connect | Churn)
+            }
+            Self::Faulty(_) | Self::Binary { .. } | Self::Running(_) => true,
+        }
+    }
+
+    /// Starts it on its core and waits until it listens.
+    pub fn start(&self, cores: Cores) -> io::Result<Server> {
+        match self {
+            Self::RawEach | Self::RawJoin | Self::Faulty(_) => {
+                let mut command = Command::new(std::env::current_exe()?);
+                Server::spawn(self.name(), command.arg(self.name()), cores, tempfile::tempdir()?)
+            }
+            Self::Binary { name, path } => {
+                let folder = tempfile::tempdir()?;
+                let config = folder.path().join("switchboard.toml");
+                let data = folder.path().join("data");
+                std::fs::write(&config, CONFIG.replace("DATA", &data.to_string_lossy()))?;
+                let mut command = Command::new(path);
+                command.args(["serve", "--json", "--config"]).arg(&config);
+                for (variable, _) in std::env::vars_os() {
+                    if variable.to_string_lossy().starts_with("SWITCHBOARD__") {
+                        command.env_remove(variable);
+                    }
+                }
+                Server::spawn(name, &mut command, cores, folder)
+            }
+            Self::Running(target) => Ok(Server { target: target.clone(), process: None }),
+        }
+    }
+}
+
+/// Parses `PATH=NAME`.
+pub fn parse_binary(text: &str) -> Result<Candidate, String> {
+    let (path, name) = text.rsplit_once('=').ok_or("expected PATH=NAME")?;
+    Ok(Candidate::Binary { name: name.to_owned(), path: path.into() })
+}
+
+/// Parses `NAME=HOST:PORT,PID,APP_ID,KEY,SECRET`.
+pub fn parse_running(text: &str) -> Result<Candidate, String> {
+    const FORM: &str = "expected NAME=HOST:PORT,PID,APP_ID,KEY,SECRET";
+    let (name, rest) = text.split_once('=').ok_or(FORM)?;
+    let parts: Vec<&str> = rest.splitn(5, ',').collect();
+    let [address, pid, app_id, key, secret] = parts[..] else { return Err(FORM.to_owned()) };
+    let address =
+        address.to_socket_addrs().map_err(|error| format!("{address}: {error}"))?.next().ok_or(FORM)?;
+    Ok(Candidate::Running(Target {
+        name: name.to_owned(),
+        address,
+        pid: pid.parse().map_err(|_| FORM)?,
+        credentials: Credentials {
+            app_id: app_id.to_owned(),
+            key: key.to_owned(),
+            secret: secret.to_owned(),
+        },
+    }))
+}
+
+/// A server that listens. Killed when dropped, if it was started here.
+pub struct Server {
+    pub target: Target,
+    process: Option<Process>,
+}
+
+struct Process {
+    child: Child,
+    folder: TempDir,
+}
+
+impl Server {
+    fn spawn(name: &str, command: &mut Command, cores: Cores, folder: TempDir) -> io::Result<Self> {
+        let log = File::create(folder.path().join("stderr"))?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let mut child = spawn_pinned(cores.server, command)?;
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let mut process = Process { child, folder };
+        let Some(ready) = first_line(stdout, Duration::from_secs(10)) else {
+            let state = process.child.try_wait()?;
+            return Err(io::Error::other(format!("{name} did not start ({state:?}): {}", process.log())));
+        };
+        let ready: Ready = serde_json::from_str(&ready)
+            .map_err(|error| io::Error::other(format!("{name}: first line {ready:?}: {error}")))?;
+        let credentials = Credentials {
+            app_id: "1001".to_owned(),
+            key: "bench-key".to_owned(),
+            secret: "bench-secret".to_owned(),
+        };
+        let target = Target { name: name.to_owned(), address: ready.public, pid: ready.pid, credentials };
+        Ok(Self { target, process: Some(process) })
+    }
+
+    /// What went wrong with the process itself: it ended, or it had something to say.
+    pub fn complaints(&mut self) -> io::Result<Vec<String>> {
+        let Some(process) = &mut self.process else { return Ok(Vec::new()) };
+        Ok(match process.child.try_wait()? {
+            Some(status) => vec![format!("the server ended with {status}: {}", process.log())],
+            None => Vec::new(),
+        })
+    }
+
+    /// The end of what the server wrote to stderr.
+    pub fn log(&self) -> String {
+        self.process.as_ref().map(Process::log).unwrap_or_default()
+    }
+}
+
+impl Process {
+    fn log(&self) -> String {
+        let text = std::fs::read(self.folder.path().join("stderr")).unwrap_or_default();
+        String::from_utf8_lossy(&text[text.len().saturating_sub(2_000)..]).into_owned()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Nothing is left to do for a server whose run is over; a drain would only cost time.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[derive(Deserialize)]
+struct Ready {
+    public: SocketAddr,
+    pid: u32,
+}
+
+/// The first line of `stdout`; the rest is read and dropped, so that the server never blocks on it.
+fn first_line(stdout: ChildStdout, limit: Duration) -> Option<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut lines = BufReader::new(stdout).lines();
+        if let Some(Ok(line)) = lines.next() {
+            // The receiver may have given up.
+            let _ = sender.send(line);
+        }
+        lines.map_while(Result::ok).for_each(drop);
+    });
+    receiver.recv_timeout(limit).ok()
+}
