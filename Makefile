@@ -8,7 +8,7 @@ run: ## Start the server; without a configuration it makes itself a development 
 	cargo run --release
 
 test: deps ## Run every test, with the real clients and a browser; installs what is missing
-	cargo test
+	RUST_TEST_THREADS=4 cargo test
 
 lint: ## Check the format and the lints as CI does
 	cargo fmt --check

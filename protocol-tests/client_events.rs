@@ -133,6 +133,20 @@ async fn data_becomes_a_string_once() {
     }
 }
 
+/// Valid JSON by its grammar, but strict decoders drop a frame that holds it, or fail.
+#[tokio::test]
+async fn half_a_surrogate_pair_is_refused_as_not_every_client_can_read_it() {
+    let server = shared();
+    let (mut sender, mut receiver, channel) = pair(&server, MAIN, "private-").await;
+    for data in [r#""\ud800""#, r#""x\udc00\ud800x""#, r#""\ud83d \udc18""#] {
+        sender.send_text(&format!(r#"{{"event":"client-x","channel":"{channel}","data":{data}}}"#)).await;
+        sender.expect_error(None, "").await;
+    }
+    receiver.expect_nothing_published(&server).await;
+    sender.send_text(&format!(r#"{{"event":"client-x","channel":"{channel}","data":"\ud83d\udc18"}}"#)).await;
+    assert_eq!(receiver.expect("client-x").await.data(), "🐘");
+}
+
 #[tokio::test]
 async fn user_id_comes_from_the_verified_subscription() {
     let server = shared();

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::harness::http::{HttpConnection, Request};
 use crate::harness::names::unique;
+use crate::harness::raw_ws::RawWs;
 use crate::harness::server::{Config, TestServer};
 use crate::harness::shared::{SharedServer, shared};
 use crate::harness::sign::App;
@@ -185,6 +186,65 @@ async fn no_event_precedes_the_success_and_none_follows_leaving() {
     all(visitors).await;
     assert!(!stream.is_finished(), "the publisher failed");
     stream.abort();
+}
+
+/// With so many subscribers a publication goes out in several steps, between which others are served.
+/// Whoever comes or goes between two steps still sees each event once and none after leaving.
+#[tokio::test]
+async fn order_holds_while_an_event_goes_out_to_many() {
+    let server = Config::new().server("shards = 1").start();
+    let channel = unique("cache-");
+    let mut residents = Vec::new();
+    for _ in 0..400 {
+        let mut resident = RawWs::connect(server.public, server.app()).await;
+        let data = json!({"channel": channel});
+        resident.write_text(&json!({"event": "pusher:subscribe", "data": data}).to_string()).await;
+        residents.push(resident);
+    }
+    for resident in &mut residents {
+        resident.established().await;
+        assert!(resident.expect_text().await.contains("subscription_succeeded"));
+        assert!(resident.expect_text().await.contains("cache_miss"));
+    }
+    let mut connection = HttpConnection::connect(server.public).await;
+    trigger(&server, &channel, "0").send_over(&mut connection).await.expect_ok("{}");
+    let stream = {
+        let (app, channel) = (server.app().clone(), channel.clone());
+        tokio::spawn(async move {
+            for n in 1_u64.. {
+                let body = json!({"name": "n", "channel": channel, "data": n.to_string()});
+                Request::trigger(&app, &body).send_over(&mut connection).await.expect_ok("{}");
+            }
+        })
+    };
+    let visitors = (0..3).map(|_| {
+        let (addr, app, channel) = (server.public, server.app().clone(), channel.clone());
+        async move {
+            let mut client = connect(addr, &app).await;
+            let mut last = 0;
+            for round in 0..100 {
+                client.subscribe(&channel).await;
+                let mut numbers = vec![number(&client.next().await)];
+                for _ in 0..round % 3 {
+                    numbers.push(number(&client.next().await));
+                }
+                client.unsubscribe(&channel).await;
+                numbers.extend(client.drain().await.iter().map(number));
+                assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{numbers:?}");
+                assert!(numbers[0] >= last, "{numbers:?} after {last}");
+                last = numbers[numbers.len() - 1];
+            }
+        }
+    });
+    all(visitors).await;
+    assert!(!stream.is_finished(), "the publisher failed");
+    stream.abort();
+    // None of them was given up for not reading.
+    for resident in residents.iter_mut().step_by(40) {
+        for expected in 0..10 {
+            assert_eq!(number(&Event::read(&resident.expect_text().await)), expected);
+        }
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use crate::harness::DEADLINE;
 use crate::harness::http::{HttpConnection, Request};
 use crate::harness::names::unique;
-use crate::harness::raw_ws::{CLOSE, RawWs, TEXT};
+use crate::harness::raw_ws::{RawWs, TEXT};
 use crate::harness::server::{Config, TestServer};
 use crate::harness::shared::SharedServer;
 use crate::harness::ws::{Event, WsClient};
@@ -19,6 +19,11 @@ static SMALL_BACKLOG: SharedServer = SharedServer::new(|| {
 /// Gives a reader up that has left something unread for two seconds.
 static SHORT_PATIENCE: SharedServer = SharedServer::new(|| {
     Config::new().server("shards = 2\nbacklog_limit = \"256MB\"\nbacklog_max_age = \"2s\"")
+});
+
+/// Gives no reader up within the time of a test.
+static PATIENT: SharedServer = SharedServer::new(|| {
+    Config::new().server("shards = 2\nbacklog_limit = \"256MB\"\nbacklog_max_age = \"60s\"")
 });
 
 /// More than kernels put between two ends of a connection on one machine.
@@ -71,29 +76,35 @@ async fn sleeper(server: &TestServer, presence: &str, channel: &str) -> RawWs {
     client
 }
 
-/// Reads what a sleeper was sent: events from 1 without a gap, then the error and Close 4100, or the
-/// end of TCP anywhere. Returns the last number.
-async fn expect_no_gap_before_the_end(mut client: RawWs) -> u64 {
+/// Reads what a sleeper was sent, who comes back while the server still waits for the answer to its
+/// Close: events from 1 without a gap, the error, Close 4100. Returns the last number.
+async fn expect_no_gap_before_the_close(mut client: RawWs) -> u64 {
     let mut last = 0;
-    while let Some(frame) = client.next(DEADLINE).await {
+    loop {
+        let frame = client.next(DEADLINE).await.expect("a Close before the end");
         match frame.opcode {
             TEXT => {
                 let event = Event::read(frame.text());
                 if event.event == "pusher:error" {
                     assert_eq!(event.code(), Some(4100), "{}", event.text);
-                    continue;
+                    let close = client.next(DEADLINE).await.expect("a Close before the end");
+                    assert_eq!(close.close_code(), Some(4100), "{close:?}");
+                    return last;
                 }
                 assert_eq!(number(&event), last + 1, "a gap");
                 last += 1;
             }
-            CLOSE => {
-                assert_eq!(frame.close_code(), Some(4100));
-                break;
-            }
-            other => panic!("opcode {other}"),
+            other => panic!("opcode {other} without an error before it"),
         }
     }
-    last
+}
+
+/// Waits until `witness` hears that the sleeper has left; then it wakes up at once, as the server waits for
+/// its Close a few seconds only.
+async fn wake_when_given_up(mut witness: WsClient, sleeper: RawWs) -> u64 {
+    let left = witness.expect_event("pusher_internal:member_removed", 4 * DEADLINE).await;
+    assert_eq!(left.json(), json!({"user_id": "sleeper"}));
+    expect_no_gap_before_the_close(sleeper).await
 }
 
 #[tokio::test]
@@ -104,6 +115,7 @@ async fn too_many_unread_bytes_end_a_connection_and_leave_the_others_alone() {
     witness.join_as(&presence, "witness").await;
     let sleeper = sleeper(&server, &presence, &channel).await;
     witness.expect("pusher_internal:member_added").await;
+    let waking = tokio::spawn(wake_when_given_up(witness, sleeper));
     let mut readers = Vec::new();
     for _ in 0..4 {
         let mut reader = WsClient::connect(&server).await;
@@ -117,9 +129,7 @@ async fn too_many_unread_bytes_end_a_connection_and_leave_the_others_alone() {
             assert_eq!(number(&reader.next().await), publisher.published);
         }
     }
-    let left = witness.expect("pusher_internal:member_removed").await;
-    assert_eq!(left.json(), json!({"user_id": "sleeper"}));
-    let last = expect_no_gap_before_the_end(sleeper).await;
+    let last = waking.await.expect("no panic");
     assert!((1..publisher.published).contains(&last), "{last} of {} arrived", publisher.published);
     publisher.publish().await;
     for reader in &mut readers {
@@ -136,18 +146,18 @@ async fn something_unread_for_too_long_ends_a_connection() {
     witness.join_as(&presence, "witness").await;
     let sleeper = sleeper(&server, &presence, &channel).await;
     witness.expect("pusher_internal:member_added").await;
+    let waking = tokio::spawn(wake_when_given_up(witness, sleeper));
     let mut publisher = Publisher::new(&server, &channel).await;
     while publisher.published < (MORE_THAN_KERNELS_BUFFER / PADDING) as u64 {
         publisher.publish().await;
     }
-    witness.expect("pusher_internal:member_removed").await;
-    let last = expect_no_gap_before_the_end(sleeper).await;
+    let last = waking.await.expect("no panic");
     assert!((1..publisher.published).contains(&last), "{last} of {} arrived", publisher.published);
 }
 
 #[tokio::test]
 async fn a_reader_that_catches_up_in_time_misses_nothing() {
-    let server = SHORT_PATIENCE.get();
+    let server = PATIENT.get();
     let (presence, channel) = (unique("presence-"), unique("news-"));
     let mut sleeper = sleeper(&server, &presence, &channel).await;
     let mut publisher = Publisher::new(&server, &channel).await;

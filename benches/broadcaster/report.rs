@@ -106,7 +106,6 @@ const ROWS: &[Row] = &[
         None,
     ),
     plain(Scenario::StalledReader, "p99_ratio", "stalled reader: others' 99 %, during / before", "×"),
-    value(Scenario::StalledReader, "closed_after_s", "stalled reader: closed after", "s", 20.0, None),
 ];
 
 /// A row with its figures, as written to the JSON file.
