@@ -27,6 +27,10 @@ pub fn render(hub: &Hub) -> String {
     ] {
         metric(&mut out, name, "counter", help, value);
     }
+    header(&mut out, "switchboard_shard_sockets", "gauge", "Open sockets of a shard, HTTP included");
+    for (shard, sockets) in hub.shard_loads().into_iter().enumerate() {
+        let _ = writeln!(out, "switchboard_shard_sockets{{shard=\"{shard}\"}} {sockets}");
+    }
     let mut apps = hub.apps();
     apps.sort_by(|a, b| a.id().cmp(b.id()));
     header(&mut out, "switchboard_app_connections", "gauge", "Open WebSocket connections of an app");

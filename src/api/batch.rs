@@ -39,7 +39,7 @@ pub fn trigger(request: &Authentic, headers: &HeaderMap) -> Result<Response<Full
         .map(|(index, item)| read(request, item).map_err(|error| error.within(&format!("batch[{index}]"))))
         .collect::<Result<Vec<_>, _>>()?;
     let key = idempotency_key(headers, raw.idempotency_key)?;
-    publish(request, key.as_deref(), events.len(), || {
+    publish(request, "batch_events", key.as_deref(), events.len(), || {
         for (channel, event) in &events {
             request.hub.publish(channel, &event.name, event.data, event.except);
         }

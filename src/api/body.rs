@@ -12,24 +12,50 @@ use crate::apps::App;
 
 /// Time for a whole body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest body that is read although its request is refused.
+const MAX_DISCARDED: usize = 1 << 20;
+/// Time for that.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes beyond the limit that are read and dropped, so that the sender gets to see the answer.
 const MAX_DROPPED: usize = 32 << 20;
 
 /// The body's exact bytes.
 pub async fn read(headers: &HeaderMap, body: Incoming, app: &App) -> Result<Bytes, ApiError> {
-    let announced = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.parse().ok())
-        .unwrap_or(0);
-    let waits =
-        headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    if waits && announced > app.max_request_body() {
+    let announced = announced(headers);
+    if waits_for_continue(headers) && announced > app.max_request_body() {
         return Err(too_large(announced, app));
     }
     tokio::time::timeout(BODY_TIMEOUT, collect(body, announced, app))
         .await
         .unwrap_or_else(|_| Err(ApiError::timeout()))
+}
+
+/// Reads a small body of a request that is refused anyway, and keeps nothing of it.
+pub async fn discard(headers: &HeaderMap, mut body: Incoming) {
+    if waits_for_continue(headers) || announced(headers) > MAX_DISCARDED {
+        return;
+    }
+    let _ = tokio::time::timeout(DISCARD_TIMEOUT, async {
+        let mut received = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            received += frame.data_ref().map_or(0, Bytes::len);
+            if received > MAX_DISCARDED {
+                return;
+            }
+        }
+    })
+    .await;
+}
+
+/// The body's length, as far as it was announced.
+fn announced(headers: &HeaderMap) -> usize {
+    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    length.and_then(|length| length.parse().ok()).unwrap_or(0)
+}
+
+/// Whether the client sends its body only when asked to.
+fn waits_for_continue(headers: &HeaderMap) -> bool {
+    headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 async fn collect(mut body: Incoming, announced: usize, app: &App) -> Result<Bytes, ApiError> {

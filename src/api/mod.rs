@@ -38,6 +38,9 @@ use crate::hub::{AppHub, Hub};
 use crate::protocol::http_auth::{HttpAuthError, Query, SignedRequest};
 use route::{Endpoint, Route};
 
+/// Most query parameters of a request; the SDKs send about ten.
+const MAX_PARAMETERS: usize = 100;
+
 /// Serves requests. One per shard; holds handles only.
 pub struct Api {
     hub: Hub,
@@ -98,36 +101,45 @@ impl Api {
             Endpoint::Ready => Ok(reply::text("OK")),
             Endpoint::WebSocket => Err(upgrade::required()),
             Endpoint::TerminateByKey { user } => {
-                let query = Query::parse(parts.uri.query().unwrap_or_default());
+                let query = parse_query(parts)?;
                 let key = query.get("auth_key").ok_or_else(|| unauthorized(&HttpAuthError::KeyMissing))?;
-                let app = self.hub.app_by_key(key).ok_or_else(|| unauthorized(&HttpAuthError::UnknownKey))?;
-                let request = self.authenticate(parts, &query, app, body).await?;
+                let request = self.authenticate(parts, &query, self.hub.app_by_key(key), body).await?;
                 users::terminate(&request, &user)
             }
             Endpoint::App { id, action } => {
-                let query = Query::parse(parts.uri.query().unwrap_or_default());
+                let query = parse_query(parts)?;
                 // An unknown app answers as a known one does to a stranger, so that ids can't be probed.
                 query.get("auth_key").ok_or_else(|| unauthorized(&HttpAuthError::KeyMissing))?;
-                let app = self.hub.app_by_id(&id).ok_or_else(|| unauthorized(&HttpAuthError::UnknownKey))?;
-                let request = self.authenticate(parts, &query, app, body).await?;
+                let request = self.authenticate(parts, &query, self.hub.app_by_id(&id), body).await?;
                 action.run(&request, parts, &query)
             }
         }
     }
 
-    /// Reads the body, verifies the signature, then looks whether the app is enabled.
+    /// Verifies the signature, then reads the body, then looks whether the app is enabled. A stranger's
+    /// body is read, too, as far as it is small, but not kept: who is cut off while sending sees no answer.
     async fn authenticate(
         &self,
         parts: &Parts,
         query: &Query<'_>,
-        hub: Arc<AppHub>,
+        hub: Option<Arc<AppHub>>,
         body: Incoming,
     ) -> Result<Authentic, ApiError> {
-        let app = hub.app();
+        let signed = SignedRequest { method: parts.method.as_str(), path: parts.uri.path(), query };
+        let verified = hub.ok_or(HttpAuthError::UnknownKey).and_then(|hub| {
+            let app = hub.app();
+            signed.verify(&app.keys, unix_seconds())?;
+            Ok((hub, app))
+        });
+        let (hub, app) = match verified {
+            Ok(verified) => verified,
+            Err(error) => {
+                body::discard(&parts.headers, body).await;
+                return Err(unauthorized(&error));
+            }
+        };
         let body = body::read(&parts.headers, body, &app).await?;
-        let signed =
-            SignedRequest { method: parts.method.as_str(), path: parts.uri.path(), query, body: &body };
-        signed.verify(&app.keys, unix_seconds()).map_err(|error| unauthorized(&error))?;
+        signed.verify_body(&body).map_err(|error| unauthorized(&error))?;
         if !app.settings.enabled {
             return Err(ApiError::forbidden("Application disabled"));
         }
@@ -140,6 +152,14 @@ impl Api {
             _ => path,
         }
     }
+}
+
+fn parse_query(parts: &Parts) -> Result<Query<'_>, ApiError> {
+    let raw = parts.uri.query().unwrap_or_default();
+    if raw.bytes().filter(|byte| *byte == b'&').count() >= MAX_PARAMETERS {
+        return Err(ApiError::bad_request(format!("Too many query parameters: at most {MAX_PARAMETERS}")));
+    }
+    Ok(Query::parse(raw))
 }
 
 fn unauthorized(error: &HttpAuthError) -> ApiError {

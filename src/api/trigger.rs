@@ -65,7 +65,7 @@ pub fn trigger(request: &Authentic, headers: &HeaderMap) -> Result<Response<Full
         ));
     }
     let key = idempotency_key(headers, raw.idempotency_key)?;
-    publish(request, key.as_deref(), 1, || {
+    publish(request, "events", key.as_deref(), 1, || {
         for channel in &channels {
             request.hub.publish(channel, &event.name, event.data, event.except);
         }
@@ -85,10 +85,11 @@ pub fn trigger(request: &Authentic, headers: &HeaderMap) -> Result<Response<Full
     })
 }
 
-/// Runs `work`, which publishes `events` and cannot fail any more, unless there is no room, the rate is
+/// Runs `work` of an endpoint (`kind`), which publishes `events` and cannot fail any more, unless there is no room, the rate is
 /// exceeded, or the same request was done before.
 pub fn publish(
     request: &Authentic,
+    kind: &'static str,
     key: Option<&str>,
     events: usize,
     work: impl FnOnce() -> String,
@@ -108,7 +109,8 @@ pub fn publish(
         admitted()?;
         return Ok(reply::json(work()));
     };
-    let digest = Sha256::digest(&request.body).into();
+    let digest =
+        Sha256::new().chain_update(kind).chain_update([0]).chain_update(&request.body).finalize().into();
     match app.idempotency.record(key, digest, Instant::now(), || admitted().map(|()| work())) {
         Recorded::New(body) | Recorded::Replayed(body) => Ok(reply::json(body)),
         Recorded::Failed(error) => Err(error),
@@ -206,14 +208,7 @@ impl<'a> RawEvent<'a> {
             return Err(missing("channels"));
         }
         let mut channels: Vec<ChannelName> = Vec::with_capacity(listed.len() + 1);
-        let given = listed.len() + usize::from(self.channel.is_some());
-        let limit = app.settings.max_channels_per_event;
-        if given == 0 || given > limit {
-            return Err(ApiError::bad_request(format!(
-                "Expected 1 to {limit} channels, got {given} (setting max_channels_per_event)"
-            )));
-        }
-        let mut seen = std::collections::HashSet::with_capacity(given);
+        let mut seen = std::collections::HashSet::with_capacity(listed.len() + 1);
         for raw in listed.into_iter().map(Some).chain(self.channel.map(Some)) {
             let name = channel_string(raw)?
                 .ok_or_else(|| ApiError::bad_request("Expected channel name to be a string"))?;
@@ -221,6 +216,12 @@ impl<'a> RawEvent<'a> {
             if seen.insert(name.clone()) {
                 channels.push(name);
             }
+        }
+        let (given, limit) = (channels.len(), app.settings.max_channels_per_event);
+        if given == 0 || given > limit {
+            return Err(ApiError::bad_request(format!(
+                "Expected 1 to {limit} channels, got {given} (setting max_channels_per_event)"
+            )));
         }
         Ok(channels)
     }

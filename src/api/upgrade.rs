@@ -125,8 +125,17 @@ fn handshake(headers: &HeaderMap) -> Result<HeaderValue, ApiError> {
     let key = headers
         .get(SEC_WEBSOCKET_KEY)
         .ok_or_else(|| ApiError::bad_request("Missing header: Sec-WebSocket-Key"))?;
+    if !is_nonce(key.as_bytes()) {
+        return Err(ApiError::bad_request("Invalid header: Sec-WebSocket-Key must be 16 bytes in base64"));
+    }
     HeaderValue::from_str(&derive_accept_key(key.as_bytes()))
         .map_err(|_| ApiError::bad_request("Invalid header: Sec-WebSocket-Key"))
+}
+
+/// Whether this is base64 of 16 bytes (RFC 6455, section 4.2.1).
+fn is_nonce(key: &[u8]) -> bool {
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    key.strip_suffix(b"==").is_some_and(|digits| digits.len() == 22 && digits.iter().all(is_base64))
 }
 
 /// Whether a comma-separated header names `token`, in any case.

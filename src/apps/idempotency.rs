@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 pub const WINDOW: Duration = Duration::from_secs(5 * 60);
 /// Most keys remembered at once; beyond it the oldest is forgotten early.
 const MAX_KEYS: usize = 100_000;
+/// Most bytes of keys and answers remembered at once.
+const MAX_BYTES: usize = 16 << 20;
 
 /// The store of one app.
 #[derive(Debug, Default)]
@@ -18,6 +20,7 @@ pub struct Idempotency(Mutex<Store>);
 struct Store {
     answers: HashMap<String, Answer>,
     order: VecDeque<(Instant, String)>,
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -60,6 +63,7 @@ impl Idempotency {
         }
         match work() {
             Ok(body) => {
+                store.bytes += size_of_entry(key, &body);
                 store.order.push_back((now, key.to_owned()));
                 store.answers.insert(key.to_owned(), Answer { request, body: body.clone() });
                 Recorded::New(body)
@@ -69,13 +73,22 @@ impl Idempotency {
     }
 }
 
+/// The key is held twice.
+fn size_of_entry(key: &str, body: &str) -> usize {
+    2 * key.len() + body.len()
+}
+
 impl Store {
     fn forget(&mut self, now: Instant) {
         while self.order.front().is_some_and(|(at, _)| {
-            self.order.len() > MAX_KEYS || now.saturating_duration_since(*at) >= WINDOW
+            self.order.len() > MAX_KEYS
+                || self.bytes > MAX_BYTES
+                || now.saturating_duration_since(*at) >= WINDOW
         }) {
-            if let Some((_, key)) = self.order.pop_front() {
-                self.answers.remove(&key);
+            if let Some((_, key)) = self.order.pop_front()
+                && let Some(answer) = self.answers.remove(&key)
+            {
+                self.bytes -= size_of_entry(&key, &answer.body);
             }
         }
     }

@@ -15,6 +15,8 @@ pub(super) struct Backlog {
     bytes: usize,
     /// Whether the first piece is the rest of a frame that has begun to leave.
     is_mid_frame: bool,
+    /// Whether a task waits for the socket to take more.
+    pub has_drainer: bool,
 }
 
 #[derive(Debug)]

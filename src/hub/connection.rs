@@ -25,7 +25,7 @@ pub(super) const NO_LINK: u32 = u32::MAX;
 const ENGINE_BUFFER: usize = 256;
 
 /// Where a connection lives, from anywhere in the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Address {
     pub shard: u32,
     pub slot: u32,

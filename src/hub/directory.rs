@@ -18,6 +18,7 @@ use smallvec::SmallVec;
 
 use super::mailbox::{LocalPublication, Mailbox, Parcel};
 use super::presence::{Roster, RosterFull};
+use super::uplink::Uplink;
 use crate::protocol::channel::{ChannelKind, ChannelName};
 use crate::protocol::frame::Frame;
 use crate::protocol::id::{SocketId, UserId};
@@ -30,10 +31,11 @@ const BUSY_CHANNEL: u64 = 100;
 const COUNT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// All channels of one app that are occupied or remember an event.
-#[derive(Debug)]
 pub(super) struct Directory {
     channels: DashMap<Arc<str>, Entry, foldhash::fast::RandomState>,
     mailboxes: Arc<[Mailbox]>,
+    app_id: String,
+    uplink: Arc<dyn Uplink>,
     next_id: AtomicU64,
     /// Whether subscribers are told how many they are.
     announce_count: AtomicBool,
@@ -88,8 +90,6 @@ pub(super) struct Joined {
     pub snapshot: Option<String>,
     /// The last event of a cache channel.
     pub remembered: Option<Frame>,
-    /// Whether this is the channel's first subscriber on this node.
-    pub occupied: bool,
 }
 
 /// What the HTTP API tells about a channel.
@@ -104,13 +104,20 @@ pub struct ChannelInfo {
 }
 
 impl Directory {
-    pub fn new(mailboxes: Arc<[Mailbox]>, announce_count: bool) -> Self {
+    pub fn new(
+        app_id: String,
+        mailboxes: Arc<[Mailbox]>,
+        uplink: Arc<dyn Uplink>,
+        announce_count: bool,
+    ) -> Self {
         Self {
             channels: DashMap::with_hasher(foldhash::fast::RandomState::default()),
             mailboxes,
+            app_id,
+            uplink,
             next_id: AtomicU64::new(1),
             announce_count: AtomicBool::new(announce_count),
-            has_timers: AtomicBool::new(announce_count),
+            has_timers: AtomicBool::new(false),
         }
     }
 
@@ -155,7 +162,7 @@ impl Directory {
         now: Instant,
     ) -> Result<Joined, RosterFull> {
         let mut entry = self.channels.entry(channel.shared()).or_insert_with(|| self.new_entry(channel));
-        let occupied = entry.interested.is_empty();
+        let was_vacant = entry.interested.is_empty();
         let mut snapshot = None;
         if let Some((member, limit)) = member {
             let roster = entry.roster.get_or_insert_default();
@@ -183,15 +190,17 @@ impl Directory {
             since: entry.revision,
             snapshot,
             remembered: entry.remembered(now).map(|remembered| remembered.frame.clone()),
-            occupied,
         };
+        if was_vacant {
+            self.uplink.interest(&self.app_id, channel, true);
+        }
         self.announce_count(&mut entry, now);
         Ok(joined)
     }
 
-    /// Takes a subscriber away; true when it was the channel's last on this node.
-    pub fn leave(&self, channel: &ChannelName, shard: u32, user: Option<&UserId>, now: Instant) -> bool {
-        let Some(mut entry) = self.channels.get_mut(channel.as_str()) else { return false };
+    /// Takes a subscriber away.
+    pub fn leave(&self, channel: &ChannelName, shard: u32, user: Option<&UserId>, now: Instant) {
+        let Some(mut entry) = self.channels.get_mut(channel.as_str()) else { return };
         entry.remove_interest(shard);
         if let Some(user) = user
             && entry.roster.as_mut().is_some_and(|roster| roster.leave(user))
@@ -200,13 +209,15 @@ impl Directory {
             entry.push(&self.mailboxes, &frame, None);
         }
         self.announce_count(&mut entry, now);
-        let vacated = entry.interested.is_empty();
+        // Told under the entry's lock, so that coming and going reach the link in their order.
+        if entry.interested.is_empty() {
+            self.uplink.interest(&self.app_id, channel, false);
+        }
         let abandoned = entry.is_abandoned(now);
         drop(entry);
         if abandoned {
             self.channels.remove_if(channel.as_str(), |_, entry| entry.is_abandoned(now));
         }
-        vacated
     }
 
     /// Facts about one channel; all zero when nobody is there.
@@ -245,7 +256,7 @@ impl Directory {
 
     /// Sends due subscription counts and forgets expired events. Called about once a second.
     pub fn tick(&self, now: Instant) {
-        if !self.has_timers.load(Ordering::Relaxed) {
+        if !self.has_timers.swap(false, Ordering::Relaxed) {
             return;
         }
         let announce = self.announces_count();
@@ -256,6 +267,9 @@ impl Directory {
             if announce && entry.count.is_due {
                 self.announce_count(entry, now);
             }
+            if entry.remembered.is_some() || entry.count.is_due {
+                self.has_timers.store(true, Ordering::Relaxed);
+            }
             !entry.is_abandoned(now)
         });
     }
@@ -263,7 +277,6 @@ impl Directory {
     /// Switches subscription counts on or off.
     pub fn set_announce_count(&self, on: bool) {
         self.announce_count.store(on, Ordering::Relaxed);
-        self.has_timers.fetch_or(on, Ordering::Relaxed);
     }
 
     fn announces_count(&self) -> bool {
@@ -293,6 +306,7 @@ impl Directory {
             entry.count.sent.is_some_and(|sent| now.saturating_duration_since(sent) < COUNT_INTERVAL);
         if subscribers > BUSY_CHANNEL && recently {
             entry.count.is_due = true;
+            self.has_timers.store(true, Ordering::Relaxed);
             return;
         }
         entry.count = CountAnnouncement { sent: Some(now), is_due: false };
@@ -357,10 +371,11 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::Alone;
 
     fn directory() -> (Directory, Arc<[Mailbox]>) {
         let mailboxes: Arc<[Mailbox]> = [Mailbox::default()].into();
-        (Directory::new(Arc::clone(&mailboxes), false), mailboxes)
+        (Directory::new("1001".to_owned(), Arc::clone(&mailboxes), Arc::new(Alone), false), mailboxes)
     }
 
     fn name(name: &str) -> ChannelName {
@@ -401,7 +416,7 @@ mod tests {
         directory.publish(&prices, &Frame::text("v"), None, Some(remembered));
         assert!(directory.occupied("", now).is_empty());
         assert!(directory.join(&prices, 0, 0, None, now).expect("joined").remembered.is_some());
-        assert!(directory.leave(&prices, 0, None, now));
+        directory.leave(&prices, 0, None, now);
         assert!(directory.info(&prices, now).remembered.is_some());
         directory.tick(expires);
         assert!(directory.info(&prices, now).remembered.is_none());

@@ -12,12 +12,11 @@ use bytes::Bytes;
 use super::connection::{Address, NO_LINK, Pieces, Written};
 use super::mailbox::Parcel;
 use super::shard::ShardState;
-use crate::protocol::error_code::ErrorCode;
 
 /// Bytes joined for one write.
 const MAX_JOINED: usize = 64 * 1024;
 /// Links made before connections are visited, which bounds the memory of a turn.
-const MAX_LINKS: usize = 1 << 20;
+const MAX_LINKS: usize = 1 << 17;
 /// Room that the vectors of a turn keep.
 const KEPT_LINKS: usize = 1 << 16;
 
@@ -206,6 +205,7 @@ impl ShardState {
     }
 
     fn end_turn(&mut self) {
+        self.resume_readers();
         let turn = &mut self.turn;
         turn.parcels.clear();
         turn.linked = 0;
@@ -233,9 +233,4 @@ fn link(links: &mut [Link], touched: &mut Vec<u32>, ends: &mut (u32, u32), slot:
     }
     ends.1 = newest;
     debug_assert!(ends.0 <= newest && newest != NO_LINK);
-}
-
-/// Closing with an error is told by `pusher:error` first.
-pub(super) fn tells_error(code: ErrorCode) -> bool {
-    !matches!(code, ErrorCode::ReconnectImmediately | ErrorCode::PongNotReceived)
 }

@@ -81,6 +81,12 @@ impl Mailbox {
         self.waiting.load(Ordering::Relaxed) < MAX_PARCELS && self.bytes.load(Ordering::Relaxed) < MAX_BYTES
     }
 
+    /// Whether less than an eighth of what may wait does.
+    pub fn is_calm(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) < MAX_PARCELS / 8
+            && self.bytes.load(Ordering::Relaxed) < MAX_BYTES / 8
+    }
+
     /// Swaps what is waiting with the empty `into`.
     pub fn take(&self, into: &mut Vec<Parcel>) {
         debug_assert!(into.is_empty());

@@ -24,14 +24,17 @@
 //! May import `apps`, `protocol`, `config`.
 
 mod backlog;
+mod closing;
 mod connection;
 mod directory;
 mod fan_out;
 mod mailbox;
 mod presence;
+mod replies;
 mod session;
 mod shard;
 mod stats;
+mod sweep;
 mod uplink;
 mod users;
 
@@ -44,7 +47,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 pub use directory::{ChannelInfo, Remembered};
-pub use shard::Shard;
+pub use shard::{Shard, vital};
 pub use stats::{ShardStats, Stats};
 pub use uplink::{Alone, RemotePublication, Uplink};
 
@@ -58,6 +61,9 @@ use directory::Directory;
 use mailbox::{Mailbox, Parcel};
 use users::Users;
 
+/// Connections beyond `max_connections` that are accepted: requests, and clients to be told 4100.
+const REQUEST_RESERVE: usize = 1024;
+
 /// Everything of this process that is connected. Cloning shares it.
 #[derive(Clone)]
 pub struct Hub {
@@ -69,7 +75,7 @@ struct Inner {
     mailboxes: Arc<[Mailbox]>,
     limits: Arc<ConnectionLimits>,
     connections: Arc<AtomicUsize>,
-    shard_connections: Box<[AtomicUsize]>,
+    loads: Box<[AtomicUsize]>,
     is_draining: AtomicBool,
     uplink: Arc<dyn Uplink>,
     stats: Stats,
@@ -118,6 +124,14 @@ pub struct AppChanges {
     pub removed: Vec<String>,
 }
 
+/// A connection's place in the count of its shard; given back when dropped, unless the connection became
+/// a WebSocket, which the shard counts itself.
+pub struct ShardLoad {
+    hub: Hub,
+    shard: usize,
+    is_counted_here: bool,
+}
+
 /// Why a connection is turned away; told with `pusher:error` and the same close code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -157,7 +171,7 @@ impl Hub {
             mailboxes: (0..shards).map(|_| Mailbox::default()).collect(),
             limits: Arc::new(limits),
             connections: Arc::default(),
-            shard_connections: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
+            loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             is_draining: AtomicBool::new(false),
             uplink,
             stats: Stats::new(shards),
@@ -200,7 +214,12 @@ impl Hub {
     fn new_app(&self, settings: AppSettings) -> Arc<AppHub> {
         Arc::new(AppHub {
             id: settings.id.clone(),
-            directory: Directory::new(Arc::clone(&self.inner.mailboxes), settings.subscription_count),
+            directory: Directory::new(
+                settings.id.clone(),
+                Arc::clone(&self.inner.mailboxes),
+                Arc::clone(&self.inner.uplink),
+                settings.subscription_count,
+            ),
             users: Users::new(Arc::clone(&self.inner.mailboxes)),
             connections: AtomicUsize::new(0),
             all_connections: Arc::clone(&self.inner.connections),
@@ -274,10 +293,27 @@ impl Hub {
         self.inner.connections.load(Ordering::Relaxed)
     }
 
-    /// The shard that should get the next connection.
-    pub fn least_loaded_shard(&self) -> usize {
-        let loads = self.inner.shard_connections.iter().map(|load| load.load(Ordering::Relaxed));
-        loads.enumerate().min_by_key(|(_, load)| *load).map_or(0, |(index, _)| index)
+    /// Assigns a new connection to the shard with the fewest; `None` when the process has as many as it
+    /// may have, with a reserve for requests and for telling clients so.
+    pub fn assign_shard(&self) -> Option<ShardLoad> {
+        let loads = self.inner.loads.iter().map(|load| load.load(Ordering::Relaxed));
+        if loads.clone().sum::<usize>() >= self.inner.limits.max_connections + REQUEST_RESERVE {
+            return None;
+        }
+        let (shard, _) = loads.enumerate().min_by_key(|(_, load)| *load)?;
+        self.inner.loads[shard].fetch_add(1, Ordering::Relaxed);
+        Some(ShardLoad { hub: self.clone(), shard, is_counted_here: true })
+    }
+
+    /// Connections of each shard, HTTP included.
+    pub fn shard_loads(&self) -> Vec<usize> {
+        self.inner.loads.iter().map(|load| load.load(Ordering::Relaxed)).collect()
+    }
+
+    /// Whether so little waits to be sent that clients may cause more. Far below what makes publishing
+    /// answer [`Overloaded`], so that clients alone can't bring that about.
+    fn is_calm(&self) -> bool {
+        self.inner.mailboxes.iter().all(Mailbox::is_calm)
     }
 
     /// Counters of all shards.
@@ -405,6 +441,26 @@ impl Admission {
         app.connections.fetch_add(1, Ordering::Relaxed);
         app.all_connections.fetch_add(1, Ordering::Relaxed);
         Self(app)
+    }
+}
+
+impl ShardLoad {
+    /// The shard.
+    pub fn shard(&self) -> usize {
+        self.shard
+    }
+
+    /// Leaves the count to the shard.
+    fn hand_over(mut self) {
+        self.is_counted_here = false;
+    }
+}
+
+impl Drop for ShardLoad {
+    fn drop(&mut self) {
+        if self.is_counted_here {
+            self.hub.inner.loads[self.shard].fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -114,9 +114,6 @@ impl ShardState {
             .map_err(|_| {
                 (RefusalKind::Limit, format!("Presence channel {channel} is full: at most {limit} members"))
             })?;
-        if joined.occupied {
-            app.uplink.interest(&app.id, channel, true);
-        }
         let list = &mut self.channels[local as usize];
         list.id = joined.channel;
         let position = list.subscribers.len() as u32;

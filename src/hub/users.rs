@@ -3,7 +3,7 @@
 //! A user is online while at least one connection is signed in, and for [`GRACE`] after the last one
 //! left, so that a change of page does not flicker.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,8 +28,8 @@ pub(super) struct Users {
 
 #[derive(Debug, Default)]
 struct Entry {
-    connections: Vec<Address>,
-    watchers: Vec<Address>,
+    connections: HashSet<Address>,
+    watchers: HashSet<Address>,
     left: Option<Instant>,
 }
 
@@ -47,7 +47,7 @@ impl Users {
         let mut entry = self.entries.entry(user.clone()).or_default();
         let came = !entry.is_online();
         entry.left = None;
-        entry.connections.push(connection);
+        entry.connections.insert(connection);
         if came {
             self.tell_watchers(&entry, std::slice::from_ref(user), &[]);
         }
@@ -56,7 +56,7 @@ impl Users {
     /// A signed-in connection ended. Watchers hear of it after [`GRACE`], see [`Users::tick`].
     pub fn sign_out(&self, user: &UserId, connection: Address, now: Instant) {
         let Some(mut entry) = self.entries.get_mut(user) else { return };
-        entry.connections.retain(|address| *address != connection);
+        entry.connections.remove(&connection);
         if entry.connections.is_empty() {
             entry.left = Some(now);
             drop(entry);
@@ -69,7 +69,7 @@ impl Users {
     pub fn watch(&self, watched: &[UserId], watcher: Address) -> (Vec<UserId>, Vec<UserId>) {
         watched.iter().cloned().partition(|user| {
             let mut entry = self.entries.entry(user.clone()).or_default();
-            entry.watchers.push(watcher);
+            entry.watchers.insert(watcher);
             entry.is_online()
         })
     }
@@ -78,7 +78,7 @@ impl Users {
     pub fn unwatch(&self, watched: &[UserId], watcher: Address) {
         for user in watched {
             if let Some(mut entry) = self.entries.get_mut(user) {
-                entry.watchers.retain(|address| *address != watcher);
+                entry.watchers.remove(&watcher);
             }
             self.entries.remove_if(user, |_, entry| entry.is_forgotten());
         }

@@ -1,5 +1,8 @@
 //! The numbered errors of the protocol and what clients do when they are closed with one.
 //!
+//! The range decides what clients do when closed with a code: 4000 to 4099 and 4300 to 4399 never reconnect,
+//! 4100 to 4199 after at least a second, 4200 to 4299 at once.
+//!
 //! Source: Pusher docs, "WebSocket protocol: error codes". Numbers outside this table are never sent:
 //! clients know only these.
 
@@ -33,49 +36,34 @@ pub enum ErrorCode {
     WatchlistLimit = 4302,
 }
 
-/// What clients do after a close with a code (Pusher docs: ranges of close codes).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reconnect {
-    /// 4000–4099 and 4300–4399: not without a change.
-    Never,
-    /// 4100–4199: after at least a second.
-    AfterBackoff,
-    /// 4200–4299: at once.
-    Immediately,
-}
-
 impl ErrorCode {
     /// The number on the wire.
     pub fn number(self) -> u16 {
         self as u16
     }
-
-    /// What clients do when closed with it.
-    pub fn reconnect(self) -> Reconnect {
-        match self.number() {
-            4100..=4199 => Reconnect::AfterBackoff,
-            4200..=4299 => Reconnect::Immediately,
-            _ => Reconnect::Never,
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::ErrorCode::*;
 
     #[test]
-    fn ranges_decide_about_reconnecting() {
-        for (code, reconnect) in [
-            (ErrorCode::TlsOnly, Reconnect::Never),
-            (ErrorCode::OverQuota, Reconnect::Never),
-            (ErrorCode::Unauthorized, Reconnect::Never),
-            (ErrorCode::OverCapacity, Reconnect::AfterBackoff),
-            (ErrorCode::ReconnectImmediately, Reconnect::Immediately),
-            (ErrorCode::PongNotReceived, Reconnect::Immediately),
-            (ErrorCode::WatchlistLimit, Reconnect::Never),
-        ] {
-            assert_eq!(code.reconnect(), reconnect, "{code:?}");
-        }
+    fn only_codes_that_clients_know_are_sent() {
+        let sent = [
+            TlsOnly,
+            AppDoesNotExist,
+            AppDisabled,
+            OverQuota,
+            PathNotFound,
+            UnsupportedProtocol,
+            Unauthorized,
+            OverCapacity,
+            ReconnectImmediately,
+            PongNotReceived,
+            ClientEventRate,
+            WatchlistLimit,
+        ];
+        let numbers = sent.map(super::ErrorCode::number);
+        assert_eq!(numbers, [4000, 4001, 4003, 4004, 4005, 4007, 4009, 4100, 4200, 4201, 4301, 4302]);
     }
 }

@@ -114,6 +114,12 @@ pub fn decoded_len(raw: &str) -> Option<usize> {
     Some(len)
 }
 
+/// Whether some string in this JSON text holds half a surrogate pair, which strict clients can't read.
+pub fn has_half_pair(text: &str) -> bool {
+    // A backslash stands in strings only, so the whole text can be read as one string's inside.
+    decoded_len(&format!("\"{text}\"")).is_none()
+}
+
 /// The code unit of a leading `\uXXXX`.
 fn unicode_escape(text: &[u8]) -> Option<u32> {
     let digits = text.strip_prefix(b"\\u")?.get(..4)?;

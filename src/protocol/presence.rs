@@ -65,6 +65,9 @@ pub enum InvalidUser {
         /// Which rule.
         reason: InvalidUserId,
     },
+    /// `user_info` can't be forwarded.
+    #[error("Invalid user_info: it holds half a surrogate pair")]
+    Info,
     /// `watchlist` is no array of strings.
     #[error("Invalid watchlist: expected an array of strings")]
     Watchlist,
@@ -104,7 +107,7 @@ impl Member {
             other => return Err(wrong_type(other.name())),
         };
         let user_id = UserId::member(&id).map_err(|reason| InvalidUser::Id { key: "user_id", reason })?;
-        Ok(Self { user_id, user_info: info_or_empty(data.user_info) })
+        Ok(Self { user_id, user_info: info_or_empty(data.user_info)? })
     }
 }
 
@@ -121,7 +124,7 @@ impl UserData {
             other => return Err(wrong_type(other.name())),
         };
         let id = UserId::signed_in(&id).map_err(|reason| InvalidUser::Id { key: "id", reason })?;
-        Ok(Self { id, user_info: info_or_empty(data.user_info), watchlist: read_watchlist(data.watchlist)? })
+        Ok(Self { id, user_info: info_or_empty(data.user_info)?, watchlist: read_watchlist(data.watchlist)? })
     }
 }
 
@@ -137,10 +140,11 @@ fn is_integer(number: &str) -> bool {
     !number.contains(['.', 'e', 'E'])
 }
 
-fn info_or_empty(raw: Option<&RawValue>) -> Box<str> {
+fn info_or_empty(raw: Option<&RawValue>) -> Result<Box<str>, InvalidUser> {
     match raw {
-        Some(raw) if JsonType::of(raw) != JsonType::Null => raw.get().into(),
-        _ => "{}".into(),
+        Some(raw) if json::has_half_pair(raw.get()) => Err(InvalidUser::Info),
+        Some(raw) if JsonType::of(raw) != JsonType::Null => Ok(raw.get().into()),
+        _ => Ok("{}".into()),
     }
 }
 
@@ -184,6 +188,7 @@ mod tests {
             r#"{"user_id":true}"#,
             r#"{"user_id":1.5}"#,
             r#"{"user_id":1e3}"#,
+            r#"{"user_id":"1","user_info":{"a":"\ud800"}}"#,
             r#"{"user_id":{}}"#,
             r#"{"user_id":""}"#,
         ] {

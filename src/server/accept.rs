@@ -3,13 +3,14 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::RunError;
 use super::http::Http;
+use crate::hub::ShardLoad;
 
 /// Connections that may wait to be accepted.
 const LISTEN_BACKLOG: i32 = 4096;
@@ -20,7 +21,7 @@ const MAX_UNSENT: u32 = 128 * 1024;
 const FAILURE_PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection on its way to another shard.
-pub type HandedOver = (std::net::TcpStream, SocketAddr);
+pub type HandedOver = (std::net::TcpStream, SocketAddr, ShardLoad);
 
 /// A listening socket.
 pub fn bind(address: SocketAddr) -> Result<TcpListener, RunError> {
@@ -42,21 +43,38 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, RunError> {
 /// Accepts for all shards, on the first one.
 pub async fn accept(http: Rc<Http>, listener: TcpListener, shards: Vec<UnboundedSender<HandedOver>>) {
     let listener = tokio::net::TcpListener::from_std(listener).expect("bug: the listener is not blocking");
+    let mut complaints = Complaints::default();
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => {
-                let shard = http.hub().least_loaded_shard();
-                if shard == 0 {
-                    http.serve(stream, peer);
-                } else if let Ok(stream) = stream.into_std() {
-                    // A shard only ends with the process.
-                    let _ = shards[shard].send((stream, peer));
+            Ok((stream, peer)) => match http.hub().assign_shard() {
+                None => complaints.complain("too many connections, see server.max_connections"),
+                Some(load) if load.shard() == 0 => http.serve(stream, peer, load),
+                Some(load) => {
+                    if let Ok(stream) = stream.into_std() {
+                        // A shard only ends with the process.
+                        let _ = shards[load.shard()].send((stream, peer, load));
+                    }
                 }
-            }
+            },
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                complaints.complain(&error.to_string());
                 tokio::time::sleep(FAILURE_PAUSE).await;
             }
+        }
+    }
+}
+
+/// Logs at most one failure a second.
+#[derive(Default)]
+struct Complaints {
+    last: Option<Instant>,
+}
+
+impl Complaints {
+    fn complain(&mut self, reason: &str) {
+        if self.last.is_none_or(|last| last.elapsed() >= Duration::from_secs(1)) {
+            self.last = Some(Instant::now());
+            tracing::warn!(reason, "cannot accept a connection");
         }
     }
 }

@@ -25,7 +25,7 @@ use super::accept::{HandedOver, accept};
 use super::refuse::refuse;
 use crate::api::{Answer, Api, Upgrade};
 use crate::config::ServerSettings;
-use crate::hub::{Hub, Shard};
+use crate::hub::{Hub, Shard, ShardLoad, vital};
 
 /// Longest request head, and what hyper buffers of a body at once.
 const MAX_BUFFER: usize = 64 * 1024;
@@ -75,11 +75,11 @@ impl ShardThread {
                 busy: self.busy,
             });
             if let Some((listener, shards)) = self.listener.take() {
-                spawn_local(accept(Rc::clone(&http), listener, shards));
+                spawn_local(vital(accept(Rc::clone(&http), listener, shards)));
             }
-            while let Some((stream, peer)) = self.handed_over.recv().await {
+            while let Some((stream, peer, load)) = self.handed_over.recv().await {
                 match TcpStream::from_std(stream) {
-                    Ok(stream) => http.serve(stream, peer),
+                    Ok(stream) => http.serve(stream, peer, load),
                     Err(error) => tracing::warn!(%error, "cannot take over a connection"),
                 }
             }
@@ -94,13 +94,13 @@ impl Http {
     }
 
     /// Serves a new connection.
-    pub fn serve(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
+    pub fn serve(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, load: ShardLoad) {
         let http = Rc::clone(self);
         spawn_local(async move {
             let upgraded = Box::pin(http.serve_requests(stream, peer)).await;
             match upgraded {
                 Some((Upgrade::Accept(admission), stream, leftover)) => {
-                    http.shard.attach(admission, stream, &leftover);
+                    http.shard.attach(admission, load, stream, &leftover);
                 }
                 Some((Upgrade::Refuse(refusal), stream, leftover)) => refuse(stream, leftover, refusal).await,
                 None => {}
@@ -156,6 +156,7 @@ impl Http {
         loop {
             let deadline = match clock.phase.get() {
                 Phase::Idle => clock.since.get() + self.idle_timeout,
+                Phase::New => clock.since.get() + self.header_timeout.min(self.idle_timeout),
                 Phase::Head => clock.since.get() + self.header_timeout,
                 Phase::Busy => Instant::now() + self.header_timeout,
             };
@@ -197,6 +198,8 @@ struct Clock {
 enum Phase {
     /// Waits for a request.
     Idle,
+    /// Nothing came yet.
+    New,
     /// Part of a request's head is there.
     Head,
     /// A request is being answered.
@@ -205,7 +208,7 @@ enum Phase {
 
 impl Clock {
     fn new() -> Self {
-        Self { phase: Cell::new(Phase::Idle), since: Cell::new(Instant::now()) }
+        Self { phase: Cell::new(Phase::New), since: Cell::new(Instant::now()) }
     }
 
     fn set(&self, phase: Phase) {
@@ -227,7 +230,7 @@ impl hyper::rt::Read for TimedIo<'_> {
         buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.io).poll_read(cx, buffer);
-        if read.is_ready() && self.clock.phase.get() == Phase::Idle {
+        if read.is_ready() && matches!(self.clock.phase.get(), Phase::New | Phase::Idle) {
             self.clock.set(Phase::Head);
         }
         read

@@ -21,7 +21,7 @@ pub fn raise_file_limit() -> FileLimit {
 
 impl FileLimit {
     /// Whether that many connections fit.
-    pub fn fits(self, max_connections: usize) -> bool {
+    fn fits(self, max_connections: usize) -> bool {
         self.after >= max_connections as u64 + RESERVED
     }
 

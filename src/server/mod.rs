@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 
 use crate::admin;
 use crate::config::{ServerSettings, Settings};
-use crate::hub::{Alone, ConnectionLimits, Hub};
+use crate::hub::{Alone, ConnectionLimits, Hub, vital};
 use shutdown::Signal;
 
 pub use limits::{FileLimit, raise_file_limit};
@@ -81,7 +81,7 @@ pub fn run(
     service.block_on(async {
         let mut signals = shutdown::Signals::listen()?;
         tokio::spawn(admin::serve(hub.clone(), settings.admin.clone(), admin_listener));
-        tokio::spawn(housekeeping(hub.clone()));
+        tokio::spawn(vital(housekeeping(hub.clone())));
         tracing::info!(public = %addresses.public, admin = %addresses.admin, shards, "listening");
         on_ready(&addresses);
         let end = loop {
