@@ -6,8 +6,6 @@ COPY Cargo.toml Cargo.lock ./
 COPY src src
 COPY benches benches
 COPY protocol-tests protocol-tests
-COPY docs docs
-COPY examples examples
 RUN cargo build --release --locked --bin switchboard
 
 FROM debian:bookworm-slim

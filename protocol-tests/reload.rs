@@ -1,29 +1,10 @@
 //! SIGHUP reads the configuration again: apps change at once, a faulty file changes nothing.
 
-use std::fs;
-use std::time::Instant;
-
-use rustix::process::Signal;
 use serde_json::json;
 
-use crate::harness::DEADLINE;
 use crate::harness::http::Request;
 use crate::harness::server::{Config, TestServer};
 use crate::harness::ws::WsClient;
-
-/// Changes the configuration file and has it read; waits for `line` in the log.
-async fn reload(server: &TestServer, change: impl FnOnce(String) -> String, line: &str) {
-    let file = server.folder().join("switchboard.toml");
-    let text = fs::read_to_string(&file).expect("readable");
-    let seen = server.output().matches(line).count();
-    fs::write(&file, change(text)).expect("writable");
-    server.signal(Signal::HUP);
-    let start = Instant::now();
-    while server.output().matches(line).count() == seen {
-        assert!(start.elapsed() < DEADLINE, "no {line:?} in {}", server.output());
-        tokio::task::yield_now().await;
-    }
-}
 
 async fn open(server: &TestServer, key: &str) -> WsClient {
     let path = format!("/app/{key}?protocol=7");
@@ -41,14 +22,15 @@ async fn an_app_that_is_disabled_loses_its_connections_and_comes_back() {
     let server = Config::new().start();
     let key = server.app().key.clone();
     let mut client = WsClient::connect(&server).await;
-    reload(&server, |text| text.replace("[[apps]]", "[[apps]]\nenabled = false"), "configuration reloaded")
+    server
+        .reload(|text| text.replace("[[apps]]", "[[apps]]\nenabled = false"), "configuration reloaded")
         .await;
     client.expect_error(4003, "disabled").await;
     client.expect_close(4003).await;
     open(&server, &key).await.expect_refusal(4003, "disabled").await;
     refused(&server, "{}", 403).await;
 
-    reload(&server, |text| text.replace("enabled = false", ""), "configuration reloaded").await;
+    server.reload(|text| text.replace("enabled = false", ""), "configuration reloaded").await;
     let mut back = WsClient::connect(&server).await;
     back.subscribe("news").await;
     server.publish("news", "e", "{}").await;
@@ -60,12 +42,9 @@ async fn a_changed_app_keeps_its_connections() {
     let server = Config::new().start();
     let mut client = WsClient::connect(&server).await;
     client.subscribe("news").await;
-    reload(
-        &server,
-        |text| text.replace("[[apps]]", "[[apps]]\nevent_size = \"1KB\""),
-        "configuration reloaded",
-    )
-    .await;
+    server
+        .reload(|text| text.replace("[[apps]]", "[[apps]]\nevent_size = \"1KB\""), "configuration reloaded")
+        .await;
     refused(&server, &"x".repeat(1025), 413).await;
     server.publish("news", "e", "{}").await;
     client.expect("e").await;
@@ -76,7 +55,8 @@ async fn a_faulty_file_changes_nothing_and_every_problem_is_logged() {
     let server = Config::new().start();
     let mut client = WsClient::connect(&server).await;
     client.subscribe("news").await;
-    reload(&server, |text| text.replace("[[apps]]", "[[apps]]\nenabled = false\nnonsense = 1"), "nonsense")
+    server
+        .reload(|text| text.replace("[[apps]]", "[[apps]]\nenabled = false\nnonsense = 1"), "nonsense")
         .await;
     assert!(server.output().contains("configuration not reloaded"), "{}", server.output());
     server.publish("news", "e", "{}").await;
@@ -87,6 +67,6 @@ async fn a_faulty_file_changes_nothing_and_every_problem_is_logged() {
 async fn what_needs_a_restart_is_named() {
     let server = Config::new().start();
     let change = |text: String| text.replace("[server]", "[server]\nmax_connections = 77");
-    reload(&server, change, "configuration reloaded").await;
+    server.reload(change, "configuration reloaded").await;
     assert!(server.output().contains(r#"needs_restart=["server"]"#), "{}", server.output());
 }

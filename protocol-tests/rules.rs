@@ -1,34 +1,14 @@
 //! Rules of docs/protocol.md that are too small for a file of their own.
 
-use std::fs;
-use std::time::Instant;
-
-use rustix::process::Signal;
 use serde_json::json;
 
-use crate::harness::DEADLINE;
 use crate::harness::http::Request;
 use crate::harness::names::unique;
-use crate::harness::server::{Config, TestServer};
+use crate::harness::server::Config;
 use crate::harness::shared::{COUNTING, shared};
 use crate::harness::sign::App;
 use crate::harness::watcher::Watcher;
 use crate::harness::ws::WsClient;
-
-/// Rewrites the configuration file and has the server read it.
-async fn reload(server: &TestServer, change: impl FnOnce(String) -> String) {
-    let file = server.folder().join("switchboard.toml");
-    let text = fs::read_to_string(&file).expect("readable");
-    let done = || server.output().matches("configuration reloaded").count();
-    let before = done();
-    fs::write(&file, change(text)).expect("writable");
-    server.signal(Signal::HUP);
-    let start = Instant::now();
-    while done() == before {
-        assert!(start.elapsed() < DEADLINE, "not reloaded: {}", server.output());
-        tokio::task::yield_now().await;
-    }
-}
 
 #[tokio::test]
 async fn an_app_that_is_removed_loses_its_connections_with_4001_and_a_new_one_is_served() {
@@ -38,7 +18,7 @@ async fn an_app_that_is_removed_loses_its_connections_with_4001_and_a_new_one_is
     let gone = server.app_with_id("1002");
     let mut leaving = [WsClient::connect_to(&server, gone).await, WsClient::connect_to(&server, gone).await];
     let added = App::new("1003", "sb-key-1003", "sb-secret-1003");
-    reload(&server, |text| text.replace("1002", "1003")).await;
+    server.reload(|text| text.replace("1002", "1003"), "configuration reloaded").await;
     for client in &mut leaving {
         client.expect_refusal(4001, "does not exist").await;
     }

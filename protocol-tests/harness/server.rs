@@ -212,6 +212,20 @@ impl TestServer {
         assert_eq!(self.try_exit_status(), None, "the server ended\n{}", self.output());
     }
 
+    /// Changes the configuration file and has the server read it; waits for one more `line` in the log.
+    pub async fn reload(&self, change: impl FnOnce(String) -> String, line: &str) {
+        let file = self.folder().join("switchboard.toml");
+        let text = std::fs::read_to_string(&file).expect("readable");
+        let seen = self.output().matches(line).count();
+        std::fs::write(&file, change(text)).expect("writable");
+        self.signal(Signal::HUP);
+        let start = Instant::now();
+        while self.output().matches(line).count() == seen {
+            assert!(start.elapsed() < DEADLINE, "no {line:?} in {}", self.output());
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Publishes one event to one channel of the first app.
     pub async fn publish(&self, channel: &str, name: &str, data: &str) -> Response {
         self.publish_to(self.app(), channel, name, data).await

@@ -119,3 +119,21 @@ fn with_type(body: Bytes, content_type: &'static str) -> Response<Full<Bytes>> {
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_that_pass_say_when_to_come_back() {
+        for (error, status, wait) in [
+            (ApiError::unavailable("x"), 503, "1"),
+            (ApiError::rate_limited("x", Duration::from_millis(10)), 429, "1"),
+            (ApiError::rate_limited("x", Duration::from_millis(2_100)), 429, "3"),
+        ] {
+            let response = error.into_response();
+            assert_eq!(response.status(), status);
+            assert_eq!(response.headers()[RETRY_AFTER], wait);
+        }
+    }
+}
