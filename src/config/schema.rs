@@ -85,7 +85,7 @@ pub(super) static SECTIONS: &[Section] = &[
         /// Most WebSocket connections of this process; the next one is closed with 4100. Needs as many
         /// open files (`switchboard check` compares).
         max_connections: Count<1, 16_000_000>;
-        /// Peers whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+        /// Proxies whose `X-Forwarded-Proto` is believed: it tells `tls_only` apps that a client came over TLS.
         trusted_proxies: Networks;
         /// Threads that own sockets; `"auto"`: processor cores less one, at least one.
         shards: Shards;

@@ -35,7 +35,7 @@ pub struct ServerSettings {
     pub path_prefix: String,
     /// Most WebSocket connections of this process; the next one gets 4100.
     pub max_connections: usize,
-    /// Peers whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+    /// Proxies whose `X-Forwarded-Proto` is believed: it tells `tls_only` apps that a client came over TLS.
     pub trusted_proxies: Vec<IpNet>,
     /// Threads that own sockets; `None`: cores - 1, at least 1.
     pub shards: Option<NonZeroU32>,
