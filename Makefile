@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt bench deps clean
+.PHONY: help run test lint fmt bench fuzz deps clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -19,6 +19,11 @@ fmt: ## Format the sources
 
 bench: ## Measure throughput, latency and memory
 	cargo bench --bench broadcaster
+
+fuzz: ## Fuzz each parser for a minute (needs cargo-fuzz and a C++ compiler)
+	for target in client_message http_auth; do \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir protocol-tests/fuzz $$target -- -max_total_time=60 || exit 1; \
+	done
 
 deps: ## Install what the tests need and this machine lacks
 	@protocol-tests/install
