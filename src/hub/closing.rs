@@ -101,16 +101,6 @@ impl ShardState {
         }
     }
 
-    /// Closes a newcomer that was admitted just before a drain began or its app was disabled.
-    pub(super) fn close_if_unwanted(&mut self, slot: u32) {
-        let Some(connection) = self.connections.get(slot as usize) else { return };
-        if self.hub.is_draining() {
-            self.close_with_error(slot, ErrorCode::OverCapacity, "Server is shutting down, please reconnect");
-        } else if !connection.app.app().settings.enabled {
-            self.close_with_error(slot, ErrorCode::AppDisabled, "Application disabled");
-        }
-    }
-
     /// Ends a connection now. The socket closes when its tasks have noticed.
     pub(super) fn remove(&mut self, slot: u32) {
         if !self.connections.contains(slot as usize) {

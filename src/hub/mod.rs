@@ -264,15 +264,12 @@ impl Hub {
     /// # Errors
     /// What to tell the client when there is none.
     pub fn admit(&self, app: &Arc<AppHub>) -> Result<Admission, Refusal> {
-        let refuse = |code, message: &str| Err(Refusal { code, message: message.to_owned() });
-        if self.is_draining() {
-            return refuse(ErrorCode::OverCapacity, "Server is shutting down, please reconnect");
+        if let Some(refusal) = self.refusal(app) {
+            return Err(refusal);
         }
+        let refuse = |code, message: &str| Err(Refusal { code, message: message.to_owned() });
         let policy = app.app();
         let settings = &policy.settings;
-        if !settings.enabled {
-            return refuse(ErrorCode::AppDisabled, "Application disabled");
-        }
         let admission = Admission::new(Arc::clone(app));
         if self.inner.connections.load(Ordering::Relaxed) > self.inner.limits.max_connections {
             return refuse(ErrorCode::OverCapacity, "Server is over capacity");
@@ -286,6 +283,18 @@ impl Hub {
             return refuse(code, "Application is over its connection quota");
         }
         Ok(admission)
+    }
+
+    /// Why no connection of this app is wanted at all, if so.
+    fn refusal(&self, app: &AppHub) -> Option<Refusal> {
+        let refuse = |code, message: &str| Some(Refusal { code, message: message.to_owned() });
+        if self.is_draining() {
+            return refuse(ErrorCode::OverCapacity, "Server is shutting down, please reconnect");
+        }
+        if !app.app().settings.enabled {
+            return refuse(ErrorCode::AppDisabled, "Application disabled");
+        }
+        None
     }
 
     /// Connections of this node.

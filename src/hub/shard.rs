@@ -132,17 +132,23 @@ impl Shard {
         leftover: &[u8],
     ) {
         load.hand_over();
+        let refusal = self.hub.refusal(&admission);
         let socket = Rc::new(socket);
         let mut state = self.state.borrow_mut();
         let connection = Connection::new(admission, Rc::clone(&socket), state.clock.now());
         let id = connection.id;
         let slot = state.connections.insert(Box::new(connection)) as u32;
         state.stats.opened += 1;
-        let timeout = u64::from(state.limits.activity_timeout);
-        state.reply(&server_event::connection_established(id, timeout));
-        state.feed(slot, id, leftover);
-        state.flush(slot);
-        state.close_if_unwanted(slot);
+        // Looked at before the first frame leaves: what comes later finds the connection among the others.
+        match refusal {
+            Some(refusal) => state.close_with_error(slot, refusal.code, &refusal.message),
+            None => {
+                let timeout = u64::from(state.limits.activity_timeout);
+                state.reply(&server_event::connection_established(id, timeout));
+                state.feed(slot, id, leftover);
+                state.flush(slot);
+            }
+        }
         drop(state);
         spawn_local(ReadLoop {
             shard: Rc::clone(self),
