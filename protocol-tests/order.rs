@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use crate::harness::http::{HttpConnection, Request};
 use crate::harness::names::unique;
@@ -152,20 +153,23 @@ async fn newcomers_see_an_unbroken_rest_of_the_same_sequence() {
 
 /// The same for a channel that remembers nothing, under a stream of events: first the success, then
 /// numbers without a gap, and nothing after leaving.
+/// Publishes `from`, `from` + 1, … until it is aborted.
+fn stream_numbers(mut connection: HttpConnection, app: &App, channel: &str, from: u64) -> JoinHandle<()> {
+    let (app, channel) = (app.clone(), channel.to_owned());
+    tokio::spawn(async move {
+        for n in from.. {
+            let body = json!({"name": "n", "channel": channel, "data": n.to_string()});
+            Request::trigger(&app, &body).send_over(&mut connection).await.expect_ok("{}");
+        }
+    })
+}
+
 #[tokio::test]
 async fn no_event_precedes_the_success_and_none_follows_leaving() {
     let server = SHARDED.get();
     let channel = unique("news-");
-    let stream = {
-        let (addr, app, channel) = (server.public, server.app().clone(), channel.clone());
-        tokio::spawn(async move {
-            let mut connection = HttpConnection::connect(addr).await;
-            for n in 0_u64.. {
-                let body = json!({"name": "n", "channel": channel, "data": n.to_string()});
-                Request::trigger(&app, &body).send_over(&mut connection).await.expect_ok("{}");
-            }
-        })
-    };
+    let connection = HttpConnection::connect(server.public).await;
+    let stream = stream_numbers(connection, server.app(), &channel, 0);
     let visitors = (0..3).map(|_| {
         let (addr, app, channel) = (server.public, server.app().clone(), channel.clone());
         async move {
@@ -208,15 +212,7 @@ async fn order_holds_while_an_event_goes_out_to_many() {
     }
     let mut connection = HttpConnection::connect(server.public).await;
     trigger(&server, &channel, "0").send_over(&mut connection).await.expect_ok("{}");
-    let stream = {
-        let (app, channel) = (server.app().clone(), channel.clone());
-        tokio::spawn(async move {
-            for n in 1_u64.. {
-                let body = json!({"name": "n", "channel": channel, "data": n.to_string()});
-                Request::trigger(&app, &body).send_over(&mut connection).await.expect_ok("{}");
-            }
-        })
-    };
+    let stream = stream_numbers(connection, server.app(), &channel, 1);
     let visitors = (0..3).map(|_| {
         let (addr, app, channel) = (server.public, server.app().clone(), channel.clone());
         async move {

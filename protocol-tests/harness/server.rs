@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -192,14 +193,18 @@ impl TestServer {
 
     /// Waits for the process to end by itself.
     pub async fn exit_status(&self, limit: Duration) -> ExitStatus {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.try_exit_status() {
-                return status;
-            }
-            assert!(start.elapsed() < limit, "still running after {limit:?}\n{}", self.output());
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        if let Some(status) = self.try_exit_status() {
+            return status;
         }
+        // Not reaped yet, so the number is this process's; its descriptor is readable once it has ended.
+        let pid = Pid::from_raw(self.pid as i32).expect("a process number");
+        let process = pidfd_open(pid, PidfdFlags::empty()).expect("our own child");
+        let limit_spec = limit.try_into().expect("a short time");
+        let wait = move || poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit_spec));
+        let ended =
+            tokio::task::spawn_blocking(wait).await.expect("no panic").expect("can be waited for") == 1;
+        assert!(ended, "still running after {limit:?}\n{}", self.output());
+        self.try_exit_status().expect("it has ended")
     }
 
     /// The exit status, when the process has ended.
