@@ -115,7 +115,7 @@ impl Reader<'_, '_> {
 }
 
 fn is_section(path: &str) -> bool {
-    schema::section(&schema::without_index(path).0).is_some()
+    schema::header(&schema::without_index(path).0).is_some()
 }
 
 /// The table of an app and where it stands.

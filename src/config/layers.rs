@@ -22,6 +22,14 @@ pub(super) struct Layers {
     pub settings: Settings,
     pub origins: Origins,
     pub problems: Vec<Problem>,
+    overrides: Vec<Override>,
+}
+
+/// A value below `[apps.routing]`, which covers `[routing]` of every layer.
+struct Override {
+    app: usize,
+    key: &'static schema::Key,
+    raw: Raw,
 }
 
 impl Layers {
@@ -34,7 +42,7 @@ impl Layers {
             problems.push(Problem::new(origin.clone(), format!("apps.{index}"), message));
             count = gap(apps);
         }
-        Self { settings: schema::defaults(count), origins: Origins::new(), problems }
+        Self { settings: schema::defaults(count), origins: Origins::new(), problems, overrides: Vec::new() }
     }
 
     /// Puts one layer over what is there.
@@ -60,7 +68,23 @@ impl Layers {
         }
         self.origins.insert(path.to_owned(), entry.origin.clone());
         let raw = if from_file { &read_value(&entry.raw).map_err(problem)? } else { &entry.raw };
-        (key.set)(&mut self.settings, index.unwrap_or(0), raw).map_err(problem)
+        (key.set)(&mut self.settings, index, raw).map_err(problem)?;
+        if let Some(app) = index.filter(|_| schema::is_override(&name)) {
+            self.overrides.push(Override { app, key, raw: raw.clone() });
+        }
+        Ok(())
+    }
+
+    /// Gives each app `[routing]` with its own overrides, when every layer is on.
+    pub(super) fn share_routing(&mut self) {
+        let routing = self.settings.routing.clone();
+        for app in &mut self.settings.apps {
+            app.routing = routing.clone();
+        }
+        for Override { app, key, raw } in &self.overrides {
+            let accepted = (key.set)(&mut self.settings, Some(*app), raw);
+            debug_assert_eq!(accepted, Ok(()), "it was accepted before");
+        }
     }
 }
 
@@ -68,13 +92,10 @@ impl Layers {
 /// (container secrets), secrets in the file too.
 fn find(entry: &Entry, name: &str, index: Option<usize>) -> Result<(&'static schema::Key, bool), Problem> {
     let problem = |message: &str| Problem::new(entry.origin.clone(), entry.path.as_str(), message);
-    let is_within =
-        |outer: &&str| name.strip_prefix(*outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-    if schema::UNAVAILABLE.iter().any(is_within) {
+    if schema::UNAVAILABLE.iter().any(|outer| schema::is_within(name, outer)) {
         return Err(problem("is not available in this version"));
     }
-    if schema::section(name).is_some() {
-        let header = if name == "apps" { "[[apps]]".to_owned() } else { format!("[{name}]") };
+    if let Some(header) = schema::header(name) {
         return Err(problem(&format!("is a section: write {header} and its keys below")));
     }
     let is_variable = matches!(entry.origin, Origin::Environment { .. });

@@ -5,7 +5,8 @@
 //! [`Origin`] of each value, or every [`Problem`] at once; there is no partial result.
 //!
 //! `schema` is the one description of all keys. Each layer becomes `Entry`s (path, place, raw value), so
-//! that unknown keys, types and ranges are judged in one place, `layers`.
+//! that unknown keys, types and ranges are judged in one place, `layers`. An app's router has the keys of
+//! `[routing]` and then its own, whichever layer each comes from.
 //!
 //! May import nothing of ours.
 
@@ -20,12 +21,16 @@ mod layers;
 mod problem;
 mod raw;
 mod reference;
+mod routing;
+mod routing_kind;
 mod rules;
 mod schema;
 mod secret;
 mod settings;
 mod shape;
+mod sql;
 mod units;
+mod url;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -35,8 +40,10 @@ use std::path::PathBuf;
 pub use environment::Endpoint;
 pub use problem::{Origin, Origins, Problem, Problems};
 pub use reference::{Row, reference, reference_json, rows, starter};
+pub use routing::*;
 pub use secret::Secret;
 pub use settings::*;
+pub use sql::{Parameter, parameters};
 
 use environment::Environment;
 use layers::{Entry, Layers};
@@ -104,6 +111,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
         if let Some(port) = layers.settings.server.port.take() {
             layers.settings.server.bind.set_port(port);
         }
+        layers.share_routing();
         rules::check(&mut layers, &apps.into_values().collect::<Vec<_>>());
         if layers.settings.development {
             // Nothing is written to disk for a configuration that is refused.
@@ -111,7 +119,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
             add_development_app(&mut layers, create);
         }
     }
-    let Layers { settings, origins, problems } = layers;
+    let Layers { settings, origins, problems, .. } = layers;
     if !problems.is_empty() {
         return Err(Problems(problems));
     }
@@ -162,7 +170,8 @@ fn add_development_app(layers: &mut Layers, create: bool) {
                 let origin = Origin::whole_file(&development::path(data_dir));
                 layers.origins.insert(format!("apps.0.{name}"), origin);
             }
-            layers.settings.apps.extend(app);
+            let routing = layers.settings.routing.clone();
+            layers.settings.apps.extend(app.map(|app| AppSettings { routing, ..app }));
         }
         Err(problem) => layers.problems.push(problem),
     }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use super::problem::Origin;
-use super::schema::{self, Key, SECTIONS, Section};
+use super::schema::{self, Key, Section, sections};
 use super::{Loaded, Settings};
 
 /// One effective value.
@@ -19,28 +19,38 @@ pub struct Row {
     pub origin: Origin,
 }
 
-/// Every effective value, in the order of the reference page.
+/// Every effective value, in the order of the reference page. Of an app's routing only what it overrides.
 pub fn rows(loaded: &Loaded) -> Vec<Row> {
     let mut rows = Vec::new();
-    for section in SECTIONS {
-        let is_apps = section.name == "apps";
-        for app in 0..if is_apps { loaded.settings.apps.len() } else { 1 } {
-            let prefix = if is_apps { format!("apps.{app}") } else { section.name.to_owned() };
-            rows.extend(
-                section.keys.iter().map(|key| row(loaded, key, app, format!("{prefix}.{}", key.name))),
-            );
+    for section in sections() {
+        if section.name != "apps" {
+            rows.extend(section.keys.iter().map(|key| row(loaded, key, None, path(section, key))));
+            continue;
+        }
+        for app in 0..loaded.settings.apps.len() {
+            let prefix = format!("apps.{app}");
+            let name = |key: &Key| format!("{prefix}.{}", key.name);
+            rows.extend(section.keys.iter().map(|key| row(loaded, key, Some(app), name(key))));
+            let keys = sections().flat_map(|section| section.keys.iter().map(move |key| (section, key)));
+            let overrides = keys.map(|(section, key)| (format!("{prefix}.{}", path(section, key)), key));
+            let overrides = overrides.filter(|(path, _)| loaded.origins.contains_key(path));
+            rows.extend(overrides.map(|(path, key)| row(loaded, key, Some(app), path)));
         }
     }
     rows
 }
 
-fn row(loaded: &Loaded, key: &Key, app: usize, path: String) -> Row {
+fn path(section: &Section, key: &Key) -> String {
+    format!("{}.{}", section.name, key.name)
+}
+
+fn row(loaded: &Loaded, key: &Key, app: Option<usize>, path: String) -> Row {
     let origin = loaded.origins.get(&path).cloned().unwrap_or_default();
     Row { key: path, value: (key.show)(&loaded.settings, app), origin }
 }
 
 fn header(section: &Section) -> String {
-    if section.name == "apps" { "[[apps]]".to_owned() } else { format!("[{}]", section.name) }
+    schema::header(section.name).expect("bug: a section has a header")
 }
 
 /// A documentation comment as one line.
@@ -52,7 +62,7 @@ fn prose(doc: &str) -> &str {
 pub fn reference() -> String {
     let defaults = schema::defaults(1);
     let mut page = include_str!("reference.md").to_owned();
-    for section in SECTIONS {
+    for section in sections() {
         // Writing to a String cannot fail.
         let _ = write!(page, "\n### `{}`\n\n{}\n\n", header(section), prose(section.doc));
         page.push_str("| Key | Value | Default | Meaning |\n|---|---|---|---|\n");
@@ -68,13 +78,13 @@ pub fn reference() -> String {
 /// The keys of the reference page: `section`, `key`, `value`, `default`, `meaning`.
 pub fn reference_json() -> Value {
     let defaults = schema::defaults(1);
-    let keys = SECTIONS.iter().flat_map(|section| section.keys.iter().map(move |key| (section, key)));
+    let keys = sections().flat_map(|section| section.keys.iter().map(move |key| (section, key)));
     keys.map(|(section, key)| {
         json!({
             "section": section.name,
-            "key": format!("{}.{}", section.name, key.name),
+            "key": path(section, key),
             "value": (key.describe)(),
-            "default": Some((key.show)(&defaults, 0)).filter(|_| key.example.is_empty()),
+            "default": Some((key.show)(&defaults, Some(0))).filter(|_| key.example.is_empty()),
             "meaning": prose(key.doc),
         })
     })
@@ -82,7 +92,7 @@ pub fn reference_json() -> Value {
 }
 
 fn default_text(defaults: &Settings, section: &Section, key: &Key) -> String {
-    match (key.show)(defaults, 0) {
+    match (key.show)(defaults, Some(0)) {
         _ if section.name == "apps" && !key.example.is_empty() => "required".to_owned(),
         Value::Null => "not set".to_owned(),
         value => format!("`{}`", toml(&value)),
@@ -103,14 +113,21 @@ pub fn starter() -> String {
     let mut text = "# switchboard.toml: every key with its default. Remove the # before what you change.\n\
                     # Values may hold ${NAME} and ${NAME:-default} from the environment.\n"
         .to_owned();
-    for section in SECTIONS {
-        let _ = write!(text, "\n# {}\n#{}\n", prose(section.doc), header(section));
+    for section in sections() {
+        text.push('\n');
+        for line in wrap(&prose(section.doc).replace('`', "")) {
+            let _ = writeln!(text, "# {line}");
+        }
+        let _ = writeln!(text, "#{}", header(section));
         for key in section.keys {
             let value = match key.example.first() {
                 Some(example) if key.name == "secrets" => format!("[{example:?}]"),
                 Some(example) if key.name == "port" => (*example).to_owned(),
                 Some(example) => format!("{example:?}"),
-                None => toml(&(key.show)(&defaults, 0)),
+                None => match (key.show)(&defaults, Some(0)) {
+                    Value::Null => "\"\"".to_owned(),
+                    value => toml(&value),
+                },
             };
             let _ = writeln!(text, "\n#{} = {value}", key.name);
             for line in wrap(&prose(key.doc).replace('`', "")) {
@@ -153,7 +170,7 @@ mod tests {
 
     #[test]
     fn every_key_is_documented_and_fits_a_table() {
-        for section in SECTIONS {
+        for section in sections() {
             for key in section.keys {
                 assert!(prose(key.doc).ends_with('.'), "{}", key.name);
                 assert!(![key.doc, (key.describe)().as_str()].concat().contains('|'), "{}", key.name);

@@ -4,9 +4,46 @@ use std::net::SocketAddr;
 
 use super::layers::Layers;
 use super::problem::{Origin, Problem};
+use super::{DirectoryMode, DirectorySettings, sql};
 
 /// Keys without which an app is none.
 const REQUIRED: [&str; 3] = ["id", "key", "secrets"];
+
+/// A query of `[routing.directory]`.
+struct QueryRule {
+    name: &'static str,
+    query: fn(&DirectorySettings) -> &str,
+    /// Whether `mode = "sql"` needs it.
+    is_needed: bool,
+    /// Every parameter it may have.
+    known: &'static [&'static str],
+    /// Of each group it must have one.
+    must_have: &'static [&'static [&'static str]],
+}
+
+const QUERIES: [QueryRule; 3] = [
+    QueryRule {
+        name: "find_number",
+        query: |directory| &directory.find_number,
+        is_needed: true,
+        known: &["number", "candidates"],
+        must_have: &[&["number", "candidates"]],
+    },
+    QueryRule {
+        name: "own_numbers",
+        query: |directory| &directory.own_numbers,
+        is_needed: true,
+        known: &["user_id"],
+        must_have: &[&["user_id"]],
+    },
+    QueryRule {
+        name: "find_conversation",
+        query: |directory| &directory.find_conversation,
+        is_needed: false,
+        known: &["user_id", "contact"],
+        must_have: &[&["user_id"], &["contact"]],
+    },
+];
 
 /// Adds a problem for each rule that is broken. `apps` are the places where the apps begin.
 pub(super) fn check(layers: &mut Layers, apps: &[Origin]) {
@@ -14,6 +51,7 @@ pub(super) fn check(layers: &mut Layers, apps: &[Origin]) {
     found.extend(duplicates(layers, "id", |app| &app.id));
     found.extend(duplicates(layers, "key", |app| &app.key));
     found.extend(listeners(layers));
+    found.extend(directories(layers));
     layers.problems.extend(found);
 }
 
@@ -75,6 +113,82 @@ fn listeners(layers: &Layers) -> Vec<Problem> {
         found.push(problem("admin.bind", format!("{admin} is taken by server.bind ({public})")));
     }
     found
+}
+
+/// The rules of `mode = "sql"` for the directory of each app; without apps for the one they would get.
+fn directories(layers: &Layers) -> Vec<Problem> {
+    let settings = &layers.settings;
+    let apps = settings.apps.iter().enumerate();
+    let mut directories: Vec<_> =
+        apps.map(|(app, settings)| (Some(app), &settings.routing.directory)).collect();
+    if directories.is_empty() {
+        directories.push((None, &settings.routing.directory));
+    }
+    let mut found: Vec<Problem> = Vec::new();
+    for (app, directory) in directories {
+        if directory.mode == DirectoryMode::Sql {
+            // What stands in [routing.directory] is wrong for several apps, and told once.
+            let new: Vec<_> = sql_directory(layers, app, directory)
+                .into_iter()
+                .filter(|problem| !found.contains(problem))
+                .collect();
+            found.extend(new);
+        }
+    }
+    found
+}
+
+fn sql_directory(layers: &Layers, app: Option<usize>, directory: &DirectorySettings) -> Vec<Problem> {
+    // An app's own key, or else the common one.
+    let key = |name: &str| {
+        let common = format!("routing.directory.{name}");
+        let own = app.map(|app| format!("apps.{app}.{common}"));
+        own.filter(|own| layers.origins.contains_key(own)).unwrap_or(common)
+    };
+    let origin = |key: &str| layers.origins.get(key).cloned().unwrap_or_default();
+    // A value that was refused was reported where it stands.
+    let is_reported = |name: &str| {
+        let key = key(name);
+        layers.problems.iter().any(|problem| problem.key.strip_suffix("_file").unwrap_or(&problem.key) == key)
+    };
+    let mode = key("mode");
+    let missing = |name: &str| {
+        let message = format!("\"sql\" needs {}", key(name));
+        (!is_reported(name)).then(|| Problem::new(origin(&mode), mode.as_str(), message))
+    };
+
+    let mut found = Vec::new();
+    if directory.url.is_none() {
+        found.extend(missing("url"));
+    }
+    for rule in &QUERIES {
+        let query = (rule.query)(directory);
+        if query.is_empty() {
+            found.extend(missing(rule.name).filter(|_| rule.is_needed));
+            continue;
+        }
+        let path = key(rule.name);
+        for message in parameter_faults(rule, query) {
+            found.push(Problem::new(origin(&path), path.as_str(), message));
+        }
+    }
+    found
+}
+
+fn parameter_faults(rule: &QueryRule, query: &str) -> Vec<String> {
+    let with_colons = |names: &[&str], word: &str| {
+        names.iter().map(|name| format!(":{name}")).collect::<Vec<_>>().join(word)
+    };
+    let mut used: Vec<_> = sql::parameters(query).into_iter().map(|parameter| parameter.name).collect();
+    used.sort_unstable();
+    used.dedup();
+    let unknown = used.iter().filter(|name| !rule.known.contains(*name));
+    let mut faults: Vec<_> = unknown
+        .map(|name| format!("has no parameter :{name}; it may use {}", with_colons(rule.known, " and ")))
+        .collect();
+    let missing = rule.must_have.iter().filter(|group| !group.iter().any(|name| used.contains(name)));
+    faults.extend(missing.map(|group| format!("must use {}", with_colons(group, " or "))));
+    faults
 }
 
 fn overlap(a: SocketAddr, b: SocketAddr) -> bool {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::Secret;
+use super::{RoutingSettings, Secret, StoreSettings};
 
 /// Everything the server needs to start.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +18,10 @@ pub struct Settings {
     pub admin: AdminSettings,
     /// `[log]`.
     pub log: LogSettings,
+    /// `[store]`.
+    pub store: StoreSettings,
+    /// `[routing]`, which each app's own starts from.
+    pub routing: RoutingSettings,
     /// `[[apps]]`, never empty once loaded: development mode adds its own.
     pub apps: Vec<AppSettings>,
     /// True when no app was configured and the development app is used instead.
@@ -140,6 +144,8 @@ pub struct AppSettings {
     pub cache_ttl: Duration,
     /// Events a second through the HTTP API; `None`: no limit.
     pub publish_rate: Option<NonZeroU64>,
+    /// `[routing]` with what `[apps.routing]` overrides.
+    pub routing: RoutingSettings,
 }
 
 /// `apps.client_events`.
@@ -228,6 +234,7 @@ impl AppSettings {
             presence_member_size: 1024,
             cache_ttl: Duration::from_secs(30 * 60),
             publish_rate: None,
+            routing: RoutingSettings::default(),
         }
     }
 }

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod routing;
+
 const APP: &str = "[[apps]]\nid = \"1\"\nkey = \"k\"\nsecrets = [\"s\"]\n";
 
 /// A folder with a `switchboard.toml`, and what [`load`] makes of it.
@@ -281,7 +283,7 @@ fn the_example_file_loads() {
     let mut case = Case::without_file().with(&[("PORTAL_SECRET", "s"), ("INTRANET_SECRET", "t")]);
     case.sources.file = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/switchboard.toml"));
     let settings = case.load().settings;
-    assert_eq!(settings.apps.len(), 2);
+    assert_eq!(settings.apps.iter().map(|app| app.routing.enabled).collect::<Vec<_>>(), [true, false]);
     assert!(!settings.development);
 }
 
@@ -306,8 +308,8 @@ proptest! {
         let _ = file::parse(Path::new("t.toml"), &text, &|_| None);
         let raw = Raw::Untyped(text, ',');
         let mut settings = schema::defaults(1);
-        for key in schema::SECTIONS.iter().flat_map(|section| section.keys) {
-            let _ = (key.set)(&mut settings, 0, &raw);
+        for key in schema::sections().flat_map(|section| section.keys) {
+            let _ = (key.set)(&mut settings, Some(0), &raw);
         }
     }
 }

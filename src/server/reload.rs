@@ -23,6 +23,7 @@ pub fn reload(hub: &Hub, running: &mut Settings, load: &Load<'_>) {
         ("server", running.server != settings.server),
         ("admin", running.admin != settings.admin),
         ("log", running.log != settings.log),
+        ("store", running.store != settings.store),
     ]
     .into_iter()
     .filter_map(|(section, differs)| differs.then_some(section))

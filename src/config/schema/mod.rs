@@ -1,0 +1,261 @@
+//! The one description of every section and key.
+//!
+//! The parser, the nearest-key search, `config show`, `config init` and the reference page all read
+//! [`sections`]; defaults come from the settings' own `Default`, shown by the key's kind.
+
+use serde_json::Value;
+
+use super::raw::Raw;
+use super::{
+    AdminSettings, AppSettings, LogSettings, RoutingSettings, ServerSettings, Settings, StoreSettings,
+};
+
+/// A table of the file.
+pub(super) struct Section {
+    /// Dotted name; the index of an app is left out.
+    pub name: &'static str,
+    pub doc: &'static str,
+    pub keys: &'static [Key],
+}
+
+/// One key. The functions take the app it is set for, if it is one's.
+pub(super) struct Key {
+    pub name: &'static str,
+    pub doc: &'static str,
+    pub secret: bool,
+    /// An example for a key without a default.
+    pub example: &'static [&'static str],
+    pub describe: fn() -> String,
+    pub set: fn(&mut Settings, Option<usize>, &Raw) -> Result<(), String>,
+    pub show: fn(&Settings, Option<usize>) -> Value,
+}
+
+/// What the keys of a section are fields of.
+trait Root {
+    fn of(settings: &Settings, app: Option<usize>) -> &Self;
+    fn of_mut(settings: &mut Settings, app: Option<usize>) -> &mut Self;
+}
+
+impl Root for Settings {
+    fn of(settings: &Settings, _: Option<usize>) -> &Self {
+        settings
+    }
+
+    fn of_mut(settings: &mut Settings, _: Option<usize>) -> &mut Self {
+        settings
+    }
+}
+
+impl Root for AppSettings {
+    fn of(settings: &Settings, app: Option<usize>) -> &Self {
+        &settings.apps[app.expect("bug: an app's key without an app")]
+    }
+
+    fn of_mut(settings: &mut Settings, app: Option<usize>) -> &mut Self {
+        &mut settings.apps[app.expect("bug: an app's key without an app")]
+    }
+}
+
+/// `[routing]`, or that of one app.
+impl Root for RoutingSettings {
+    fn of(settings: &Settings, app: Option<usize>) -> &Self {
+        app.map_or(&settings.routing, |app| &settings.apps[app].routing)
+    }
+
+    fn of_mut(settings: &mut Settings, app: Option<usize>) -> &mut Self {
+        match app {
+            Some(app) => &mut settings.apps[app].routing,
+            None => &mut settings.routing,
+        }
+    }
+}
+
+/// Describes a section: each line is the documentation, the settings field (which is the key's name) and
+/// its [`Kind`](super::kind::Kind).
+macro_rules! section {
+    (
+        $(#[doc = $section_doc:literal])+
+        $name:literal, |$root:ident: $Root:ty| $place:expr;
+        $($(#[doc = $doc:literal])+ $field:ident: $kind:ty $(, example $example:literal)?;)+
+    ) => {
+        Section {
+            name: $name,
+            doc: concat!($($section_doc),+),
+            keys: &[$(Key {
+                name: stringify!($field),
+                doc: concat!($($doc),+),
+                secret: <$kind>::SECRET,
+                example: &[$($example)?],
+                describe: <$kind>::describe,
+                set: |settings, app, raw| {
+                    let $root = <$Root as Root>::of_mut(settings, app);
+                    $place.$field = <$kind>::parse(raw)?;
+                    Ok(())
+                },
+                show: |settings, app| {
+                    let $root = <$Root as Root>::of(settings, app);
+                    <$kind>::show(&$place.$field)
+                },
+            }),+],
+        }
+    };
+}
+
+mod routing;
+mod server;
+
+const KB: u64 = 1 << 10;
+const MB: u64 = 1 << 20;
+const MINUTE: u64 = 60_000;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+/// Every section, in the order of the reference page.
+pub(super) fn sections() -> impl Iterator<Item = &'static Section> {
+    server::SECTIONS.iter().chain(routing::SECTIONS)
+}
+
+/// Sections and keys that are designed but not built: said so instead of "unknown key".
+pub(super) const UNAVAILABLE: &[&str] =
+    &["apps.webhooks", "admin.tls", "cluster", "replay", "server.tls", "tls"];
+
+/// Settings before any layer, with this many apps to fill in.
+pub(super) fn defaults(apps: usize) -> Settings {
+    let blank = AppSettings { secrets: Vec::new(), ..AppSettings::new("", "", "") };
+    Settings {
+        server: ServerSettings { bind: ([0, 0, 0, 0], 6001).into(), ..ServerSettings::default() },
+        admin: AdminSettings::default(),
+        log: LogSettings::default(),
+        store: StoreSettings::default(),
+        routing: RoutingSettings::default(),
+        apps: vec![blank; apps],
+        development: false,
+    }
+}
+
+/// A dotted path taken apart: the name without the index of an app, and that index.
+pub(super) fn without_index(path: &str) -> (String, Option<usize>) {
+    let index = path.strip_prefix("apps.").map(|rest| rest.split('.').next().unwrap_or(rest));
+    match index.and_then(|text| Some((text, text.parse().ok()?))) {
+        Some((text, index)) => (format!("apps{}", &path["apps.".len() + text.len()..]), Some(index)),
+        None => (path.to_owned(), None),
+    }
+}
+
+/// Whether a dotted name is another one or below it.
+pub(super) fn is_within(name: &str, outer: &str) -> bool {
+    name.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Whether a name (without an app's index) is `apps.routing` or below it.
+pub(super) fn is_override(name: &str) -> bool {
+    is_within(name, "apps.routing")
+}
+
+/// The name under which a key or section is described: `apps.routing` has what `routing` has.
+fn described(name: &str) -> &str {
+    if is_override(name) { &name["apps.".len()..] } else { name }
+}
+
+/// The header of the section of this name, or of the first below it, as the file writes it.
+pub(super) fn header(name: &str) -> Option<String> {
+    let section = sections().find(|section| is_within(section.name, described(name)))?;
+    Some(match name {
+        "apps" => "[[apps]]".to_owned(),
+        _ if is_override(name) => format!("[apps.{}]", section.name),
+        _ => format!("[{}]", section.name),
+    })
+}
+
+/// The key of this name (without an app's index).
+pub(super) fn key(name: &str) -> Option<&'static Key> {
+    let (parent, leaf) = described(name).rsplit_once('.')?;
+    sections().find(|section| section.name == parent)?.keys.iter().find(|key| key.name == leaf)
+}
+
+/// The known name nearest to an unknown one.
+pub(super) fn nearest(name: &str) -> Option<String> {
+    let (parent, leaf) = described(name).rsplit_once('.').unwrap_or(("", name));
+    // What other servers call the two halves of an address.
+    if matches!((parent, leaf), ("" | "server", "host") | ("admin", "port" | "host")) {
+        let section = if parent.is_empty() { "server" } else { parent };
+        return Some(format!("{section}.bind"));
+    }
+    let keys = sections().flat_map(|section| section.keys.iter().map(move |key| (section.name, key.name)));
+    let names = sections().map(|section| section.name.rsplit_once('.').unwrap_or(("", section.name)));
+    let (_, _, parent, leaf) = keys
+        .chain(names)
+        .chain([("apps", "routing")])
+        .map(|(known_parent, known)| {
+            let likeness = strsim::normalized_damerau_levenshtein(leaf, known);
+            // The same leaf in the right section comes before one elsewhere.
+            let bonus = if known_parent == parent { 0.1 } else { 0.0 };
+            (likeness, likeness + bonus, known_parent, known)
+        })
+        .filter(|(likeness, ..)| *likeness >= 0.6)
+        .max_by(|a, b| a.1.total_cmp(&b.1))?;
+    let nearest = if parent.is_empty() { leaf.to_owned() } else { format!("{parent}.{leaf}") };
+    // An app may hold what [routing] holds, in its own table.
+    let is_apps = is_within(name, "apps") && is_within(&nearest, "routing");
+    Some(if is_apps { format!("apps.{nearest}") } else { nearest })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_index_of_an_app_is_taken_out() {
+        for (path, name, index) in [
+            ("apps.0.key", "apps.key", Some(0)),
+            ("apps.12", "apps", Some(12)),
+            ("apps.0.webhooks.url", "apps.webhooks.url", Some(0)),
+            ("apps.x.key", "apps.x.key", None),
+            ("apps", "apps", None),
+            ("server.bind", "server.bind", None),
+        ] {
+            assert_eq!(without_index(path), (name.to_owned(), index), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_known_name() {
+        for (unknown, known) in [
+            ("server.bnid", Some("server.bind")),
+            ("admin.bnid", Some("admin.bind")),
+            ("serer", Some("server")),
+            ("app", Some("apps")),
+            ("server.dran", Some("server.drain")),
+            ("apps.secret", Some("apps.secrets")),
+            ("apps.allowed_orgins", Some("apps.allowed_origins")),
+            ("server.client_events", Some("apps.client_events")),
+            ("event_size", Some("apps.event_size")),
+            ("admin.port", Some("admin.bind")),
+            ("port", Some("server.port")),
+            ("server.zzzzzz", None),
+        ] {
+            assert_eq!(nearest(unknown).as_deref(), known, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn every_default_is_accepted_by_its_own_key() {
+        let mut settings = defaults(1);
+        let before = settings.clone();
+        for section in sections() {
+            for key in section.keys.iter().filter(|key| key.example.is_empty()) {
+                let raw = match (key.show)(&settings, Some(0)) {
+                    Value::Array(items) => {
+                        let text = |item: &Value| Raw::Text(item.as_str().expect("text").to_owned());
+                        Raw::List(items.iter().map(text).collect())
+                    }
+                    Value::String(text) => Raw::Text(text),
+                    Value::Null => Raw::Text(String::new()),
+                    other => Raw::Untyped(other.to_string(), ','),
+                };
+                assert_eq!((key.set)(&mut settings, Some(0), &raw), Ok(()), "{}.{}", section.name, key.name);
+            }
+        }
+        assert_eq!(settings, before);
+    }
+}
