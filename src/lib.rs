@@ -15,9 +15,13 @@ pub mod api;
 pub mod apps;
 pub mod cli;
 pub mod config;
+pub mod http_client;
 pub mod hub;
+pub mod outbox;
 pub mod protocol;
+pub mod routing;
 pub mod server;
+pub mod storage;
 
 #[cfg(test)]
 mod tests {
@@ -29,11 +33,15 @@ mod tests {
         ("protocol", &[]),
         ("config", &[]),
         ("apps", &["protocol", "config"]),
+        ("storage", &["config"]),
+        ("http_client", &["config"]),
+        ("outbox", &["hub", "storage", "http_client", "apps", "protocol", "config"]),
+        ("routing", &["hub", "outbox", "storage", "http_client", "apps", "protocol", "config"]),
         ("hub", &["apps", "protocol", "config"]),
-        ("api", &["hub", "apps", "protocol", "config"]),
-        ("admin", &["hub", "protocol", "config"]),
-        ("server", &["admin", "api", "hub", "apps", "protocol", "config"]),
-        ("cli", &["config", "server"]),
+        ("api", &["routing", "hub", "apps", "protocol", "config"]),
+        ("admin", &["routing", "hub", "protocol", "config"]),
+        ("server", &["admin", "api", "routing", "storage", "hub", "apps", "protocol", "config"]),
+        ("cli", &["config", "server", "routing", "storage"]),
     ];
 
     fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
