@@ -1,19 +1,31 @@
-//! A token bucket: so many a second, and at most one second's worth at once.
+//! A token bucket: so many a second, and at most a burst at once.
 
 use std::time::{Duration, Instant};
 
-/// Tokens refill continuously at `rate` a second up to `rate`.
+/// Tokens refill continuously at `rate` a second up to `burst`.
 #[derive(Clone, Debug)]
 pub struct TokenBucket {
     rate: f64,
+    burst: f64,
     tokens: f64,
     refilled: Instant,
 }
 
 impl TokenBucket {
-    /// A full bucket.
+    /// A full bucket that holds one second's worth.
     pub fn new(rate: f64, now: Instant) -> Self {
-        Self { rate, tokens: rate, refilled: now }
+        Self::with_burst(rate, rate, now)
+    }
+
+    /// A full bucket of `burst` tokens.
+    pub fn with_burst(rate: f64, burst: f64, now: Instant) -> Self {
+        Self { rate, burst, tokens: burst, refilled: now }
+    }
+
+    /// Whether nothing is missing, so that a new bucket would be the same.
+    pub fn is_full(&self, now: Instant) -> bool {
+        let elapsed = now.saturating_duration_since(self.refilled).as_secs_f64();
+        self.tokens + elapsed * self.rate >= self.burst
     }
 
     /// Takes `amount` tokens; more than the bucket holds when it is full count as a full bucket, so
@@ -22,9 +34,9 @@ impl TokenBucket {
     /// # Errors
     /// How long until there are enough; nothing was taken.
     pub fn take(&mut self, amount: f64, now: Instant) -> Result<(), Duration> {
-        let amount = amount.min(self.rate);
+        let amount = amount.min(self.burst);
         let elapsed = now.saturating_duration_since(self.refilled).as_secs_f64();
-        self.tokens = (self.tokens + elapsed * self.rate).min(self.rate);
+        self.tokens = (self.tokens + elapsed * self.rate).min(self.burst);
         self.refilled = now;
         if self.tokens + 1e-9 >= amount {
             self.tokens -= amount;

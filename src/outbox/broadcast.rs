@@ -1,0 +1,247 @@
+//! Broadcasts: events for connected clients.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::{LEASE, Outbox};
+use crate::hub::Hub;
+use crate::protocol::channel::ChannelName;
+use crate::protocol::id::SocketId;
+use crate::protocol::json;
+use crate::storage::{self, StorageError, Transaction};
+
+/// How often rows that were performed are deleted, and left-over rows looked for.
+const SWEEP: Duration = Duration::from_millis(250);
+/// Pause before a broadcast that found no room is tried again.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Rows read at once.
+const PAGE: i64 = 500;
+
+/// Events that belong together, published in this order.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Broadcast {
+    /// The events.
+    pub publications: Vec<Publication>,
+    /// The connection that must not get them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub except: Option<String>,
+    /// Microseconds since 1970 after which they are not sent any more.
+    pub expires_at: i64,
+}
+
+/// One event.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Publication {
+    /// Where to.
+    pub channel: String,
+    /// Its name on the wire.
+    pub event: String,
+    /// Its data, which goes out as a JSON string.
+    pub data: Box<RawValue>,
+}
+
+/// A row to be performed.
+#[derive(Debug)]
+struct Entry {
+    id: i64,
+    app_id: String,
+    broadcast: Broadcast,
+}
+
+/// The state of this process.
+pub(super) struct Broadcasts {
+    hub: Hub,
+    /// Entries that could not be performed at once; while there are any, the others line up behind.
+    waiting: AtomicUsize,
+    sender: UnboundedSender<Entry>,
+    receiver: Mutex<Option<UnboundedReceiver<Entry>>>,
+    done: Mutex<Vec<i64>>,
+    published: AtomicU64,
+    expired: AtomicU64,
+}
+
+impl Broadcasts {
+    pub(super) fn new(hub: Hub) -> Self {
+        let (sender, receiver) = unbounded_channel();
+        Self {
+            hub,
+            waiting: AtomicUsize::new(0),
+            sender,
+            receiver: Mutex::new(Some(receiver)),
+            done: Mutex::default(),
+            published: AtomicU64::new(0),
+            expired: AtomicU64::new(0),
+        }
+    }
+
+    /// Performs an entry, or lines it up.
+    fn accept(&self, entry: Entry) {
+        if self.waiting.load(Ordering::Acquire) == 0 && self.perform(&entry) {
+            return;
+        }
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        if self.sender.send(entry).is_err() {
+            tracing::error!("bug: the outbox is not running");
+        }
+    }
+
+    /// Publishes an entry; false when there is no room for it now.
+    fn perform(&self, entry: &Entry) -> bool {
+        let Some(app) = self.hub.app_by_id(&entry.app_id) else {
+            tracing::warn!(app = entry.app_id, "a broadcast of an app that is gone was dropped");
+            self.finish(entry.id);
+            return true;
+        };
+        if entry.broadcast.expires_at < storage::now() {
+            self.expired.fetch_add(1, Ordering::Relaxed);
+            self.finish(entry.id);
+            return true;
+        }
+        if app.check_room().is_err() {
+            return false;
+        }
+        let except = entry.broadcast.except.as_deref().and_then(|id| SocketId::parse(id).ok().flatten());
+        for publication in &entry.broadcast.publications {
+            match ChannelName::parse(&publication.channel) {
+                Ok(channel) => {
+                    app.publish(&channel, &publication.event, &json::string(publication.data.get()), except);
+                }
+                Err(error) => tracing::error!(%error, "bug: a broadcast to an impossible channel"),
+            }
+        }
+        self.published.fetch_add(entry.broadcast.publications.len() as u64, Ordering::Relaxed);
+        self.finish(entry.id);
+        true
+    }
+
+    fn finish(&self, id: i64) {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).push(id);
+    }
+}
+
+pub(super) fn add(
+    outbox: &Outbox,
+    tx: &mut Transaction<'_>,
+    app_id: &str,
+    lane: &str,
+    broadcast: Broadcast,
+    now: i64,
+) -> Result<(), StorageError> {
+    let payload = serde_json::to_string(&broadcast)
+        .map_err(|error| StorageError::Fault(format!("a broadcast can't be written: {error}")))?;
+    let row = tx.query_one(
+        "INSERT INTO outbox (app_id, kind, lane, payload, state, attempts, not_before, locked_by, locked_until, \
+         created_at) VALUES (?1, 'broadcast', ?2, ?3, 'pending', 0, ?4, ?5, ?6, ?4) RETURNING id",
+        &[
+            app_id.into(),
+            lane.into(),
+            payload.into(),
+            now.into(),
+            (&*outbox.node).into(),
+            (now + LEASE).into(),
+        ],
+    )?;
+    let id = row.map_or_else(|| Err(StorageError::Fault("no id was given".to_owned())), |row| row.int(0))?;
+    let entry = Entry { id, app_id: app_id.to_owned(), broadcast };
+    let broadcasts = std::sync::Arc::clone(&outbox.broadcasts);
+    tx.on_commit(lane, move || broadcasts.accept(entry));
+    Ok(())
+}
+
+/// Performs what was left over, then what lines up, and deletes what was performed.
+pub(super) async fn run(outbox: &Outbox) {
+    let broadcasts = &outbox.broadcasts;
+    let receiver = broadcasts.receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some(mut receiver) = receiver else { return };
+    // A store of our own holds only what we left there ourselves, whatever its lease says.
+    let mut due = if outbox.database.is_shared() { storage::now() } else { i64::MAX };
+    let mut sweep = tokio::time::interval(SWEEP);
+    let mut last_search = None;
+    loop {
+        tokio::select! {
+            Some(entry) = receiver.recv() => {
+                while !broadcasts.perform(&entry) {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                broadcasts.waiting.fetch_sub(1, Ordering::AcqRel);
+            }
+            _ = sweep.tick() => {
+                delete_done(outbox).await;
+                let is_time = last_search.is_none_or(|at: tokio::time::Instant| at.elapsed() > SWEEP * 20);
+                if is_time && (last_search.is_none() || outbox.database.is_shared()) {
+                    match claim_left_over(outbox, due).await {
+                        Ok(entries) => {
+                            // A full page: there is more.
+                            if entries.len() < PAGE as usize {
+                                last_search = Some(tokio::time::Instant::now());
+                            }
+                            for entry in entries {
+                                broadcasts.accept(entry);
+                            }
+                        }
+                        Err(error) => tracing::error!(%error, "left-over broadcasts can't be read"),
+                    }
+                }
+                due = storage::now();
+            }
+        }
+    }
+}
+
+/// Deletes the rows of what was performed; what a crash keeps from being deleted is performed again.
+async fn delete_done(outbox: &Outbox) {
+    let done = std::mem::take(&mut *outbox.broadcasts.done.lock().unwrap_or_else(PoisonError::into_inner));
+    if done.is_empty() {
+        return;
+    }
+    let ids = done.clone();
+    let deleted = outbox
+        .database
+        .write_lazily(move |tx| {
+            for id in &ids {
+                tx.execute("DELETE FROM outbox WHERE id = ?1", &[(*id).into()])?;
+            }
+            Ok::<_, StorageError>(())
+        })
+        .await;
+    if let Err(error) = deleted {
+        tracing::error!(%error, "performed broadcasts can't be deleted");
+        outbox.broadcasts.done.lock().unwrap_or_else(PoisonError::into_inner).extend(done);
+    }
+}
+
+/// Takes over rows whose lease ended before `due`: their process did not perform them.
+async fn claim_left_over(outbox: &Outbox, due: i64) -> Result<Vec<Entry>, StorageError> {
+    let node = std::sync::Arc::clone(&outbox.node);
+    let rows = outbox
+        .database
+        .write(move |tx| {
+            tx.query(
+                "UPDATE outbox SET locked_by = ?1, locked_until = ?2, attempts = attempts + 1 WHERE id IN \
+                 (SELECT id FROM outbox WHERE kind = 'broadcast' AND state = 'pending' AND locked_until < ?3 \
+                 AND (locked_by IS NULL OR locked_by <> ?1) ORDER BY id LIMIT ?4) \
+                 AND locked_until < ?3 RETURNING id, app_id, payload",
+                &[(&*node).into(), (storage::now() + LEASE).into(), due.into(), PAGE.into()],
+            )
+        })
+        .await?;
+    let mut entries = Vec::new();
+    for row in rows {
+        let (id, app_id) = (row.int(0)?, row.text(1)?);
+        match serde_json::from_str(&row.text(2)?) {
+            Ok(broadcast) => entries.push(Entry { id, app_id, broadcast }),
+            Err(error) => {
+                tracing::error!(%error, id, "a broadcast can't be read and is dropped");
+                outbox.broadcasts.finish(id);
+            }
+        }
+    }
+    // RETURNING promises no order.
+    entries.sort_by_key(|entry| entry.id);
+    Ok(entries)
+}

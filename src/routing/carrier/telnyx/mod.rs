@@ -1,0 +1,17 @@
+//! Telnyx: requests, answers, webhooks and their signatures.
+
+mod answer;
+mod client;
+mod fields;
+mod request;
+mod signature;
+mod webhook;
+mod webhook_url;
+
+pub use client::{CallFailed, SetUpError, Telnyx};
+pub use request::{OutgoingMessage, request_body};
+pub use signature::{BadPublicKey, SignatureError, Verifier};
+pub use webhook::{
+    Autoresponse, CarrierEvent, CarrierMessage, Direction, EventType, Media, Recipient, UnreadableEvent,
+};
+pub use webhook_url::{token_of, webhook_url};

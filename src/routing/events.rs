@@ -1,0 +1,174 @@
+//! Events for connected clients: their names, channels and data.
+//!
+//! Laravel Echo's `listen('MessageSent')` binds `App\Events\MessageSent`: it puts its namespace in front,
+//! as Laravel does when it broadcasts. A bare name reaches the socket and no handler.
+
+use std::time::Duration;
+
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value, json};
+
+use super::json::Id;
+use super::records::{Conversation, Message};
+use crate::apps::App;
+use crate::config::{ChannelMode, Payload, RoutingSettings};
+use crate::outbox::{Broadcast, Publication};
+use crate::storage::StorageError;
+
+/// Bytes of an event's data beyond which it carries ids only: Pusher's limit, which clients and proxies
+/// are built for.
+const MAX_DATA: usize = 10_000;
+
+/// Events of one change, for the outbox.
+pub struct Events<'a> {
+    app: &'a App,
+    publications: Vec<Publication>,
+}
+
+/// Who gets an event.
+#[derive(Clone, Copy, Debug)]
+pub enum Audience<'a> {
+    /// Everything of a user.
+    User(&'a str),
+    /// Whoever has this conversation open.
+    Conversation(&'a Conversation),
+}
+
+impl<'a> Events<'a> {
+    /// No events yet.
+    pub fn new(app: &'a App) -> Self {
+        Self { app, publications: Vec::new() }
+    }
+
+    fn settings(&self) -> &RoutingSettings {
+        &self.app.settings.routing
+    }
+
+    /// Adds an event with any data.
+    ///
+    /// # Errors
+    /// The data can't be written as JSON.
+    pub fn add(&mut self, audience: Audience<'_>, event: &str, data: &Value) -> Result<(), StorageError> {
+        let data = raw(data)?;
+        let event = wire_name(self.settings(), event);
+        for channel in channels(self.settings(), audience) {
+            self.publications.push(Publication { channel, event: event.clone(), data: data.clone() });
+        }
+        Ok(())
+    }
+
+    /// Adds an event about a message: `{message, conversation}` and what else `more` holds. With
+    /// `payload = "ids"`, or when it is too large, ids and state take the records' places.
+    ///
+    /// # Errors
+    /// The data can't be written as JSON.
+    pub fn message(
+        &mut self,
+        audience: Audience<'_>,
+        event: &str,
+        message: &Message,
+        conversation: &Conversation,
+        more: Value,
+    ) -> Result<(), StorageError> {
+        let settings = self.settings();
+        let mut data = match settings.payload {
+            Payload::Full => json!({
+                "message": message.json(settings),
+                "conversation": conversation.json(settings),
+            }),
+            Payload::Ids => ids_only(message, conversation, false),
+        };
+        merge(&mut data, more.clone());
+        if settings.payload == Payload::Full
+            && serde_json::to_vec(&data).map_or(usize::MAX, |text| text.len()) > self.max_data()
+        {
+            data = ids_only(message, conversation, true);
+            merge(&mut data, more);
+        }
+        patch_ids(&mut data, message, conversation);
+        self.add(audience, event, &data)
+    }
+
+    fn max_data(&self) -> usize {
+        self.app.settings.event_size.min(MAX_DATA)
+    }
+
+    /// What the outbox performs; `None` when there is nothing.
+    pub fn broadcast(self, except: Option<&str>, now: i64) -> Option<Broadcast> {
+        let max_age = self.settings().broadcast.max_age;
+        (!self.publications.is_empty()).then(|| Broadcast {
+            publications: self.publications,
+            except: except.map(str::to_owned),
+            expires_at: now.saturating_add(micros(max_age)),
+        })
+    }
+}
+
+/// A duration in the unit of stored times.
+pub fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn raw(data: &Value) -> Result<Box<RawValue>, StorageError> {
+    to_raw_value(data).map_err(|error| StorageError::Fault(format!("an event can't be written: {error}")))
+}
+
+fn merge(data: &mut Value, more: Value) {
+    if let (Value::Object(data), Value::Object(more)) = (data, more) {
+        data.extend(more);
+    }
+}
+
+fn ids_only(message: &Message, conversation: &Conversation, is_truncated: bool) -> Value {
+    let mut data = json!({
+        "message": {
+            "id": message.public_id(),
+            "conversation_id": conversation.public_id(),
+            "status": message.status.as_str(),
+            "direction": message.direction.as_str(),
+        },
+        "conversation": {"id": conversation.public_id()},
+    });
+    if is_truncated {
+        data["message"]["truncated"] = Value::Bool(true);
+    }
+    data
+}
+
+/// Puts the portal's own ids where they are known.
+fn patch_ids(data: &mut Value, message: &Message, conversation: &Conversation) {
+    if let Some(id) = &conversation.portal_id {
+        data["conversation"]["id"] = portal_id(id);
+        data["message"]["conversation_id"] = portal_id(id);
+    }
+    if let Some(id) = &message.portal_id {
+        data["message"]["id"] = portal_id(id);
+    }
+}
+
+/// A portal's id as the portal's own JSON has it.
+pub fn portal_id(id: &str) -> Value {
+    json!(Id::of_user(id, crate::config::UserJson::Auto))
+}
+
+/// An event's name on the wire.
+fn wire_name(settings: &RoutingSettings, event: &str) -> String {
+    let renamed = settings.events.rename.iter().find(|(ours, _)| ours == event);
+    let event = renamed.map_or(event, |(_, wanted)| wanted);
+    match settings.events.namespace.as_str() {
+        "" => event.to_owned(),
+        namespace => format!("{namespace}\\{event}"),
+    }
+}
+
+fn channels(settings: &RoutingSettings, audience: Audience<'_>) -> Vec<String> {
+    let name = match audience {
+        Audience::User(user) => format!("user.{user}"),
+        Audience::Conversation(conversation) => format!("messenger.{}", conversation.channel_id()),
+    };
+    match settings.channels.mode {
+        ChannelMode::Public => vec![name],
+        ChannelMode::Private => vec![format!("private-{name}")],
+        ChannelMode::Both => vec![format!("private-{name}"), name],
+    }
+}

@@ -1,0 +1,270 @@
+//! Webhooks of the carrier.
+//!
+//! A webhook is verified, stored under its event's id, and answered; everything else happens from the
+//! table. The carrier gives two seconds, repeats what it got no 2xx for, and keeps no order.
+
+mod inbound;
+mod report;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use hyper::HeaderMap;
+use tokio::sync::Notify;
+
+use super::Router;
+use super::carrier::{CarrierEvent, EventType, SignatureError, Verifier};
+use super::counters::Counter;
+use super::error::RoutingError;
+use crate::apps::App;
+use crate::storage::{self, StorageError, Transaction};
+
+/// How often events are looked for that nobody woke us for.
+const POLL: Duration = Duration::from_secs(1);
+/// Events processed at once.
+const PAGE: i64 = 64;
+/// How long an event about an unknown message is tried again: the answer to our call may be on its way.
+const PATIENCE: i64 = 120_000_000;
+/// Pause before such an event is tried again, in microseconds.
+const RETRY: i64 = 1_000_000;
+/// Pause after a failure of the store or the directory, in microseconds.
+const RETRY_FAILED: i64 = 5_000_000;
+
+/// What wakes the worker.
+#[derive(Default)]
+pub struct Inbox {
+    wake: Notify,
+}
+
+/// Why a webhook was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum WebhookRefusal {
+    /// 503: there is no key to verify it with.
+    #[error("no public key is configured for the carrier's webhooks: set routing.carrier.telnyx.public_key")]
+    NoKey,
+    /// 403: it is not the carrier's.
+    #[error("the webhook's signature is not valid: {0}")]
+    Signature(#[from] SignatureError),
+    /// 503: it could not be stored; the carrier tries again.
+    #[error("the webhook could not be stored")]
+    Store,
+}
+
+/// What became of an event.
+enum Verdict {
+    /// Nothing more to do.
+    Done,
+    /// It is about a message that is not known (yet).
+    Unknown,
+}
+
+/// A stored event.
+struct Entry {
+    id: i64,
+    app_id: String,
+    body: Vec<u8>,
+    received_at: i64,
+}
+
+impl Router {
+    /// Takes in a webhook of the carrier: verified, stored, to be processed at once. One that was stored
+    /// before changes nothing.
+    ///
+    /// # Errors
+    /// See [`WebhookRefusal`].
+    pub async fn carrier_webhook(
+        &self,
+        app: Arc<App>,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<(), WebhookRefusal> {
+        let keys = &app.settings.routing.telnyx.public_key;
+        let verifier = Verifier::new(keys).map_err(|_| WebhookRefusal::NoKey)?;
+        if !verifier.has_keys() {
+            return Err(WebhookRefusal::NoKey);
+        }
+        verifier.verify(headers, &body, storage::now() / 1_000_000).inspect_err(|error| {
+            self.counters().count(Counter::WebhookRefused);
+            tracing::warn!(app = app.settings.id, reason = error.kind(), "carrier webhook refused");
+        })?;
+        let event = match CarrierEvent::parse(&body) {
+            Ok(event) => event,
+            Err(error) => {
+                // Genuine, but nothing we know: a repeat would be the same.
+                tracing::warn!(app = app.settings.id, %error, "carrier webhook ignored");
+                return Ok(());
+            }
+        };
+        if let EventType::Other(kind) = &event.event_type {
+            tracing::info!(app = app.settings.id, kind, "carrier webhook of another kind");
+            return Ok(());
+        }
+        let (router, app_id) = (self.clone(), app.settings.id.clone());
+        let stored = self.database().write(move |tx| {
+            let now = storage::now();
+            let added = tx.execute(
+                "INSERT INTO inbox (app_id, event_id, body, state, attempts, not_before, locked_until, received_at) \
+                 VALUES (?1, ?2, ?3, 'pending', 0, ?4, 0, ?4) ON CONFLICT DO NOTHING",
+                &[(&app_id).into(), (&event.event_id).into(), body.to_vec().into(), now.into()],
+            )?;
+            if added == 0 {
+                router.counters().count(Counter::WebhookRepeated);
+            }
+            let router = router.clone();
+            tx.on_commit("inbox", move || router.inner.inbox.wake.notify_one());
+            Ok::<_, StorageError>(())
+        });
+        stored.await.map_err(|error| {
+            tracing::error!(%error, "a carrier webhook can't be stored");
+            WebhookRefusal::Store
+        })
+    }
+}
+
+/// Processes stored events until the process ends.
+pub async fn run(router: &Router) {
+    loop {
+        let found = match due(router).await {
+            Ok(entries) => {
+                let found = entries.len();
+                // At once: each has its own transaction, and they share a commit.
+                join_all(entries.into_iter().map(|entry| process(router, entry))).await;
+                found
+            }
+            Err(error) => {
+                tracing::error!(%error, "carrier webhooks can't be read");
+                0
+            }
+        };
+        if found < PAGE as usize {
+            let _ = tokio::time::timeout(POLL, router.inner.inbox.wake.notified()).await;
+        }
+    }
+}
+
+async fn due(router: &Router) -> Result<Vec<Entry>, StorageError> {
+    let rows = router
+        .database()
+        .read(|tx| {
+            tx.query(
+                "SELECT id, app_id, body, received_at FROM inbox WHERE state = 'pending' AND not_before <= ?1 \
+                 ORDER BY not_before, id LIMIT ?2",
+                &[storage::now().into(), PAGE.into()],
+            )
+        })
+        .await?;
+    let entry = |row: &storage::Row| {
+        Ok(Entry {
+            id: row.int(0)?,
+            app_id: row.text(1)?,
+            body: row.bytes(2)?,
+            received_at: row.int(3)?,
+        })
+    };
+    rows.iter().map(entry).collect()
+}
+
+async fn process(router: &Router, entry: Entry) {
+    let Some(app) = router.inner.hub.app_by_id(&entry.app_id) else {
+        tracing::warn!(app = entry.app_id, "a carrier webhook of an app that is gone was set aside");
+        return put_off(router, &entry, "set_aside", 0).await;
+    };
+    let (app, id) = (app.app(), entry.id);
+    let event = match CarrierEvent::parse(&entry.body) {
+        Ok(event) => Arc::new(event),
+        Err(_) => return put_off(router, &entry, "set_aside", 0).await,
+    };
+    let owners = match inbound::owners(router, &app, &event).await {
+        Ok(owners) => owners,
+        Err(error) => {
+            tracing::error!(app = app.settings.id, code = error.code.as_str(), "an inbound message waits");
+            return put_off(router, &entry, "pending", RETRY_FAILED).await;
+        }
+    };
+    let (job_router, job_event) = (router.clone(), Arc::clone(&event));
+    let job_app = Arc::clone(&app);
+    let result = router
+        .database()
+        .write(move |tx| {
+            // Another node may have it: its row is locked until that one's commit.
+            let taken = tx.execute(
+                "UPDATE inbox SET state = 'done', attempts = attempts + 1 WHERE id = ?1 AND state = 'pending'",
+                &[id.into()],
+            )?;
+            if taken == 0 {
+                return Ok(());
+            }
+            match perform(&job_router, tx, &job_app, &job_event, &owners)? {
+                Verdict::Done => Ok(()),
+                Verdict::Unknown => Err(Undone::Unknown),
+            }
+        })
+        .await;
+    match result {
+        Ok(()) => {}
+        Err(Undone::Unknown) if storage::now() - entry.received_at < PATIENCE => {
+            put_off(router, &entry, "pending", RETRY).await;
+        }
+        Err(Undone::Unknown) => {
+            router.counters().count(Counter::WebhookSetAside);
+            tracing::warn!(app = app.settings.id, "a delivery report of an unknown message was set aside");
+            put_off(router, &entry, "set_aside", 0).await;
+        }
+        Err(Undone::Failed(error)) => {
+            tracing::error!(app = app.settings.id, %error, "a carrier webhook can't be processed");
+            put_off(router, &entry, "pending", RETRY_FAILED).await;
+        }
+    }
+}
+
+/// Why a transaction was rolled back.
+enum Undone {
+    Unknown,
+    Failed(StorageError),
+}
+
+impl From<StorageError> for Undone {
+    fn from(error: StorageError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+fn perform(
+    router: &Router,
+    tx: &mut Transaction<'_>,
+    app: &App,
+    event: &CarrierEvent,
+    owners: &inbound::Owners,
+) -> Result<Verdict, StorageError> {
+    let now = storage::now();
+    match (&event.event_type, &event.message) {
+        (EventType::Sent | EventType::Finalized, Some(message)) => {
+            report::apply(router, tx, app, event, message, now)
+        }
+        (EventType::Received, Some(message)) => {
+            inbound::store(router, tx, app, message, owners, now)?;
+            Ok(Verdict::Done)
+        }
+        _ => Ok(Verdict::Done),
+    }
+}
+
+async fn put_off(router: &Router, entry: &Entry, state: &'static str, pause: i64) {
+    let id = entry.id;
+    let put_off = router.database().write_lazily(move |tx| {
+        tx.execute(
+            "UPDATE inbox SET state = ?2, not_before = ?3, attempts = attempts + 1 WHERE id = ?1",
+            &[id.into(), state.into(), storage::now().saturating_add(pause).into()],
+        )?;
+        Ok::<_, StorageError>(())
+    });
+    if let Err(error) = put_off.await {
+        tracing::error!(%error, "a carrier webhook can't be put off");
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// A failure of the directory, which is asked before the transaction.
+type Refused = RoutingError;

@@ -1,0 +1,109 @@
+//! An app's line to the carrier: client, breaker, rates, what is being sent.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::apps::{App, TokenBucket};
+use crate::config::TelnyxSettings;
+use crate::routing::carrier::{Breaker, SetUpError, Telnyx};
+
+/// The lines of all apps.
+#[derive(Default)]
+pub struct Lines {
+    lines: Mutex<HashMap<String, Arc<Line>>>,
+}
+
+/// One app's.
+pub struct Line {
+    settings: TelnyxSettings,
+    /// Speaks to the carrier.
+    pub telnyx: Telnyx,
+    state: Mutex<State>,
+}
+
+/// What changes.
+#[derive(Default)]
+pub struct State {
+    /// Whether calls are allowed.
+    pub breaker: Breaker,
+    /// Lanes with a call out.
+    pub lanes: HashSet<String>,
+    /// Calls out.
+    pub calls: usize,
+    /// Rates of own numbers.
+    pub buckets: HashMap<String, TokenBucket>,
+}
+
+/// How a line is, for metrics and the status call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LineState {
+    /// `closed` (calls go out), `open`, `probing`, `paused`.
+    pub breaker: &'static str,
+    /// Microseconds since 1970 until when no call goes out.
+    pub paused_until: Option<i64>,
+    /// Calls out.
+    pub calls: usize,
+}
+
+impl Lines {
+    /// The app's line; a new one when its settings changed, with the state of the old one.
+    pub fn get(&self, app: &App) -> Result<Arc<Line>, SetUpError> {
+        let settings = &app.settings.routing.telnyx;
+        let mut lines = lock(&self.lines);
+        let known = lines.get(&app.settings.id);
+        if let Some(line) = known.filter(|line| line.settings == *settings) {
+            return Ok(Arc::clone(line));
+        }
+        // New credentials deserve a new try: only what is out is carried over.
+        let state = known.map_or_else(State::default, |line| {
+            let state = line.state();
+            State { lanes: state.lanes.clone(), calls: state.calls, ..State::default() }
+        });
+        let line = Arc::new(Line {
+            settings: settings.clone(),
+            telnyx: Telnyx::new(settings)?,
+            state: Mutex::new(state),
+        });
+        lines.insert(app.settings.id.clone(), Arc::clone(&line));
+        Ok(line)
+    }
+
+    /// See [`LineState`].
+    pub fn state(&self, app_id: &str) -> LineState {
+        let line = lock(&self.lines).get(app_id).cloned();
+        let Some(line) = line else {
+            return LineState { breaker: "closed", ..LineState::default() };
+        };
+        let state = line.state();
+        LineState {
+            breaker: state.breaker.state().as_str(),
+            paused_until: state.breaker.paused_until(),
+            calls: state.calls,
+        }
+    }
+}
+
+impl Line {
+    /// What changes, locked.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+impl State {
+    /// Takes one message of an own number's rate; false when it must wait.
+    pub fn take_number_rate(&mut self, number: &str, settings: &TelnyxSettings) -> bool {
+        let Some(rate) = settings.number_rate else { return true };
+        let now = Instant::now();
+        let bucket = self
+            .buckets
+            .entry(number.to_owned())
+            .or_insert_with(|| TokenBucket::new(f64::from(rate.get()), now));
+        bucket.take(1.0, now).is_ok()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

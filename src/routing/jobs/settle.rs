@@ -1,0 +1,399 @@
+//! What the outcome of a call means for the job and its message.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::Request;
+use crate::apps::App;
+use crate::config::{Idempotency, OnUnclear, TelnyxSettings};
+use crate::routing::carrier::{Accepted, CarrierError, ConfigScope, Outcome, backoff, message_status};
+use crate::routing::counters::Counter;
+use crate::routing::events::micros;
+use crate::routing::records::Message;
+use crate::routing::status::{Cause, Status};
+use crate::routing::{Router, opt_outs};
+use crate::storage::{self, StorageError, Transaction};
+
+/// How long the carrier remembers an idempotency key, less an hour, in microseconds.
+const KEY_LIFE: i64 = 23 * 3_600 * 1_000_000;
+/// What an attempt is noted as that a crash cut off.
+const INTERRUPTED: &str = "interrupted";
+
+/// A job as the store has it.
+struct Job {
+    id: i64,
+    message_id: i64,
+    state: String,
+    attempts: i64,
+    valid_until: i64,
+    first_attempt_at: Option<i64>,
+}
+
+/// What becomes of a job.
+enum Verdict {
+    /// The carrier has it.
+    Done(Accepted),
+    /// It will not be sent.
+    Failed { code: String, title: String },
+    /// Another call, then.
+    Again { at: i64, counts: bool },
+    /// Nobody knows; a webhook or a person will.
+    Held,
+}
+
+/// Stores the outcome of an attempt and what follows.
+pub async fn settle(
+    router: &Router,
+    app: &Arc<App>,
+    job: i64,
+    attempt: i64,
+    outcome: &Outcome,
+) -> Result<(), StorageError> {
+    let (job_router, app, outcome) = (router.clone(), Arc::clone(app), outcome.clone());
+    let message = router
+        .database()
+        .write(move |tx| apply(&job_router, tx, &app, job, attempt, &outcome, storage::now()))
+        .await?;
+    if let Some(message) = message {
+        router.inner.jobs.attempted(message);
+    }
+    Ok(())
+}
+
+/// Settles attempts that have no outcome although their lease ended before `lapsed`: their process was
+/// killed during the call, so the carrier may have the message.
+pub async fn recover(router: &Router, lapsed: i64) -> Result<(), StorageError> {
+    let rows = router
+        .database()
+        .read(move |tx| {
+            tx.query(
+                "SELECT j.id, j.app_id, COALESCE(MAX(a.id), 0) FROM carrier_jobs j \
+                 LEFT JOIN carrier_attempts a ON a.job_id = j.id AND a.finished_at IS NULL \
+                 WHERE j.state = 'waiting' AND j.locked_by IS NOT NULL AND j.locked_until < ?1 \
+                 GROUP BY j.id, j.app_id ORDER BY j.id",
+                &[lapsed.into()],
+            )
+        })
+        .await?;
+    for row in rows {
+        let (job, app_id, attempt) = (row.int(0)?, row.text(1)?, row.int(2)?);
+        let Some(app) = router.inner.hub.app_by_id(&app_id) else { continue };
+        let outcome = Outcome::Unclear {
+            reason: "the server was stopped during the call".to_owned(),
+            error: None,
+            alert: false,
+        };
+        tracing::warn!(app = app_id, job, reason = INTERRUPTED, "Carrier outcome unclear");
+        settle(router, &app.app(), job, attempt, &outcome).await?;
+    }
+    Ok(())
+}
+
+fn apply(
+    router: &Router,
+    tx: &mut Transaction<'_>,
+    app: &App,
+    job: i64,
+    attempt: i64,
+    outcome: &Outcome,
+    now: i64,
+) -> Result<Option<i64>, StorageError> {
+    finish_attempt(tx, attempt, outcome, now)?;
+    let Some(job) = find(tx, job)? else { return Ok(None) };
+    let Some(mut message) = Message::by_row(tx, job.message_id)? else { return Ok(None) };
+    if job.state != "waiting" {
+        // A webhook was faster. If this is another message than the one it told of, there are two.
+        if let Outcome::Accepted(accepted) = outcome {
+            note_accepted(router, tx, app, &mut message, accepted, now)?;
+        }
+        return Ok(Some(message.id));
+    }
+    match verdict(&app.settings.routing.telnyx, &job, outcome, now) {
+        Verdict::Done(accepted) => {
+            close(tx, job.id, "done")?;
+            note_accepted(router, tx, app, &mut message, &accepted, now)?;
+        }
+        Verdict::Failed { code, title } => {
+            close(tx, job.id, "done")?;
+            if let Outcome::Refused(error) = outcome
+                && error.is_opt_out()
+            {
+                let profile = &app.settings.routing.telnyx.messaging_profile_id;
+                opt_outs::note(tx, router, app, profile, &message.to_number, "carrier_40300", now)?;
+            }
+            fail(router, tx, app, &mut message, &code, &title, now)?;
+        }
+        Verdict::Again { at, counts } => {
+            tx.execute(
+                "UPDATE carrier_jobs SET locked_by = NULL, locked_until = 0, not_before = ?2, attempts = attempts - ?3 \
+                 WHERE id = ?1",
+                &[job.id.into(), at.into(), (!counts).into()],
+            )?;
+        }
+        Verdict::Held => {
+            close(tx, job.id, "held")?;
+            router.advance(tx, app, &mut message, (Status::Unconfirmed, Cause::Event), now, now)?;
+        }
+    }
+    let lane = message.id.to_string();
+    let router = router.clone();
+    tx.on_commit(lane, move || router.inner.jobs.wake());
+    Ok(Some(message.id))
+}
+
+fn verdict(settings: &TelnyxSettings, job: &Job, outcome: &Outcome, now: i64) -> Verdict {
+    let is_over = now >= job.valid_until;
+    let may_have_it = job.first_attempt_at.is_some() && matches!(outcome, Outcome::Unclear { .. });
+    let failures = u32::try_from(job.attempts).unwrap_or(u32::MAX);
+    let again = |pause: Duration, counts: bool| {
+        let is_spent = counts && job.attempts >= i64::try_from(settings.max_attempts).unwrap_or(i64::MAX);
+        match (is_over || is_spent, may_have_it) {
+            (true, true) => Verdict::Held,
+            (true, false) => expired(),
+            (false, _) => Verdict::Again { at: now.saturating_add(micros(pause)), counts },
+        }
+    };
+    match outcome {
+        Outcome::Accepted(accepted) => Verdict::Done(accepted.clone()),
+        Outcome::Refused(error) => refused(error),
+        Outcome::Throttled { wait, .. } => again(backoff::pause(failures, *wait), false),
+        Outcome::NotSent { .. } => again(backoff::pause(failures, None), true),
+        Outcome::InProgress { wait } => again(*wait, false),
+        // The breaker holds the app back; a number or a lane waits by itself.
+        Outcome::Config { scope: ConfigScope::App, .. } => again(Duration::ZERO, false),
+        Outcome::Config { until, .. } => match until.end_us(now) {
+            end if is_over || end > job.valid_until => refused_by_settings(outcome),
+            end => Verdict::Again { at: end, counts: false },
+        },
+        Outcome::Unclear { alert: true, error: Some(_), .. } => Verdict::Held,
+        Outcome::Unclear { .. } => match (settings.on_unclear, settings.idempotency) {
+            (OnUnclear::RetryWithKey, Idempotency::Header)
+                if job.first_attempt_at.is_none_or(|first| now - first < KEY_LIFE) =>
+            {
+                again(backoff::pause(failures, None), true)
+            }
+            (OnUnclear::Resend, _) => again(backoff::pause(failures, None), true),
+            _ => Verdict::Held,
+        },
+    }
+}
+
+fn refused(error: &CarrierError) -> Verdict {
+    Verdict::Failed { code: error.code.clone(), title: error.title.clone() }
+}
+
+fn refused_by_settings(outcome: &Outcome) -> Verdict {
+    match outcome {
+        Outcome::Config { error, .. } => refused(error),
+        _ => expired(),
+    }
+}
+
+fn expired() -> Verdict {
+    Verdict::Failed {
+        code: "expired".to_owned(),
+        title: "The message could not be handed to the carrier in time".to_owned(),
+    }
+}
+
+fn find(tx: &mut Transaction<'_>, id: i64) -> Result<Option<Job>, StorageError> {
+    let row = tx.query_one(
+        "SELECT id, message_id, state, attempts, valid_until, first_attempt_at FROM carrier_jobs WHERE id = ?1 \
+         /* FOR UPDATE */",
+        &[id.into()],
+    )?;
+    row.map(|row| {
+        Ok(Job {
+            id: row.int(0)?,
+            message_id: row.int(1)?,
+            state: row.text(2)?,
+            attempts: row.int(3)?,
+            valid_until: row.int(4)?,
+            first_attempt_at: row.optional_int(5)?,
+        })
+    })
+    .transpose()
+}
+
+fn close(tx: &mut Transaction<'_>, id: i64, state: &'static str) -> Result<(), StorageError> {
+    tx.execute(
+        "UPDATE carrier_jobs SET state = ?2, locked_by = NULL, locked_until = 0 WHERE id = ?1",
+        &[id.into(), state.into()],
+    )?;
+    Ok(())
+}
+
+fn finish_attempt(
+    tx: &mut Transaction<'_>,
+    attempt: i64,
+    outcome: &Outcome,
+    now: i64,
+) -> Result<(), StorageError> {
+    let (carrier_id, detail) = match outcome {
+        Outcome::Accepted(accepted) => (Some(accepted.carrier_id.clone()), None),
+        Outcome::Refused(error) | Outcome::Throttled { error, .. } | Outcome::Config { error, .. } => {
+            (None, Some(error.to_string()))
+        }
+        Outcome::NotSent { reason } | Outcome::Unclear { reason, .. } => (None, Some(reason.clone())),
+        Outcome::InProgress { .. } => (None, None),
+    };
+    tx.execute(
+        "UPDATE carrier_attempts SET finished_at = ?2, outcome = ?3, detail = ?4, \
+         carrier_id = COALESCE(?5, carrier_id) WHERE id = ?1",
+        &[attempt.into(), now.into(), outcome.class().into(), detail.into(), carrier_id.into()],
+    )?;
+    Ok(())
+}
+
+/// Notes the carrier's id and facts. Another id than the one known: two messages went out.
+fn note_accepted(
+    router: &Router,
+    tx: &mut Transaction<'_>,
+    app: &App,
+    message: &mut Message,
+    accepted: &Accepted,
+    now: i64,
+) -> Result<(), StorageError> {
+    match &message.telnyx_message_id {
+        Some(known) if *known != accepted.carrier_id => {
+            report_duplicate(router, app, message, known, &accepted.carrier_id);
+            return Ok(());
+        }
+        Some(_) => {}
+        None => message.telnyx_message_id = Some(accepted.carrier_id.clone()),
+    }
+    if let Some(parts) = accepted.parts {
+        message.parts = Some(i64::from(parts));
+    }
+    if accepted.encoding.is_some() {
+        message.encoding.clone_from(&accepted.encoding);
+    }
+    if let Some(cost) = &accepted.cost {
+        message.cost = Some(json!({"amount": cost.amount, "currency": cost.currency}).to_string());
+    }
+    if message.carrier_status.is_none() {
+        message.carrier_status = Some(accepted.status.clone());
+    }
+    message.save_carrier_facts(tx)?;
+    if let Some(status) = Status::parse(message_status(&accepted.status).status.as_str()) {
+        router.advance(tx, app, message, (status, Cause::Event), now, now)?;
+    }
+    Ok(())
+}
+
+fn report_duplicate(router: &Router, app: &App, message: &Message, known: &str, other: &str) {
+    router.counters().count(Counter::CarrierDuplicate);
+    tracing::error!(
+        app = app.settings.id,
+        message = %message.public_id(),
+        known,
+        other,
+        "the carrier has this message twice"
+    );
+}
+
+fn fail(
+    router: &Router,
+    tx: &mut Transaction<'_>,
+    app: &App,
+    message: &mut Message,
+    code: &str,
+    title: &str,
+    now: i64,
+) -> Result<(), StorageError> {
+    message.error = Some(json!({"code": code, "title": title, "carrier": "telnyx"}).to_string());
+    message.save_carrier_facts(tx)?;
+    router.advance(tx, app, message, (Status::Failed, Cause::Event), now, now)?;
+    Ok(())
+}
+
+/// A webhook told that the carrier has the message with this token: its job needs no (further) call, and
+/// the message gets the carrier's id. Answers the message.
+///
+/// # Errors
+/// Of the store.
+pub fn resolve_by_webhook(
+    router: &Router,
+    tx: &mut Transaction<'_>,
+    app: &App,
+    token: &str,
+    carrier_id: &str,
+) -> Result<Option<Message>, StorageError> {
+    let row = tx.query_one(
+        "SELECT j.id, j.message_id FROM carrier_attempts a JOIN carrier_jobs j ON j.id = a.job_id \
+         WHERE a.token = ?1 AND j.app_id = ?2 ORDER BY a.id DESC LIMIT 1",
+        &[token.into(), (&app.settings.id).into()],
+    )?;
+    let Some(row) = row else { return Ok(None) };
+    let Some(mut message) = Message::by_row(tx, row.int(1)?)? else { return Ok(None) };
+    tx.execute(
+        "UPDATE carrier_jobs SET state = 'done', locked_by = NULL, locked_until = 0 \
+         WHERE id = ?1 AND token = ?2 AND state <> 'done'",
+        &[row.int(0)?.into(), token.into()],
+    )?;
+    tx.execute(
+        "UPDATE carrier_attempts SET carrier_id = ?2 WHERE token = ?1 AND carrier_id IS NULL",
+        &[token.into(), carrier_id.into()],
+    )?;
+    match &message.telnyx_message_id {
+        Some(known) if known != carrier_id => report_duplicate(router, app, &message, known, carrier_id),
+        Some(_) => {}
+        None => {
+            message.telnyx_message_id = Some(carrier_id.to_owned());
+            message.save_carrier_facts(tx)?;
+        }
+    }
+    let waiter = (router.clone(), message.id);
+    tx.on_commit(message.id.to_string(), move || {
+        waiter.0.inner.jobs.attempted(waiter.1);
+        waiter.0.inner.jobs.wake();
+    });
+    Ok(Some(message))
+}
+
+/// A person wants a failed or unconfirmed message to be sent again. While the carrier still knows the key
+/// of an unclear attempt, it is the same request; otherwise a new one, at the risk of a second message.
+///
+/// # Errors
+/// Of the store.
+pub fn start_over(
+    router: &Router,
+    tx: &mut Transaction<'_>,
+    app: &App,
+    message: &Message,
+    now: i64,
+) -> Result<bool, StorageError> {
+    let row = tx.query_one(
+        "SELECT id, first_attempt_at FROM carrier_jobs WHERE message_id = ?1 AND state <> 'waiting' /* FOR UPDATE */",
+        &[message.id.into()],
+    )?;
+    let Some(row) = row else { return Ok(false) };
+    let (job, settings) = (row.int(0)?, &app.settings.routing.telnyx);
+    let is_known = row.optional_int(1)?.is_some_and(|first| now - first < KEY_LIFE);
+    let valid_until = now.saturating_add(micros(settings.valid_for));
+    if message.status == Status::Unconfirmed && settings.idempotency == Idempotency::Header && is_known {
+        tx.execute(
+            "UPDATE carrier_jobs SET state = 'waiting', attempts = 0, not_before = ?2, valid_until = ?3 WHERE id = ?1",
+            &[job.into(), now.into(), valid_until.into()],
+        )?;
+    } else {
+        let request = Request::new(app, message, None)?;
+        tx.execute(
+            "UPDATE carrier_jobs SET state = 'waiting', attempts = 0, not_before = ?2, valid_until = ?3, \
+             first_attempt_at = NULL, body = ?4, idempotency_key = ?5, token = ?6 WHERE id = ?1",
+            &[
+                job.into(),
+                now.into(),
+                valid_until.into(),
+                request.body.into(),
+                request.idempotency_key.into(),
+                request.token.into(),
+            ],
+        )?;
+    }
+    let router = router.clone();
+    tx.on_commit(message.id.to_string(), move || router.inner.jobs.wake());
+    Ok(true)
+}

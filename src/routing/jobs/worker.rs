@@ -1,0 +1,281 @@
+//! Chooses the jobs that may go, commits their attempts, makes the calls.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering as Atomic;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::lines::Line;
+use super::settle;
+use crate::apps::App;
+use crate::config::{Idempotency, Ordering};
+use crate::routing::carrier::Permit;
+use crate::routing::carrier::Outcome;
+use crate::routing::counters::Counter;
+use crate::routing::Router;
+use crate::storage::{self, StorageError, Transaction};
+
+/// How often jobs are looked for that nobody woke us for: those of other nodes, those that waited.
+const POLL: Duration = Duration::from_millis(500);
+/// Beyond a call's own time-out, how long another node leaves a locked job alone, in microseconds.
+const LEASE: i64 = 60_000_000;
+/// Jobs looked at in one round of an app: more than may go, as some must wait for their number's rate.
+const LOOK_AHEAD: i64 = 256;
+
+/// A job that may go.
+struct Due {
+    id: i64,
+    lane: String,
+    own_number: String,
+}
+
+/// A job whose attempt is committed.
+struct Claimed {
+    job: i64,
+    attempt: i64,
+    lane: String,
+    body: Vec<u8>,
+    idempotency_key: String,
+}
+
+/// Sends what is to be sent until the process ends.
+pub async fn run(router: &Router) {
+    // A store of our own: whatever is locked was being sent when the last process ended.
+    let mut lapsed = if router.database().is_shared() { storage::now() } else { i64::MAX };
+    let mut next_recovery = Instant::now();
+    loop {
+        if Instant::now() >= next_recovery {
+            match settle::recover(router, lapsed).await {
+                Ok(()) => {
+                    lapsed = storage::now();
+                    next_recovery = Instant::now() + POLL * 10;
+                }
+                Err(error) => tracing::error!(%error, "interrupted calls to the carrier can't be settled"),
+            }
+        }
+        if !router.inner.jobs.is_stopping.load(Atomic::Acquire) {
+            for app in router.inner.hub.apps() {
+                if let Err(error) = start_due(router, &app.app()).await {
+                    tracing::error!(%error, "messages for the carrier can't be read");
+                }
+            }
+        }
+        let _ = tokio::time::timeout(POLL, router.inner.jobs.wake.notified()).await;
+    }
+}
+
+/// Starts what may go now of one app.
+async fn start_due(router: &Router, app: &Arc<App>) -> Result<(), StorageError> {
+    let settings = &app.settings.routing.telnyx;
+    if !app.settings.routing.enabled || !app.settings.enabled || settings.api_key.is_none() {
+        return Ok(());
+    }
+    let line = match router.inner.jobs.lines.get(app) {
+        Ok(line) => line,
+        Err(error) => {
+            tracing::error!(app = app.settings.id, %error, "the carrier can't be set up");
+            return Ok(());
+        }
+    };
+    loop {
+        let due = find_due(router, app).await?;
+        let chosen = choose(router, &line, app, due);
+        if chosen.is_empty() {
+            return Ok(());
+        }
+        let is_full = chosen.len() >= settings.concurrency;
+        claim_and_call(router, app, &line, chosen).await?;
+        if is_full {
+            return Ok(());
+        }
+    }
+}
+
+/// The first jobs of all lanes that wait for nothing but a call.
+async fn find_due(router: &Router, app: &Arc<App>) -> Result<Vec<Due>, StorageError> {
+    let id = app.settings.id.clone();
+    let sql = match app.settings.routing.telnyx.ordering {
+        Ordering::Strict => {
+            "SELECT j.id, j.lane, j.own_number FROM carrier_jobs j WHERE j.app_id = ?1 AND j.state = 'waiting' \
+             AND j.not_before <= ?2 AND j.locked_by IS NULL AND NOT EXISTS (SELECT 1 FROM carrier_jobs e \
+             WHERE e.app_id = j.app_id AND e.lane = j.lane AND e.state = 'waiting' AND e.id < j.id) \
+             ORDER BY j.not_before, j.id LIMIT ?3"
+        }
+        Ordering::Relaxed => {
+            "SELECT j.id, j.lane, j.own_number FROM carrier_jobs j WHERE j.app_id = ?1 AND j.state = 'waiting' \
+             AND j.not_before <= ?2 AND j.locked_by IS NULL ORDER BY j.not_before, j.id LIMIT ?3"
+        }
+    };
+    let rows = router
+        .database()
+        .read(move |tx| tx.query(sql, &[(&id).into(), storage::now().into(), LOOK_AHEAD.into()]))
+        .await?;
+    let due = |row: &storage::Row| {
+        Ok(Due { id: row.int(0)?, lane: row.text(1)?, own_number: row.text(2)? })
+    };
+    rows.iter().map(due).collect()
+}
+
+/// Those that the breaker, the rates and the limit of calls let go, with the breaker's permits.
+fn choose(router: &Router, line: &Line, app: &App, due: Vec<Due>) -> Vec<(Due, Permit)> {
+    let settings = &app.settings.routing.telnyx;
+    let mut state = line.state();
+    let mut chosen: Vec<(Due, Permit)> = Vec::new();
+    for job in due {
+        if state.calls + chosen.len() >= settings.concurrency {
+            break;
+        }
+        if settings.ordering == Ordering::Strict && state.lanes.contains(&job.lane) {
+            continue;
+        }
+        let Ok(permit) = state.breaker.may_call(storage::now()) else { break };
+        if !state.take_number_rate(&job.own_number, settings) {
+            router.counters().count(Counter::NumberRateWait);
+            continue;
+        }
+        chosen.push((job, permit));
+    }
+    state.calls += chosen.len();
+    state.lanes.extend(chosen.iter().map(|(job, _)| job.lane.clone()));
+    chosen
+}
+
+async fn claim_and_call(
+    router: &Router,
+    app: &Arc<App>,
+    line: &Arc<Line>,
+    chosen: Vec<(Due, Permit)>,
+) -> Result<(), StorageError> {
+    let node = Arc::clone(&router.inner.node);
+    let ids: Vec<i64> = chosen.iter().map(|(job, _)| job.id).collect();
+    let claimed = router
+        .database()
+        .write(move |tx| {
+            let now = storage::now();
+            let claimed = ids.iter().map(|id| claim(tx, &node, *id, now));
+            claimed.collect::<Result<Vec<_>, StorageError>>()
+        })
+        .await;
+    let claimed = match claimed {
+        Ok(claimed) => claimed,
+        Err(error) => {
+            let lanes: HashSet<_> = chosen.iter().map(|(job, _)| job.lane.clone()).collect();
+            let mut state = line.state();
+            state.calls -= chosen.len();
+            state.lanes.retain(|lane| !lanes.contains(lane));
+            return Err(error);
+        }
+    };
+    for (claimed, (due, permit)) in claimed.into_iter().zip(chosen) {
+        match claimed {
+            Some(claimed) => {
+                router.inner.jobs.in_flight.fetch_add(1, Atomic::AcqRel);
+                let (router, app, line) = (router.clone(), Arc::clone(app), Arc::clone(line));
+                tokio::spawn(async move {
+                    call(&router, &app, &line, claimed, permit).await;
+                    router.inner.jobs.in_flight.fetch_sub(1, Atomic::AcqRel);
+                });
+            }
+            None => release(router, app, &due.lane),
+        }
+    }
+    Ok(())
+}
+
+/// Commits an attempt of a job; none if somebody else has the job now.
+fn claim(
+    tx: &mut Transaction<'_>,
+    node: &str,
+    id: i64,
+    now: i64,
+) -> Result<Option<Claimed>, StorageError> {
+    let row = tx.query_one(
+        "UPDATE carrier_jobs SET locked_by = ?2, locked_until = ?3, attempts = attempts + 1, \
+         first_attempt_at = COALESCE(first_attempt_at, ?4) \
+         WHERE id = ?1 AND state = 'waiting' AND locked_by IS NULL \
+         RETURNING attempts, lane, body, idempotency_key, token",
+        &[id.into(), node.into(), (now + LEASE).into(), now.into()],
+    )?;
+    let Some(row) = row else { return Ok(None) };
+    let (body, idempotency_key) = (row.bytes(2)?, row.text(3)?);
+    let attempt = tx.query_one(
+        "INSERT INTO carrier_attempts (job_id, number, token, idempotency_key, body, started_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING id",
+        &[
+            id.into(),
+            row.int(0)?.into(),
+            row.text(4)?.into(),
+            (&idempotency_key).into(),
+            body.clone().into(),
+            now.into(),
+        ],
+    )?;
+    let attempt = attempt.map_or_else(|| Err(tx.conflict()), |row| row.int(0))?;
+    Ok(Some(Claimed { job: id, attempt, lane: row.text(1)?, body, idempotency_key }))
+}
+
+async fn call(router: &Router, app: &Arc<App>, line: &Line, claimed: Claimed, permit: Permit) {
+    let uses_key = app.settings.routing.telnyx.idempotency == Idempotency::Header;
+    let key = uses_key.then_some(claimed.idempotency_key.as_str());
+    tracing::info!(app = app.settings.id, job = claimed.job, "Sending message via Telnyx API");
+    let outcome = line.telnyx.send(Bytes::from(claimed.body), key).await;
+    line.state().breaker.report(permit, outcome.health(), storage::now());
+    router.counters().count(counter(&outcome));
+    report(app, &outcome);
+    let mut pause = Duration::from_millis(100);
+    // The outcome must be stored: until it is, the lane stands still and the job stays locked.
+    while let Err(error) = settle::settle(router, app, claimed.job, claimed.attempt, &outcome).await {
+        tracing::error!(%error, job = claimed.job, "the outcome of a call to the carrier can't be stored");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(10));
+    }
+    release(router, app, &claimed.lane);
+    router.inner.jobs.wake();
+}
+
+/// Lets the lane go on.
+fn release(router: &Router, app: &App, lane: &str) {
+    // By id: the settings may have changed meanwhile.
+    if let Ok(line) = router.inner.jobs.lines.get(app) {
+        let mut state = line.state();
+        state.calls = state.calls.saturating_sub(1);
+        state.lanes.remove(lane);
+    }
+}
+
+fn counter(outcome: &Outcome) -> Counter {
+    match outcome {
+        Outcome::Accepted(_) => Counter::Accepted,
+        Outcome::Refused(_) => Counter::Refused,
+        Outcome::Throttled { .. } => Counter::Throttled,
+        Outcome::NotSent { .. } => Counter::NotSent,
+        Outcome::Config { .. } => Counter::Config,
+        Outcome::InProgress { .. } => Counter::InProgress,
+        Outcome::Unclear { .. } => Counter::Unclear,
+    }
+}
+
+fn report(app: &App, outcome: &Outcome) {
+    let app = app.settings.id.as_str();
+    match outcome {
+        Outcome::Accepted(accepted) => {
+            tracing::info!(app, telnyx_message_id = accepted.carrier_id, "Telnyx accepted message");
+        }
+        Outcome::Refused(error) => tracing::info!(app, code = error.code, "Telnyx refused message"),
+        Outcome::Config { error, .. } => {
+            tracing::error!(app, %error, "the carrier refuses messages until its account or settings change");
+        }
+        Outcome::Unclear { reason, alert: true, .. } => {
+            tracing::error!(app, reason, "Carrier outcome unclear");
+        }
+        Outcome::Unclear { reason, .. } => tracing::warn!(app, reason, "Carrier outcome unclear"),
+        Outcome::NotSent { reason } => tracing::warn!(app, reason, "the carrier can't be reached"),
+        Outcome::Throttled { wait, error } => {
+            tracing::warn!(app, ?wait, %error, "the carrier asks for a pause");
+        }
+        Outcome::InProgress { .. } => tracing::info!(app, "the carrier still works on this message"),
+    }
+}

@@ -1,0 +1,178 @@
+//! The message router: a portal's backend hands over a text message; it goes to another user of the
+//! portal without a carrier (internal), or out through Telnyx (external), and both people see it at once.
+//!
+//! # The promise
+//! 1. A message to a number that is assigned to a portal user never reaches the carrier.
+//! 2. What was acknowledged is on disk, and what must follow from it is, too.
+//! 3. A message is never handed to the carrier twice by the server's own doing; where the carrier leaves
+//!    it open whether it took one, the doubt is told (`unconfirmed`).
+//! 4. Nothing that fails later (a broadcast, a callback, the carrier) fails or delays the storing.
+//! 5. Apps never see each other's data.
+//!
+//! # Where things are
+//! `draft` checks a request, `decision` decides, `send` writes the records, `events` names and fills what
+//! clients are told, `callbacks` what the backend is told. `jobs` hands messages to the carrier (`carrier`
+//! speaks to it), `inbox` takes its webhooks in. `records` and `directory` hold the SQL.
+//!
+//! Methods of [`Router`] are called by HTTP handlers on the shards; they wait for the storage's threads,
+//! never block. [`Router::run`] runs the rest on the service runtime.
+//!
+//! May import `hub`, `outbox`, `storage`, `http_client`, `apps`, `protocol`, `config`.
+
+mod callbacks;
+pub mod carrier;
+mod counters;
+pub mod decision;
+pub mod directory;
+pub mod draft;
+pub mod error;
+mod events;
+mod inbox;
+mod jobs;
+pub mod json;
+mod limits;
+mod opt_outs;
+pub mod numbers_file;
+mod overview;
+pub mod phone_number;
+mod portal_directory;
+mod progress;
+pub mod records;
+mod scheduled;
+mod send;
+pub mod status;
+pub mod text;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+pub use counters::{Counter, Counters};
+pub use error::{Code, RoutingError};
+pub use inbox::WebhookRefusal;
+pub use overview::{Depth, Overview, Queues};
+pub use send::Sent;
+
+use crate::apps::App;
+use crate::hub::Hub;
+use crate::outbox::Outbox;
+use crate::storage::{Database, StorageError, Transaction};
+use events::Events;
+
+/// The message router of all apps. Cloning shares it.
+#[derive(Clone)]
+pub struct Router {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    database: Database,
+    outbox: Outbox,
+    hub: Hub,
+    node: Arc<str>,
+    thread_key: Vec<u8>,
+    limits: limits::Limits,
+    counters: Counters,
+    jobs: jobs::Jobs,
+    inbox: inbox::Inbox,
+    portal_directories: portal_directory::PortalDirectories,
+}
+
+impl Router {
+    /// A router over this store.
+    ///
+    /// # Errors
+    /// The store can't be used.
+    pub async fn new(database: Database, hub: Hub) -> Result<Self, StorageError> {
+        let node: Arc<str> = ulid::Ulid::generate().to_string().into();
+        let inner = Inner {
+            outbox: Outbox::new(database.clone(), hub.clone(), Arc::clone(&node)),
+            thread_key: server_key(&database).await?,
+            database,
+            hub,
+            node,
+            limits: limits::Limits::default(),
+            counters: Counters::default(),
+            jobs: jobs::Jobs::default(),
+            inbox: inbox::Inbox::default(),
+            portal_directories: portal_directory::PortalDirectories::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Does what follows from messages until the process ends.
+    pub async fn run(self) {
+        tokio::join!(self.inner.outbox.clone().run(), jobs::run(&self), inbox::run(&self), scheduled::run(&self));
+    }
+
+    /// Ends the calls to the carrier: starts no more and waits for those that are out, for so long at most.
+    /// What remains is done after the next start.
+    pub async fn stop(&self, limit: Duration) {
+        let done = async {
+            while self.inner.jobs.stop() > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(limit, done).await.is_err() {
+            tracing::warn!("calls to the carrier were cut off; they are settled after the next start");
+        }
+    }
+
+    fn database(&self) -> &Database {
+        &self.inner.database
+    }
+
+    fn limits(&self) -> &limits::Limits {
+        &self.inner.limits
+    }
+
+    /// What was counted since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.inner.counters
+    }
+
+    /// What both sides of an internal conversation have in common; tells nothing of the numbers.
+    fn thread_id(&self, app_id: &str, one: &str, other: &str) -> String {
+        let (low, high) = if one < other { (one, other) } else { (other, one) };
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.inner.thread_key)
+            .expect("bug: HMAC takes keys of any length");
+        for part in [app_id, "\0", low, "\0", high] {
+            mac.update(part.as_bytes());
+        }
+        hex::encode(&mac.finalize().into_bytes()[..16])
+    }
+
+    /// Has events published once the transaction is committed.
+    fn publish(
+        &self,
+        tx: &mut Transaction<'_>,
+        app: &App,
+        lane: &str,
+        events: Events<'_>,
+        except: Option<&str>,
+        now: i64,
+    ) -> Result<(), StorageError> {
+        match events.broadcast(except, now) {
+            Some(broadcast) => self.inner.outbox.broadcast(tx, &app.settings.id, lane, broadcast, now),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The key of this store's thread ids, made when the store is new.
+async fn server_key(database: &Database) -> Result<Vec<u8>, StorageError> {
+    let mut key = vec![0_u8; 32];
+    getrandom::fill(&mut key).map_err(|error| StorageError::Fault(error.to_string()))?;
+    database
+        .write(move |tx| {
+            tx.execute(
+                "INSERT INTO server_keys (name, value) VALUES ('thread', ?1) ON CONFLICT DO NOTHING",
+                &[key.clone().into()],
+            )?;
+            let row = tx.query_one("SELECT value FROM server_keys WHERE name = 'thread'", &[])?;
+            row.map_or_else(|| Err(StorageError::Fault("the server key vanished".to_owned())), |row| row.bytes(0))
+        })
+        .await
+}

@@ -1,0 +1,302 @@
+//! The CSV file of `switchboard numbers import`: what a line may say, and everything that is wrong with it.
+//!
+//! All lines or none: a file with one bad line gives no rows, but every bad line. Whether the texts are
+//! phone numbers, and whether two are the same, depends on the app and is the importer's question.
+
+use csv::{ByteRecord, Position, ReaderBuilder};
+
+/// Most characters of a user id, a label or a messaging profile id.
+const MAX_FIELD_CHARACTERS: usize = 128;
+
+const COLUMNS: [&str; 6] = ["number", "user_id", "status", "label", "is_default", "messaging_profile_id"];
+
+/// What a bad header is told.
+const EXPECTED: &str = "the first line names the columns number (required), user_id, status, label, \
+                        is_default, messaging_profile_id";
+
+const STATUSES: [&str; 5] = ["assigned", "available", "reserved", "suspended", "released"];
+
+/// One number as the file gives it. Texts are trimmed, empty ones are `None`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NumberRow {
+    /// Where it stands, the header being line 1.
+    pub line: u64,
+    /// The number as written, not yet parsed; not empty.
+    pub number: String,
+    /// Who has it.
+    pub user_id: Option<String>,
+    /// `assigned` (only with a user), `available`, `reserved`, `suspended` or `released`. Where the file
+    /// says nothing: `assigned` with a user, `available` without.
+    pub status: &'static str,
+    /// For people.
+    pub label: Option<String>,
+    /// Whether the user sends from it unless told otherwise.
+    pub is_default: bool,
+    /// Telnyx field `messaging_profile_id`.
+    pub messaging_profile_id: Option<String>,
+}
+
+/// Why a line can't be imported. Never contains the number.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {message}")]
+pub struct LineError {
+    /// Which line, the header being line 1.
+    pub line: u64,
+    /// What is wrong and what is expected.
+    pub message: String,
+}
+
+/// Reads a whole file: UTF-8, with or without byte order mark, separated by commas or semicolons. The
+/// header names the columns, in any order; `number` has to be there. Empty lines are skipped.
+///
+/// # Errors
+/// Every bad line, in order; a bad header alone.
+pub fn parse(file: &[u8]) -> Result<Vec<NumberRow>, Vec<LineError>> {
+    let file = file.strip_prefix("\u{feff}".as_bytes()).unwrap_or(file);
+    let mut reader =
+        ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter(file)).from_reader(file);
+    let mut record = ByteRecord::new();
+    let (mut columns, mut rows, mut errors) = (None, Vec::new(), Vec::new());
+    loop {
+        let line = next_line(file, reader.position());
+        match reader.read_byte_record(&mut record) {
+            Ok(true) => {}
+            Ok(false) => break,
+            // Bytes in memory with any number of fields can't be misread; but a fault must not be a cut.
+            Err(error) => {
+                errors.push(LineError { line, message: error.to_string() });
+                break;
+            }
+        }
+        if record.iter().all(|field| field.trim_ascii().is_empty()) {
+            continue;
+        }
+        let Some(columns) = &columns else {
+            columns = Some(Columns::read(&record).map_err(|message| vec![LineError { line, message }])?);
+            continue;
+        };
+        match columns.row(&record, line) {
+            Ok(row) => rows.push(row),
+            Err(message) => errors.push(LineError { line, message }),
+        }
+    }
+    if columns.is_none() {
+        errors.push(LineError { line: 1, message: format!("the file is empty: {EXPECTED}") });
+    }
+    if errors.is_empty() { Ok(rows) } else { Err(errors) }
+}
+
+/// Where each of [`COLUMNS`] stands in a line.
+struct Columns {
+    count: usize,
+    places: [Option<usize>; COLUMNS.len()],
+}
+
+impl Columns {
+    fn read(header: &ByteRecord) -> Result<Self, String> {
+        let mut places = [None; COLUMNS.len()];
+        for (place, field) in header.iter().enumerate() {
+            let name = text(field)?.to_lowercase();
+            let Some(column) = COLUMNS.iter().position(|column| *column == name) else {
+                return Err(format!("unknown column {name:?}: {EXPECTED}"));
+            };
+            if places[column].replace(place).is_some() {
+                return Err(format!("column {name:?} is there twice"));
+            }
+        }
+        if places[0].is_none() {
+            return Err(format!("the column \"number\" is missing: {EXPECTED}"));
+        }
+        Ok(Self { count: header.len(), places })
+    }
+
+    fn row(&self, record: &ByteRecord, line: u64) -> Result<NumberRow, String> {
+        if record.len() != self.count {
+            return Err(format!("{} fields, but the header has {}", record.len(), self.count));
+        }
+        let number = self.field(record, 0)?.ok_or("the number is missing")?;
+        let user_id = self.field(record, 1)?;
+        Ok(NumberRow {
+            line,
+            number: number.to_owned(),
+            user_id: user_id.map(str::to_owned),
+            status: status(self.field(record, 2)?, user_id.is_some())?,
+            label: self.field(record, 3)?.map(str::to_owned),
+            is_default: flag(self.field(record, 4)?)?,
+            messaging_profile_id: self.field(record, 5)?.map(str::to_owned),
+        })
+    }
+
+    /// The text of a column, `None` if there is none.
+    fn field<'a>(&self, record: &'a ByteRecord, column: usize) -> Result<Option<&'a str>, String> {
+        let Some(field) = self.places[column].and_then(|place| record.get(place)) else { return Ok(None) };
+        let text = text(field)?;
+        if text.chars().any(char::is_control) {
+            return Err(format!("{} contains control characters", COLUMNS[column]));
+        }
+        if text.chars().count() > MAX_FIELD_CHARACTERS {
+            return Err(format!("{} is longer than {MAX_FIELD_CHARACTERS} characters", COLUMNS[column]));
+        }
+        Ok((!text.is_empty()).then_some(text))
+    }
+}
+
+fn text(field: &[u8]) -> Result<&str, String> {
+    let text = str::from_utf8(field).map_err(|_| "this is not UTF-8: save the file as \"CSV UTF-8\"")?;
+    Ok(text.trim())
+}
+
+fn status(text: Option<&str>, has_user: bool) -> Result<&'static str, String> {
+    let Some(text) = text else { return Ok(if has_user { "assigned" } else { "available" }) };
+    let status = STATUSES
+        .into_iter()
+        .find(|status| text.eq_ignore_ascii_case(status))
+        .ok_or_else(|| format!("unknown status {text:?}: use one of {}", STATUSES.join(", ")))?;
+    if status == "assigned" && !has_user {
+        return Err("the status is assigned, but there is no user_id".to_owned());
+    }
+    Ok(status)
+}
+
+fn flag(text: Option<&str>) -> Result<bool, String> {
+    match text.unwrap_or_default().to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" => Ok(true),
+        "" | "0" | "false" | "no" => Ok(false),
+        _ => Err("is_default is neither true nor false".to_owned()),
+    }
+}
+
+/// Semicolons, as spreadsheets write where the comma is for decimals, if the header has any.
+fn delimiter(file: &[u8]) -> u8 {
+    let header = file.trim_ascii_start().split(|byte| matches!(byte, b'\n' | b'\r')).next();
+    if header.is_some_and(|header| header.contains(&b';')) { b';' } else { b',' }
+}
+
+/// The line on which the record after `position` begins. The reader stands before the rest of a line
+/// break and before empty lines.
+fn next_line(file: &[u8], position: &Position) -> u64 {
+    let at = usize::try_from(position.byte()).unwrap_or(file.len()).min(file.len());
+    let breaks = file[at..].iter().take_while(|byte| matches!(byte, b'\n' | b'\r'));
+    position.line() + breaks.filter(|byte| **byte == b'\n').count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn errors(file: &[u8]) -> Vec<String> {
+        parse(file).expect_err("bad lines").iter().map(LineError::to_string).collect()
+    }
+
+    fn row(line: u64, number: &str, user_id: Option<&str>, status: &'static str) -> NumberRow {
+        NumberRow {
+            line,
+            number: number.to_owned(),
+            user_id: user_id.map(str::to_owned),
+            status,
+            label: None,
+            is_default: false,
+            messaging_profile_id: None,
+        }
+    }
+
+    #[test]
+    fn columns_come_in_any_order_with_either_delimiter() {
+        let expected = vec![
+            NumberRow {
+                label: Some("Sales, west; 2nd".to_owned()),
+                is_default: true,
+                messaging_profile_id: Some("40017f8e".to_owned()),
+                ..row(2, "+13125550100", Some("42"), "assigned")
+            },
+            row(3, "(312) 555-0101", None, "available"),
+        ];
+        for delimiter in [",", ";"] {
+            let file = "status|LABEL| number |user_id|messaging_profile_id|is_default\r\n\
+                        |\"Sales, west; 2nd\"| +13125550100 |42|40017f8e|TRUE\r\n\
+                        |||||\r\n"
+                .replace("\r\n|||||", "\r\n||(312) 555-0101|||0")
+                .replace('|', delimiter);
+            assert_eq!(parse(file.as_bytes()), Ok(expected.clone()), "{delimiter}");
+            assert_eq!(parse(format!("\u{feff}{file}").as_bytes()), Ok(expected.clone()), "{delimiter}");
+        }
+        assert_eq!(parse(b"number\n+13125550100"), Ok(vec![row(2, "+13125550100", None, "available")]));
+        assert_eq!(parse(b"number,user_id\n"), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn the_status_follows_from_the_user_if_it_is_not_given() {
+        for (fields, expected) in [
+            ("42,", Ok("assigned")),
+            (",", Ok("available")),
+            ("42,Assigned", Ok("assigned")),
+            ("42,reserved", Ok("reserved")),
+            (",suspended", Ok("suspended")),
+            (",released", Ok("released")),
+            (",assigned", Err("line 2: the status is assigned, but there is no user_id")),
+            (
+                "42,active",
+                Err(
+                    "line 2: unknown status \"active\": use one of assigned, available, reserved, suspended, released",
+                ),
+            ),
+        ] {
+            let found = parse(format!("number,user_id,status\n+13125550100,{fields}").as_bytes());
+            let found = found.map(|rows| rows[0].status).map_err(|errors| errors[0].to_string());
+            assert_eq!(found, expected.map_err(str::to_owned), "{fields}");
+        }
+    }
+
+    #[test]
+    fn every_bad_line_is_reported_by_its_number() {
+        let long = "u".repeat(129);
+        let lines = [
+            "number,user_id,is_default".to_owned(),
+            "+13125550100,1,".to_owned(),
+            String::new(),
+            ",,".to_owned(),
+            ",2,".to_owned(),
+            "\"+1312\n555\",2,".to_owned(),
+            "+13125550101,3".to_owned(),
+            "+13125550102,3,,".to_owned(),
+            "+13125550103,3,maybe".to_owned(),
+            format!("+13125550104,{long},"),
+            String::new(),
+            "+13125550105,a\tb,".to_owned(),
+        ];
+        for end in ["\n", "\r\n"] {
+            let mut file = lines.join(end).into_bytes();
+            file.extend_from_slice(end.as_bytes());
+            file.extend_from_slice(b"+13125550106,\xe9,");
+            assert_eq!(
+                errors(&file),
+                [
+                    "line 5: the number is missing",
+                    "line 6: number contains control characters",
+                    "line 8: 2 fields, but the header has 3",
+                    "line 9: 4 fields, but the header has 3",
+                    "line 10: is_default is neither true nor false",
+                    "line 11: user_id is longer than 128 characters",
+                    "line 13: user_id contains control characters",
+                    "line 14: this is not UTF-8: save the file as \"CSV UTF-8\"",
+                ]
+            );
+        }
+    }
+
+    #[test]
+    fn a_bad_header_is_one_error() {
+        for (file, message) in [
+            ("", "line 1: the file is empty"),
+            ("\n\n", "line 1: the file is empty"),
+            ("+13125550100,42\n", "line 1: unknown column \"+13125550100\""),
+            ("\nnumber,owner\n", "line 2: unknown column \"owner\""),
+            ("user_id,label\n", "line 1: the column \"number\" is missing"),
+            ("number,user_id,Number\n", "line 1: column \"number\" is there twice"),
+            ("number\tuser_id\n", "line 1: unknown column \"number\\tuser_id\""),
+        ] {
+            let found = errors(file.as_bytes());
+            assert!(found.len() == 1 && found[0].starts_with(message), "{file:?}: {found:?}");
+        }
+    }
+}

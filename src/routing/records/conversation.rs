@@ -1,0 +1,452 @@
+//! Contacts and conversations.
+
+use super::public_id;
+use crate::config::{ConversationKey as KeyRule, IdKind, RoutingSettings};
+use crate::routing::json::Id;
+use crate::storage::{Row, StorageError, Transaction};
+
+/// Somebody a user exchanges messages with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contact {
+    /// The row's id.
+    pub id: i64,
+    /// What clients see instead, if anything.
+    pub ulid: Option<String>,
+    /// Whose contact it is.
+    pub user_id: String,
+    /// E.164, or what the carrier gave.
+    pub number: String,
+    /// As the user calls it.
+    pub name: Option<String>,
+    /// Whether the number belonged to a portal user at the last message.
+    pub is_internal: bool,
+    /// Microseconds since 1970, as all times.
+    pub created_at: i64,
+    /// When it last changed.
+    pub updated_at: i64,
+}
+
+/// A user's messages with one contact.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Conversation {
+    /// The row's id.
+    pub id: i64,
+    /// What clients see instead, if anything.
+    pub ulid: Option<String>,
+    /// The portal's id of it, in existing-database mode.
+    pub portal_id: Option<String>,
+    /// Its app.
+    pub app_id: String,
+    /// Its owner.
+    pub user_id: String,
+    /// The owner's number last used in it.
+    pub own_number: String,
+    /// The other side.
+    pub contact: Contact,
+    /// The last message's text.
+    pub last_message: Option<String>,
+    /// When that was.
+    pub last_message_at: Option<i64>,
+    /// Received messages not read yet.
+    pub unread_count: i64,
+    /// Whether the contact is a portal user.
+    pub is_internal: bool,
+    /// Whether the contact opted out of messages.
+    pub opted_out: bool,
+    /// The same for both sides of an internal conversation; also the lane its messages go in.
+    pub thread_id: String,
+    /// When it was made.
+    pub created_at: i64,
+    /// When it last changed.
+    pub updated_at: i64,
+}
+
+/// What makes two messages belong to one conversation.
+#[derive(Clone, Debug)]
+pub struct ConversationKey<'a> {
+    /// The app.
+    pub app_id: &'a str,
+    /// The owner.
+    pub user_id: &'a str,
+    /// The owner's number.
+    pub own_number: &'a str,
+    /// The other side.
+    pub contact_number: &'a str,
+    /// See [`Conversation::thread_id`].
+    pub thread_id: &'a str,
+}
+
+macro_rules! conversation_columns {
+    () => {
+        "SELECT c.id, c.public_id, c.portal_id, c.app_id, c.user_id, c.own_number, c.last_message, \
+         c.last_message_at, c.unread_count, c.is_internal, c.opted_out, c.thread_id, c.created_at, \
+         c.updated_at, k.id, k.public_id, k.number, k.name, k.is_internal, k.created_at, k.updated_at \
+         FROM conversations c JOIN contacts k ON k.id = c.contact_id "
+    };
+}
+
+impl Contact {
+    /// The id clients see.
+    pub fn public_id(&self) -> Id {
+        Id::new(self.id, self.ulid.as_deref())
+    }
+
+    /// Finds or makes a contact; gives it the name, if there is one.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn name(
+        tx: &mut Transaction<'_>,
+        key: &ConversationKey<'_>,
+        name: &str,
+        ids: IdKind,
+        now: i64,
+    ) -> Result<Self, StorageError> {
+        insert_contact(tx, key, false, ids, now)?;
+        let rows = tx.query(
+            "UPDATE contacts SET name = ?4, updated_at = ?5 WHERE app_id = ?1 AND user_id = ?2 AND number = ?3 \
+             RETURNING id, public_id, number, name, is_internal, created_at, updated_at",
+            &[key.app_id.into(), key.user_id.into(), key.contact_number.into(), name.into(), now.into()],
+        )?;
+        let row = rows.first().ok_or_else(|| StorageError::Fault("a contact vanished".to_owned()))?;
+        contact(row, 0, key.user_id)
+    }
+}
+
+fn contact(row: &Row, first: usize, user_id: &str) -> Result<Contact, StorageError> {
+    Ok(Contact {
+        id: row.int(first)?,
+        ulid: row.optional_text(first + 1)?,
+        user_id: user_id.to_owned(),
+        number: row.text(first + 2)?,
+        name: row.optional_text(first + 3)?,
+        is_internal: row.flag(first + 4)?,
+        created_at: row.int(first + 5)?,
+        updated_at: row.int(first + 6)?,
+    })
+}
+
+fn insert_contact(
+    tx: &mut Transaction<'_>,
+    key: &ConversationKey<'_>,
+    is_internal: bool,
+    ids: IdKind,
+    now: i64,
+) -> Result<(), StorageError> {
+    tx.execute(
+        "INSERT INTO contacts (public_id, app_id, user_id, number, is_internal, created_at, updated_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6) ON CONFLICT DO NOTHING",
+        &[
+            public_id(ids).into(),
+            key.app_id.into(),
+            key.user_id.into(),
+            key.contact_number.into(),
+            is_internal.into(),
+            now.into(),
+        ],
+    )?;
+    Ok(())
+}
+
+impl Conversation {
+    /// The id clients see.
+    pub fn public_id(&self) -> Id {
+        Id::new(self.id, self.ulid.as_deref())
+    }
+
+    /// The id in events and channel names: the portal's own where it is known.
+    pub fn channel_id(&self) -> Id {
+        self.portal_id.clone().map_or_else(|| self.public_id(), Id::Text)
+    }
+
+    fn from_row(row: &Row) -> Result<Self, StorageError> {
+        let user_id = row.text(4)?;
+        Ok(Self {
+            contact: contact(row, 14, &user_id)?,
+            id: row.int(0)?,
+            ulid: row.optional_text(1)?,
+            portal_id: row.optional_text(2)?,
+            app_id: row.text(3)?,
+            user_id,
+            own_number: row.text(5)?,
+            last_message: row.optional_text(6)?,
+            last_message_at: row.optional_int(7)?,
+            unread_count: row.int(8)?,
+            is_internal: row.flag(9)?,
+            opted_out: row.flag(10)?,
+            thread_id: row.text(11)?,
+            created_at: row.int(12)?,
+            updated_at: row.int(13)?,
+        })
+    }
+
+    /// The conversation of this key.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn find_by_key(
+        tx: &mut Transaction<'_>,
+        key: &ConversationKey<'_>,
+        rule: KeyRule,
+    ) -> Result<Option<Self>, StorageError> {
+        let row = tx.query_one(
+            concat!(
+                conversation_columns!(),
+                "WHERE c.app_id = ?1 AND c.user_id = ?2 AND c.contact_number = ?3 AND c.own_key = ?4"
+            ),
+            &[
+                key.app_id.into(),
+                key.user_id.into(),
+                key.contact_number.into(),
+                own_key(key, rule).into(),
+            ],
+        )?;
+        row.as_ref().map(Self::from_row).transpose()
+    }
+
+    /// The conversation of this key, made if there is none; says whether it was. Two at once get the same
+    /// one.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn find_or_create(
+        tx: &mut Transaction<'_>,
+        key: &ConversationKey<'_>,
+        is_internal: bool,
+        settings: &RoutingSettings,
+        now: i64,
+    ) -> Result<(Self, bool), StorageError> {
+        let rule = settings.conversation.key;
+        if let Some(found) = Self::find_by_key(tx, key, rule)? {
+            return Ok((found, false));
+        }
+        insert_contact(tx, key, is_internal, settings.ids.kind, now)?;
+        let made = tx.execute(
+            "INSERT INTO conversations (public_id, app_id, user_id, contact_id, contact_number, own_number, own_key, \
+             active_at, unread_count, is_internal, opted_out, thread_id, created_at, updated_at) \
+             SELECT ?1, ?2, ?3, k.id, k.number, ?5, ?6, ?7, 0, ?8, \
+             (CASE WHEN EXISTS (SELECT 1 FROM opt_outs o WHERE o.app_id = ?2 AND o.number = ?4) THEN 1 ELSE 0 END), \
+             ?9, ?7, ?7 FROM contacts k WHERE k.app_id = ?2 AND k.user_id = ?3 AND k.number = ?4 \
+             ON CONFLICT DO NOTHING",
+            &[
+                public_id(settings.ids.kind).into(),
+                key.app_id.into(),
+                key.user_id.into(),
+                key.contact_number.into(),
+                key.own_number.into(),
+                own_key(key, rule).into(),
+                now.into(),
+                is_internal.into(),
+                key.thread_id.into(),
+            ],
+        )?;
+        let found = Self::find_by_key(tx, key, rule)?;
+        let found = found.ok_or_else(|| StorageError::Fault("a conversation vanished".to_owned()))?;
+        Ok((found, made > 0))
+    }
+
+    /// A user's conversation by the id clients use.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn find(
+        tx: &mut Transaction<'_>,
+        app_id: &str,
+        user_id: &str,
+        id: &str,
+    ) -> Result<Option<Self>, StorageError> {
+        let row = match id.parse::<i64>() {
+            Ok(number) => tx.query_one(
+                concat!(
+                    conversation_columns!(),
+                    "WHERE c.id = ?3 AND c.public_id IS NULL AND c.app_id = ?1 AND c.user_id = ?2"
+                ),
+                &[app_id.into(), user_id.into(), number.into()],
+            )?,
+            Err(_) => tx.query_one(
+                concat!(conversation_columns!(), "WHERE c.public_id = ?3 AND c.app_id = ?1 AND c.user_id = ?2"),
+                &[app_id.into(), user_id.into(), id.into()],
+            )?,
+        };
+        row.as_ref().map(Self::from_row).transpose()
+    }
+
+    /// A conversation by its row's id.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn by_row(tx: &mut Transaction<'_>, id: i64) -> Result<Self, StorageError> {
+        let row = tx.query_one(concat!(conversation_columns!(), "WHERE c.id = ?1"), &[id.into()])?;
+        let row = row.ok_or_else(|| StorageError::Fault("a message without conversation".to_owned()))?;
+        Self::from_row(&row)
+    }
+
+    /// Both halves of an internal conversation, or the one of an external.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn of_thread(
+        tx: &mut Transaction<'_>,
+        app_id: &str,
+        thread_id: &str,
+    ) -> Result<Vec<Self>, StorageError> {
+        let rows = tx.query(
+            concat!(conversation_columns!(), "WHERE c.app_id = ?1 AND c.thread_id = ?2 ORDER BY c.id"),
+            &[app_id.into(), thread_id.into()],
+        )?;
+        rows.iter().map(Self::from_row).collect()
+    }
+
+    /// Conversations with this contact, of all users.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn with_contact(
+        tx: &mut Transaction<'_>,
+        app_id: &str,
+        number: &str,
+    ) -> Result<Vec<Self>, StorageError> {
+        let rows = tx.query(
+            concat!(conversation_columns!(), "WHERE c.app_id = ?1 AND c.contact_number = ?2 ORDER BY c.id"),
+            &[app_id.into(), number.into()],
+        )?;
+        rows.iter().map(Self::from_row).collect()
+    }
+
+    /// A user's conversations, the most active first, behind `before` (time and row of the last one seen),
+    /// with `like` (a lower-case LIKE pattern, `\` escapes) in number, name or last text.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn list(
+        tx: &mut Transaction<'_>,
+        app_id: &str,
+        user_id: &str,
+        before: Option<(i64, i64)>,
+        like: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<(Self, i64)>, StorageError> {
+        let (active_at, id) = before.unwrap_or((i64::MAX, i64::MAX));
+        let mut values =
+            vec![app_id.into(), user_id.into(), active_at.into(), id.into(), limit.into()];
+        values.extend(like.map(Into::into));
+        let sql = if like.is_some() {
+            concat!(
+                conversation_columns!(),
+                "WHERE c.app_id = ?1 AND c.user_id = ?2 AND (c.active_at < ?3 OR (c.active_at = ?3 AND c.id < ?4)) \
+                 AND (c.contact_number LIKE ?6 ESCAPE '\\' OR lower(k.name) LIKE ?6 ESCAPE '\\' \
+                 OR lower(c.last_message) LIKE ?6 ESCAPE '\\') ORDER BY c.active_at DESC, c.id DESC LIMIT ?5"
+            )
+        } else {
+            concat!(
+                conversation_columns!(),
+                "WHERE c.app_id = ?1 AND c.user_id = ?2 AND (c.active_at < ?3 OR (c.active_at = ?3 AND c.id < ?4)) \
+                 ORDER BY c.active_at DESC, c.id DESC LIMIT ?5"
+            )
+        };
+        let rows = tx.query(sql, &values)?;
+        let found = rows.iter().map(Self::from_row);
+        found.map(|found| found.map(|found| (found.last_message_at.unwrap_or(found.created_at), found)))
+            .map(|found| found.map(|(active_at, found)| (found, active_at)))
+            .collect()
+    }
+
+    /// All unread messages of a user.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn unread_total(
+        tx: &mut Transaction<'_>,
+        app_id: &str,
+        user_id: &str,
+    ) -> Result<i64, StorageError> {
+        let row = tx.query_one(
+            "SELECT CAST(COALESCE(SUM(unread_count), 0) AS BIGINT) FROM conversations WHERE app_id = ?1 AND user_id = ?2",
+            &[app_id.into(), user_id.into()],
+        )?;
+        row.map_or(Ok(0), |row| row.int(0))
+    }
+
+    /// Notes a new message as the last one, and one more unread if it is.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn add_message(
+        &mut self,
+        tx: &mut Transaction<'_>,
+        message: &super::Message,
+        is_unread: bool,
+    ) -> Result<(), StorageError> {
+        let own_number = match message.direction {
+            crate::routing::status::Direction::Outbound => &message.from_number,
+            crate::routing::status::Direction::Inbound => &message.to_number,
+        };
+        let row = tx.query_one(
+            "UPDATE conversations SET last_message = ?2, last_message_id = ?3, last_message_at = ?4, active_at = ?4, \
+             unread_count = unread_count + ?5, own_number = ?6, is_internal = ?7, updated_at = ?4 WHERE id = ?1 \
+             RETURNING unread_count",
+            &[
+                self.id.into(),
+                message.body.clone().into(),
+                message.id.into(),
+                message.created_at.into(),
+                is_unread.into(),
+                own_number.into(),
+                message.is_internal.into(),
+            ],
+        )?;
+        self.unread_count = row.map_or(Ok(0), |row| row.int(0))?;
+        self.last_message.clone_from(&message.body);
+        self.last_message_at = Some(message.created_at);
+        self.own_number.clone_from(own_number);
+        self.updated_at = message.created_at;
+        self.is_internal = message.is_internal;
+        if self.contact.is_internal != message.is_internal {
+            self.contact.is_internal = message.is_internal;
+            tx.execute(
+                "UPDATE contacts SET is_internal = ?2, updated_at = ?3 WHERE id = ?1",
+                &[self.contact.id.into(), message.is_internal.into(), message.created_at.into()],
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Counts unread messages again and takes the last visible message's text, after a change to messages.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn refresh(&mut self, tx: &mut Transaction<'_>, now: i64) -> Result<(), StorageError> {
+        let row = tx.query_one(
+            "UPDATE conversations SET updated_at = ?2, \
+             unread_count = (SELECT COUNT(*) FROM messages m WHERE m.conversation_id = ?1 \
+               AND m.direction = 'INBOUND' AND m.read_at IS NULL AND m.deleted_at IS NULL AND m.hidden_at IS NULL), \
+             last_message = (SELECT m.body FROM messages m WHERE m.conversation_id = ?1 \
+               AND m.deleted_at IS NULL AND m.hidden_at IS NULL ORDER BY m.id DESC LIMIT 1) \
+             WHERE id = ?1 RETURNING unread_count, last_message",
+            &[self.id.into(), now.into()],
+        )?;
+        if let Some(row) = row {
+            self.unread_count = row.int(0)?;
+            self.last_message = row.optional_text(1)?;
+            self.updated_at = now;
+        }
+        Ok(())
+    }
+
+    /// Notes the portal's own id.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn set_portal_id(&mut self, tx: &mut Transaction<'_>, id: &str) -> Result<(), StorageError> {
+        tx.execute("UPDATE conversations SET portal_id = ?2 WHERE id = ?1", &[self.id.into(), id.into()])?;
+        self.portal_id = Some(id.to_owned());
+        Ok(())
+    }
+}
+
+fn own_key(key: &ConversationKey<'_>, rule: KeyRule) -> String {
+    match rule {
+        KeyRule::UserContact => String::new(),
+        KeyRule::NumberContact => key.own_number.to_owned(),
+    }
+}

@@ -1,0 +1,162 @@
+//! Messages to be sent later: kept with us until their time, so that they can be cancelled.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::decision::{self, Route};
+use super::error::RoutingError;
+use super::records::{Conversation, Message};
+use super::send::Delivery;
+use super::status::{Cause, Status};
+use super::{Router, directory, jobs};
+use crate::apps::App;
+use crate::config::DirectoryMode;
+use crate::routing::directory::Owner;
+use crate::routing::phone_number::PhoneNumber;
+use crate::storage::{self, Transaction};
+
+/// How often it is looked for messages whose time has come.
+const POLL: Duration = Duration::from_secs(1);
+/// Messages of one round.
+const PAGE: i64 = 256;
+
+/// Sends what is due until the process ends.
+pub async fn run(router: &Router) {
+    let mut each = tokio::time::interval(POLL);
+    loop {
+        each.tick().await;
+        if let Err(error) = send_due(router).await {
+            tracing::error!(code = error.code.as_str(), "scheduled messages can't be sent");
+        }
+    }
+}
+
+async fn send_due(router: &Router) -> Result<(), RoutingError> {
+    let rows = router
+        .database()
+        .read(|tx| {
+            tx.query(
+                "SELECT id, app_id FROM messages WHERE status = 'scheduled' AND send_at <= ?1 ORDER BY send_at LIMIT ?2",
+                &[storage::now().into(), PAGE.into()],
+            )
+        })
+        .await?;
+    for row in rows {
+        let (id, app_id) = (row.int(0)?, row.text(1)?);
+        let Some(app) = router.inner.hub.app_by_id(&app_id) else { continue };
+        send(router, app.app(), id).await?;
+    }
+    Ok(())
+}
+
+async fn send(router: &Router, app: Arc<App>, id: i64) -> Result<(), RoutingError> {
+    let owner = portal_owner(router, &app, id).await?;
+    let router_in_job = router.clone();
+    router
+        .database()
+        .write(move |tx| {
+            let now = storage::now();
+            let Some(mut message) = Message::by_row(tx, id)? else { return Ok(()) };
+            let conversation = Conversation::by_row(tx, message.conversation_id)?;
+            if message.is_internal {
+                deliver(&router_in_job, tx, &app, &mut message, &conversation, owner.clone(), now)
+            } else if router_in_job.advance(tx, &app, &mut message, (Status::Sending, Cause::Event), now, now)? {
+                jobs::create(&router_in_job, tx, &app, &message, None, &conversation.thread_id, now)?;
+                Ok(())
+            } else {
+                Ok(())
+            }
+        })
+        .await
+}
+
+/// Who has the number now, when the portal's tables say it.
+async fn portal_owner(router: &Router, app: &Arc<App>, id: i64) -> Result<Option<Owner>, RoutingError> {
+    if app.settings.routing.directory.mode == DirectoryMode::Own {
+        return Ok(None);
+    }
+    let message = router.database().read(move |tx| Message::by_row(tx, id)).await?;
+    match message.and_then(|message| PhoneNumber::from_stored(&message.to_number)) {
+        Some(number) => router.portal_directory(app)?.find_owner(&number).await,
+        None => Ok(None),
+    }
+}
+
+/// Delivers an internal message to who has the number now: it was meant for the number's user, and a
+/// number that moved delivers nothing more to its old one.
+fn deliver(
+    router: &Router,
+    tx: &mut Transaction<'_>,
+    app: &App,
+    message: &mut Message,
+    conversation: &Conversation,
+    portal_owner: Option<Owner>,
+    now: i64,
+) -> Result<(), RoutingError> {
+    let settings = &app.settings.routing;
+    let owner = match settings.directory.mode {
+        DirectoryMode::Own => directory::find(tx, &app.settings.id, &message.to_number)?,
+        DirectoryMode::Sql => portal_owner,
+    };
+    let Ok((Route::Internal(user), _)) = decision::route(owner.as_ref(), settings.unassigned_own_number) else {
+        let title = "The recipient's number was not assigned to anybody any more";
+        message.error = Some(json!({"code": "recipient_unassigned", "title": title, "carrier": null}).to_string());
+        message.save_carrier_facts(tx)?;
+        router.advance(tx, app, message, (Status::Failed, Cause::Event), now, now)?;
+        return Ok(());
+    };
+    if router.advance(tx, app, message, (Status::Delivered, Cause::Event), now, now)? {
+        let delivery = Delivery {
+            router,
+            app,
+            message,
+            conversation,
+            recipient_user: &user,
+            sender_label: None,
+            except: None,
+            is_announced: true,
+        };
+        delivery.run(tx, now)?;
+    }
+    Ok(())
+}
+
+impl Router {
+    /// Has a failed or unconfirmed message sent again.
+    ///
+    /// # Errors
+    /// It did neither fail nor stay open, or went to a portal user.
+    pub async fn retry(
+        &self,
+        app: Arc<App>,
+        user: String,
+        id: String,
+    ) -> Result<(Message, Conversation), RoutingError> {
+        use super::error::Code;
+        let router = self.clone();
+        self.database()
+            .write(move |tx| {
+                let now = storage::now();
+                let message = Message::find(tx, &app.settings.id, &user, &id)?;
+                let mut message = message.ok_or_else(|| RoutingError::not_found("message"))?;
+                jobs::check_enabled(&app)?;
+                let is_open = matches!(message.status, Status::Failed | Status::Unconfirmed);
+                if message.is_internal || !is_open || !jobs::start_over(&router, tx, &app, &message, now)? {
+                    let reason = "only an external message that failed or is unconfirmed can be sent again";
+                    return Err(RoutingError::new(Code::NotRetryable, reason));
+                }
+                if message.status == Status::Failed {
+                    // Another send of the carrier's, with an id of its own.
+                    message.telnyx_message_id = None;
+                }
+                message.error = None;
+                message.save_carrier_facts(tx)?;
+                router.advance(tx, &app, &mut message, (Status::Sending, Cause::Retry), now, now)?;
+                let conversation = Conversation::by_row(tx, message.conversation_id)?;
+                Ok((message, conversation))
+            })
+            .await
+    }
+}

@@ -1,0 +1,482 @@
+//! A portal hands over a message: the decision, the records, what follows.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use super::counters::Counter;
+use super::decision::{self, Explanation, Route};
+use super::directory::{self, OwnNumber, Owner};
+use super::draft::Draft;
+use super::error::{Code, RoutingError};
+use super::events::{Audience, Events};
+use super::phone_number::mask;
+use super::records::{Contact, Conversation, ConversationKey, Message, NewMessage};
+use super::status::{Direction, Status};
+use super::text::TextError;
+use super::{Router, callbacks, jobs, opt_outs, text};
+use crate::apps::App;
+use crate::config::DirectoryMode;
+use crate::storage::{self, StorageError, Transaction};
+
+/// What sending comes to.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// The sender's message; `None` when a conversation was started without one.
+    pub message: Option<Message>,
+    /// The sender's conversation.
+    pub conversation: Conversation,
+    /// Whether the conversation is new.
+    pub created: bool,
+    /// Whether the message was sent before, with the same idempotency key.
+    pub replayed: bool,
+}
+
+/// What is known of the numbers before the transaction: nothing, unless the directory is the portal's.
+#[derive(Clone, Debug)]
+pub enum Numbers {
+    /// They are looked up in the transaction.
+    Own,
+    /// The portal's tables said this.
+    Portal {
+        /// Who has the recipient's number.
+        recipient: Option<Owner>,
+        /// What the sender may send from.
+        own_numbers: Vec<OwnNumber>,
+        /// Conversations the portal has already.
+        conversations: super::portal_directory::KnownConversations,
+    },
+}
+
+impl Router {
+    /// Sends a message.
+    ///
+    /// # Errors
+    /// Why nothing was stored or sent.
+    pub async fn send(&self, app: Arc<App>, draft: Draft) -> Result<Sent, RoutingError> {
+        if !draft.has_content() {
+            return Err(RoutingError::new(Code::NoContent, "a message needs text or media_urls").at("text"));
+        }
+        self.start_conversation(app, draft).await
+    }
+
+    /// Finds or makes a conversation and sends a message in it, if there is one in the draft.
+    ///
+    /// # Errors
+    /// Why nothing was stored or sent.
+    pub async fn start_conversation(&self, app: Arc<App>, draft: Draft) -> Result<Sent, RoutingError> {
+        if draft.has_content() {
+            self.limits().take_send(&app, &draft.user_id)?;
+        }
+        let numbers = self.look_up(&app, &draft).await?;
+        let (router, draft) = (self.clone(), Arc::new(draft));
+        let (job_app, job_draft) = (Arc::clone(&app), Arc::clone(&draft));
+        let (sent, waits) = self
+            .database()
+            .write(move |tx| Sending { router: &router, app: &job_app, draft: &job_draft, numbers: &numbers }.run(tx))
+            .await?;
+        match (waits, sent.message) {
+            (Some(first_attempt), Some(message)) if draft.wait => {
+                // The wait decides nothing: whatever happens, the answer is what is stored.
+                let _ = tokio::time::timeout(app.settings.routing.send.wait, first_attempt).await;
+                let (message, conversation) = self.reload(&message).await?;
+                Ok(Sent { message: Some(message), conversation, ..sent })
+            }
+            (_, message) => Ok(Sent { message, ..sent }),
+        }
+    }
+
+    async fn look_up(&self, app: &Arc<App>, draft: &Draft) -> Result<Numbers, RoutingError> {
+        match app.settings.routing.directory.mode {
+            DirectoryMode::Own => Ok(Numbers::Own),
+            DirectoryMode::Sql => self.portal_directory(app)?.look_up(draft).await,
+        }
+    }
+
+    /// A message and its conversation as they are now.
+    pub(super) async fn reload(&self, message: &Message) -> Result<(Message, Conversation), RoutingError> {
+        let id = message.id;
+        self.database()
+            .read(move |tx| {
+                let message =
+                    Message::by_row(tx, id)?.ok_or_else(|| RoutingError::not_found("message"))?;
+                let conversation = Conversation::by_row(tx, message.conversation_id)?;
+                Ok((message, conversation))
+            })
+            .await
+    }
+}
+
+/// One run of the transaction.
+struct Sending<'a> {
+    router: &'a Router,
+    app: &'a App,
+    draft: &'a Draft,
+    numbers: &'a Numbers,
+}
+
+/// Resolves when the carrier was asked for the first time.
+type FirstAttempt = Option<oneshot::Receiver<()>>;
+
+impl Sending<'_> {
+    fn run(&self, tx: &mut Transaction<'_>) -> Result<(Sent, FirstAttempt), RoutingError> {
+        let now = storage::now();
+        if let Some(replay) = self.claim_key(tx, now)? {
+            return Ok((replay, None));
+        }
+        let (app_id, settings) = (&self.app.settings.id, &self.app.settings.routing);
+        let to = self.draft.to.as_str();
+        let (own, from_reason) = self.sender(tx)?;
+        if own.number == to {
+            let message = "a number can't write to itself";
+            return Err(RoutingError::new(Code::SelfMessage, message).at("to"));
+        }
+        let user = self.draft.user_id.as_str();
+        tracing::info!(app = app_id.as_str(), user, to = mask(to), "Checking if recipient is internal user");
+        let recipient = self.recipient(tx)?;
+        let (route, reason) = decision::route(recipient.as_ref(), settings.unassigned_own_number)?;
+        let is_internal = route != Route::External;
+        let thread_id = self.router.thread_id(app_id, &own.number, to);
+        let key = ConversationKey {
+            app_id,
+            user_id: user,
+            own_number: &own.number,
+            contact_number: to,
+            thread_id: &thread_id,
+        };
+        let (mut conversation, created) =
+            Conversation::find_or_create(tx, &key, is_internal, settings, now)?;
+        self.check_conversation(tx, &mut conversation)?;
+        if let Some(name) = &self.draft.contact_name {
+            conversation.contact = Contact::name(tx, &key, name, settings.ids.kind, now)?;
+        }
+        if !self.draft.has_content() {
+            return Ok((Sent { message: None, conversation, created, replayed: false }, None));
+        }
+        let explanation = Explanation {
+            route: if is_internal { "internal" } else { "external" }.to_owned(),
+            reason: reason.to_owned(),
+            number_status: recipient.as_ref().map(|owner| owner.status.clone()),
+            directory: if matches!(self.numbers, Numbers::Own) { "own" } else { "sql" }.to_owned(),
+            from: from_reason.to_owned(),
+        };
+        let checked = text::check_text(self.draft.text.as_deref().unwrap_or_default(), is_internal);
+        checked.map_err(|error| {
+            let code = if error == TextError::Nul { Code::InvalidField } else { Code::TooLong };
+            RoutingError::new(code, error.to_string()).at("text")
+        })?;
+        if !is_internal {
+            jobs::check_enabled(self.app)?;
+            opt_outs::check(tx, self.app, &own, to)?;
+        }
+        let message = self.insert(tx, &mut conversation, &own, &explanation, now)?;
+        self.keep_key(tx, &message)?;
+        let first_attempt = match &route {
+            _ if message.status == Status::Scheduled => {
+                let mut events = Events::new(self.app);
+                self.router.message_sent(tx, &mut events, self.app, &message, &conversation, now)?;
+                self.router.publish(tx, self.app, &thread_id, events, self.draft.socket_id.as_deref(), now)?;
+                None
+            }
+            Route::Internal(recipient_user) => {
+                let label = recipient.as_ref().and_then(|_| self.sender_label(tx, &own).transpose());
+                let label = label.transpose()?;
+                let delivery = Delivery {
+                    router: self.router,
+                    app: self.app,
+                    message: &message,
+                    conversation: &conversation,
+                    recipient_user,
+                    sender_label: label.as_deref(),
+                    except: self.draft.socket_id.as_deref(),
+                    is_announced: false,
+                };
+                delivery.run(tx, now)?;
+                None
+            }
+            Route::External => {
+                let mut events = Events::new(self.app);
+                self.router.message_sent(tx, &mut events, self.app, &message, &conversation, now)?;
+                self.router.publish(tx, self.app, &thread_id, events, self.draft.socket_id.as_deref(), now)?;
+                let profile = own.messaging_profile_id.as_deref();
+                Some(jobs::create(self.router, tx, self.app, &message, profile, &thread_id, now)?)
+            }
+        };
+        self.count(tx, is_internal, message.parts);
+        Ok((Sent { message: Some(message), conversation, created, replayed: false }, first_attempt))
+    }
+
+    fn count(&self, tx: &mut Transaction<'_>, is_internal: bool, parts: Option<i64>) {
+        let router = self.router.clone();
+        tx.on_commit("", move || {
+            if is_internal {
+                router.counters().count(Counter::SentInternal);
+                let parts = parts.and_then(|parts| u64::try_from(parts).ok()).unwrap_or(1).max(1);
+                router.counters().add(Counter::PartsSaved, parts);
+            } else {
+                router.counters().count(Counter::SentExternal);
+            }
+        });
+    }
+
+    /// Claims the idempotency key, or answers what it was used for. Of two at once, the unique index makes
+    /// the second wait for the first.
+    fn claim_key(&self, tx: &mut Transaction<'_>, now: i64) -> Result<Option<Sent>, RoutingError> {
+        let Some(key) = &self.draft.idempotency_key else { return Ok(None) };
+        let (app_id, user_id) = (&self.app.settings.id, &self.draft.user_id);
+        let hash = self.draft.hash();
+        let claimed = tx.execute(
+            "INSERT INTO idempotency (app_id, user_id, key, request_hash, message_id, created_at) \
+             VALUES (?1, ?2, ?3, ?4, 0, ?5) ON CONFLICT DO NOTHING",
+            &[app_id.into(), user_id.into(), key.into(), (&hash).into(), now.into()],
+        )?;
+        if claimed == 1 {
+            return Ok(None);
+        }
+        let row = tx.query_one(
+            "SELECT request_hash, message_id FROM idempotency WHERE app_id = ?1 AND user_id = ?2 AND key = ?3",
+            &[app_id.into(), user_id.into(), key.into()],
+        )?;
+        // Its age made it disappear just now.
+        let Some(row) = row else { return Err(tx.conflict().into()) };
+        if row.text(0)? != hash {
+            let message = "this idempotency_key was used for another request";
+            return Err(RoutingError::new(Code::IdempotencyMismatch, message).at("idempotency_key"));
+        }
+        let message = Message::by_row(tx, row.int(1)?)?;
+        let message = message.ok_or_else(|| RoutingError::not_found("message"))?;
+        let conversation = Conversation::by_row(tx, message.conversation_id)?;
+        Ok(Some(Sent { message: Some(message), conversation, created: false, replayed: true }))
+    }
+
+    fn keep_key(&self, tx: &mut Transaction<'_>, message: &Message) -> Result<(), StorageError> {
+        let Some(key) = &self.draft.idempotency_key else { return Ok(()) };
+        tx.execute(
+            "UPDATE idempotency SET message_id = ?4 WHERE app_id = ?1 AND user_id = ?2 AND key = ?3",
+            &[(&self.app.settings.id).into(), (&self.draft.user_id).into(), key.into(), message.id.into()],
+        )?;
+        Ok(())
+    }
+
+    fn sender(&self, tx: &mut Transaction<'_>) -> Result<(OwnNumber, &'static str), RoutingError> {
+        let (app_id, user_id) = (&self.app.settings.id, &self.draft.user_id);
+        let own = match self.numbers {
+            Numbers::Own => directory::own_numbers(tx, app_id, user_id)?,
+            Numbers::Portal { own_numbers, .. } => own_numbers.clone(),
+        };
+        let last_used = match (own.len(), &self.draft.from) {
+            (2.., None) => Conversation::last_used_number(tx, app_id, user_id, self.draft.to.as_str())?,
+            _ => None,
+        };
+        let (own, how) = decision::sender(self.draft.from.as_ref(), &own, last_used.as_deref())?;
+        Ok((own.clone(), how))
+    }
+
+    fn recipient(&self, tx: &mut Transaction<'_>) -> Result<Option<Owner>, RoutingError> {
+        match (self.numbers, self.draft.to.number()) {
+            (_, None) => Ok(None),
+            (Numbers::Own, Some(number)) => {
+                Ok(directory::find(tx, &self.app.settings.id, number.as_str())?)
+            }
+            (Numbers::Portal { recipient, .. }, Some(_)) => Ok(recipient.clone()),
+        }
+    }
+
+    /// What the directory calls the sender's number: the recipient's name for a new contact.
+    fn sender_label(
+        &self,
+        tx: &mut Transaction<'_>,
+        own: &OwnNumber,
+    ) -> Result<Option<String>, StorageError> {
+        if !self.app.settings.routing.expose_internal || !matches!(self.numbers, Numbers::Own) {
+            return Ok(None);
+        }
+        Ok(directory::find(tx, &self.app.settings.id, &own.number)?.and_then(|owner| owner.label))
+    }
+
+    /// The conversation of the request must be the one of its numbers; in existing-database mode it is the
+    /// portal's and is noted.
+    fn check_conversation(
+        &self,
+        tx: &mut Transaction<'_>,
+        conversation: &mut Conversation,
+    ) -> Result<(), RoutingError> {
+        match (self.numbers, &self.draft.conversation_id) {
+            (Numbers::Own, Some(id)) if *id != conversation.public_id().to_string() => {
+                Err(RoutingError::not_found("conversation with this number").at("conversation_id"))
+            }
+            (Numbers::Own, _) => Ok(()),
+            (Numbers::Portal { conversations, .. }, requested) => {
+                let known = requested.as_ref().or(conversations.sender.as_ref());
+                if let Some(id) = known.filter(|id| conversation.portal_id.as_ref() != Some(id)) {
+                    conversation.set_portal_id(tx, id)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn insert(
+        &self,
+        tx: &mut Transaction<'_>,
+        conversation: &mut Conversation,
+        own: &OwnNumber,
+        explanation: &Explanation,
+        now: i64,
+    ) -> Result<Message, RoutingError> {
+        let is_internal = explanation.route == "internal";
+        let measure = text::measure(self.draft.text.as_deref().unwrap_or_default());
+        let decision = json!(explanation).to_string();
+        let new = NewMessage {
+            pair_id: None,
+            direction: Direction::Outbound,
+            body: self.draft.text.as_deref(),
+            subject: self.draft.subject.as_deref(),
+            media_urls: &self.draft.media_urls,
+            cc: &[],
+            status: match (self.draft.send_at, is_internal) {
+                (Some(_), _) => Status::Scheduled,
+                (None, true) => Status::Delivered,
+                (None, false) => Status::Sending,
+            },
+            is_internal,
+            from_number: &own.number,
+            to_number: self.draft.to.as_str(),
+            telnyx_message_id: None,
+            parts: self.draft.text.is_some().then_some(i64::from(measure.parts)),
+            encoding: self.draft.text.is_some().then_some(measure.encoding.as_str()),
+            reference: self.draft.reference.as_deref(),
+            decision: &decision,
+            send_at: self.draft.send_at,
+        };
+        let ids = self.app.settings.routing.ids.kind;
+        let message = Message::insert(tx, conversation, &new, ids, now)?;
+        let message = message.ok_or_else(|| tx.conflict())?;
+        conversation.add_message(tx, &message, false)?;
+        tracing::info!(
+            app = self.app.settings.id.as_str(),
+            message = %message.public_id(),
+            route = explanation.route,
+            reason = explanation.reason,
+            number_status = explanation.number_status,
+            directory = explanation.directory,
+            from = explanation.from,
+            "message routed"
+        );
+        Ok(message)
+    }
+}
+
+/// An internal message on its way to its recipient: the reciprocal record and both events.
+pub(super) struct Delivery<'a> {
+    pub router: &'a Router,
+    pub app: &'a App,
+    pub message: &'a Message,
+    pub conversation: &'a Conversation,
+    pub recipient_user: &'a str,
+    pub sender_label: Option<&'a str>,
+    pub except: Option<&'a str>,
+    /// Whether the sender's side was told of the message already.
+    pub is_announced: bool,
+}
+
+impl Delivery<'_> {
+    pub(super) fn run(&self, tx: &mut Transaction<'_>, now: i64) -> Result<(), RoutingError> {
+        let (settings, sent) = (&self.app.settings.routing, self.message);
+        let app_id = self.app.settings.id.as_str();
+        tracing::info!(
+            app = app_id,
+            message = %sent.public_id(),
+            user = sent.user_id,
+            "Internal message detected - skipping Telnyx API"
+        );
+        let key = ConversationKey {
+            app_id,
+            user_id: self.recipient_user,
+            own_number: &sent.to_number,
+            contact_number: &sent.from_number,
+            thread_id: &self.conversation.thread_id,
+        };
+        let (mut conversation, created) = Conversation::find_or_create(tx, &key, true, settings, now)?;
+        if let (true, None, Some(label)) = (created, &conversation.contact.name, self.sender_label) {
+            conversation.contact = Contact::name(tx, &key, label, settings.ids.kind, now)?;
+        }
+        let new = NewMessage {
+            pair_id: Some(sent.id),
+            direction: Direction::Inbound,
+            body: sent.body.as_deref(),
+            subject: sent.subject.as_deref(),
+            media_urls: &sent.media_urls,
+            cc: &[],
+            status: Status::Received,
+            is_internal: true,
+            from_number: &sent.from_number,
+            to_number: &sent.to_number,
+            telnyx_message_id: None,
+            parts: sent.parts,
+            encoding: sent.encoding.as_deref(),
+            reference: None,
+            decision: &sent.decision,
+            send_at: None,
+        };
+        let received = Message::insert(tx, &conversation, &new, settings.ids.kind, now)?;
+        let received = received.ok_or_else(|| tx.conflict())?;
+        conversation.add_message(tx, &received, true)?;
+        tracing::info!(
+            app = app_id,
+            message = %received.public_id(),
+            created,
+            "Reciprocal conversation created for internal message"
+        );
+        let mut events = Events::new(self.app);
+        let lane = self.conversation.thread_id.as_str();
+        if !self.is_announced {
+            self.router.message_sent(tx, &mut events, self.app, sent, self.conversation, now)?;
+        }
+        events.message(
+            Audience::User(self.recipient_user),
+            "MessageReceived",
+            &received,
+            &conversation,
+            json!({}),
+        )?;
+        callbacks::message(self.router, tx, self.app, "message_received", &received, &conversation, now)?;
+        self.router.publish(tx, self.app, lane, events, self.except, now)?;
+        Ok(())
+    }
+}
+
+impl Router {
+    /// Tells the sender's side of a new message.
+    fn message_sent(
+        &self,
+        tx: &mut Transaction<'_>,
+        events: &mut Events<'_>,
+        app: &App,
+        message: &Message,
+        conversation: &Conversation,
+        now: i64,
+    ) -> Result<(), StorageError> {
+        let audience = Audience::Conversation(conversation);
+        events.message(audience, "MessageSent", message, conversation, json!({}))?;
+        callbacks::message(self, tx, app, "message_sent", message, conversation, now)
+    }
+}
+
+impl Conversation {
+    /// The number a user last sent from to this contact.
+    fn last_used_number(
+        tx: &mut Transaction<'_>,
+        app_id: &str,
+        user_id: &str,
+        contact: &str,
+    ) -> Result<Option<String>, StorageError> {
+        let row = tx.query_one(
+            "SELECT own_number FROM conversations WHERE app_id = ?1 AND user_id = ?2 AND contact_number = ?3 \
+             ORDER BY active_at DESC LIMIT 1",
+            &[app_id.into(), user_id.into(), contact.into()],
+        )?;
+        row.map(|row| row.text(0)).transpose()
+    }
+}
