@@ -255,6 +255,13 @@ impl Sdk {
         Self(Driver::python("sdk_python.py"))
     }
 
+    /// Requests as Composer's `pusher/pusher-php-server` makes them, made by PHP.
+    pub fn php_itself() -> Self {
+        let mut command = Command::new("php");
+        command.arg(folder().join("clients/sdk.php"));
+        Self(Driver { script: Script::spawn(command), asked: 0 })
+    }
+
     /// Calls a method of the SDK, which must succeed; returns the decoded answer.
     pub async fn call(&mut self, server: &TestServer, app: &App, method: &str, args: Value) -> Value {
         match self.try_call(server, app, method, args).await {

@@ -4,6 +4,7 @@ import json
 import sys
 
 from pusher import Pusher
+from pusher.http import Request
 
 
 def call(app, port, method, args):
@@ -16,6 +17,11 @@ def call(app, port, method, args):
         ssl=False,
         encryption_master_key_base64=app.get("masterKey"),
     )
+    if method in ("GET", "POST"):
+        # The SDK has no call of its own for other resources of the API.
+        path, params = args
+        client = sdk._pusher_client
+        return client.http.send_request(Request(client, method, f"/apps/{app['id']}{path}", params))
     return getattr(sdk, method)(*args)
 
 

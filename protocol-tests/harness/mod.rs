@@ -6,14 +6,20 @@
 //!   writes WebSocket frames byte by byte.
 //! - [`watcher`] sees what is published to a channel, and that nothing was.
 //! - [`sign`] is an own implementation of the signatures, checked against published vectors.
+//! - [`messaging`] is a server with a router, [`carrier`] the stand-in it sends through, [`portal`] the
+//!   backend it calls back, [`databases`] the servers it may keep its records in.
 //! - [`script`] runs a Node or Python program that talks in JSON lines.
 //!
 //! Every wait has a deadline, nothing sleeps, and whatever was started ends with its owner.
 
 #![allow(dead_code, reason = "a harness offers more than each area uses")]
 
+pub mod carrier;
+pub mod databases;
 pub mod http;
+pub mod messaging;
 pub mod names;
+pub mod portal;
 pub mod raw_ws;
 pub mod script;
 pub mod server;

@@ -1,5 +1,6 @@
-//! Names nobody else uses, so that tests can share one server.
+//! Names and ports nobody else uses, so that tests can share one server and one machine.
 
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
@@ -8,4 +9,17 @@ static COUNTER: AtomicU64 = AtomicU64::new(0);
 pub fn unique(prefix: &str) -> String {
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
     format!("{prefix}{count}-{:08x}", fastrand::u32(..))
+}
+
+/// A port of 127.0.0.1 on which nobody listens, for what cannot tell which one it got.
+///
+/// Below the range from which the system takes the ports of outgoing connections, so that none of those
+/// comes in between.
+pub fn free_port() -> u16 {
+    loop {
+        let port = fastrand::u16(10_000..32_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }

@@ -39,6 +39,8 @@ pub struct Config {
     server: String,
     drain: String,
     apps: Vec<(App, String)>,
+    tables: String,
+    port: u16,
     env: BTreeMap<String, String>,
 }
 
@@ -68,6 +70,19 @@ impl Config {
         self
     }
 
+    /// Further tables, headers and all.
+    pub fn tables(mut self, toml: &str) -> Self {
+        self.tables.push_str(toml);
+        self.tables.push('\n');
+        self
+    }
+
+    /// The public port, where it must be known before the start; any free one otherwise.
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
     /// A variable of the server's environment.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.insert(name.to_owned(), value.to_owned());
@@ -76,7 +91,8 @@ impl Config {
 
     fn toml(&self, folder: &Path) -> String {
         let mut text = format!(
-            "[server]\nbind = \"127.0.0.1:0\"\ndata_dir = \"{}\"\n{}\n",
+            "[server]\nbind = \"127.0.0.1:{}\"\ndata_dir = \"{}\"\n{}\n",
+            self.port,
             folder.join("data").display(),
             self.server
         );
@@ -84,6 +100,7 @@ impl Config {
             text.push_str(&format!("[server.drain]\n{}\n", self.drain));
         }
         text.push_str("[admin]\nbind = \"127.0.0.1:0\"\n");
+        text.push_str(&self.tables);
         for (app, lines) in &self.apps {
             text.push_str(&format!(
                 "\n[[apps]]\nid = \"{}\"\nkey = \"{}\"\nsecrets = [\"{}\"]\n{lines}\n",
@@ -94,18 +111,27 @@ impl Config {
     }
 
     /// Starts the server and waits until it listens. Without any app of its own it gets app `1001`.
-    pub fn start(mut self) -> TestServer {
+    pub fn start(self) -> TestServer {
+        let folder = TempDir::new().expect("a temporary folder");
+        let mut server = self.start_in(folder.path());
+        server.folder = Some(folder);
+        server
+    }
+
+    /// As [`Self::start`], in a folder that outlives the server, so that another can take over its data.
+    pub fn start_in(mut self, home: &Path) -> TestServer {
         if self.apps.is_empty() {
             self = self.app("1001", "");
         }
-        let folder = TempDir::new().expect("a temporary folder");
-        let file = folder.path().join("switchboard.toml");
-        std::fs::write(&file, self.toml(folder.path())).expect("the configuration is written");
+        let file = home.join("switchboard.toml");
+        std::fs::write(&file, self.toml(home)).expect("the configuration is written");
         let mut command = binary();
-        command.args(["serve", "--json", "--config"]).arg(&file).current_dir(folder.path());
+        command.args(["serve", "--json", "--config"]).arg(&file).current_dir(home);
         command.envs(&self.env);
         let apps = self.apps.into_iter().map(|(app, _)| app).collect();
-        TestServer::launch(command, apps, Some(folder))
+        let mut server = TestServer::launch(command, apps, None);
+        server.home = Some(home.to_owned());
+        server
     }
 }
 
@@ -119,6 +145,7 @@ pub struct TestServer {
     pub admin: SocketAddr,
     pub pid: u32,
     apps: Vec<App>,
+    home: Option<PathBuf>,
     folder: Option<TempDir>,
 }
 
@@ -162,6 +189,7 @@ impl TestServer {
             output,
             pid,
             apps,
+            home: folder.as_ref().map(|folder| folder.path().to_owned()),
             folder,
         }
     }
@@ -178,7 +206,7 @@ impl TestServer {
 
     /// The folder the server runs in.
     pub fn folder(&self) -> PathBuf {
-        self.folder.as_ref().expect("started from a file").path().to_owned()
+        self.home.clone().expect("started from a file")
     }
 
     /// What the server wrote so far, both streams.

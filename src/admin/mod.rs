@@ -1,6 +1,6 @@
 //! The operators' listener: health and metrics, on a port of its own.
 //!
-//! May import `hub`, `config`, `protocol`.
+//! May import `routing`, `hub`, `config`, `protocol`.
 
 mod metrics;
 
@@ -21,14 +21,27 @@ use subtle::ConstantTimeEq;
 
 use crate::config::AdminSettings;
 use crate::hub::Hub;
+use crate::routing::Router;
 
 /// Time for a request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What the operators see.
+pub struct Admin {
+    /// Connections and events.
+    pub hub: Hub,
+    /// The message router, if any app has one.
+    pub router: Option<Router>,
+    /// Who may see what.
+    pub settings: AdminSettings,
+    /// The description of the messaging API, if there is one.
+    pub openapi: Option<Bytes>,
+}
+
 /// Serves until the process ends.
-pub async fn serve(hub: Hub, settings: AdminSettings, listener: TcpListener) {
+pub async fn serve(admin: Admin, listener: TcpListener) {
     let listener = tokio::net::TcpListener::from_std(listener).expect("bug: the listener is not blocking");
-    let settings = Arc::new(settings);
+    let admin = Arc::new(admin);
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -38,10 +51,10 @@ pub async fn serve(hub: Hub, settings: AdminSettings, listener: TcpListener) {
                 continue;
             }
         };
-        let (hub, settings) = (hub.clone(), Arc::clone(&settings));
+        let admin = Arc::clone(&admin);
         tokio::spawn(async move {
             let service = service_fn(|request| {
-                let response = respond(&hub, &settings, &request);
+                let response = admin.respond(&request);
                 async { Ok::<_, Infallible>(response) }
             });
             // What ends a connection early concerns its client alone.
@@ -54,29 +67,41 @@ pub async fn serve(hub: Hub, settings: AdminSettings, listener: TcpListener) {
     }
 }
 
-fn respond(hub: &Hub, settings: &AdminSettings, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-    if request.method() != Method::GET && request.method() != Method::HEAD {
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed: use GET");
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return response;
-    }
-    match request.uri().path() {
-        "/live" | "/up" | "/" => text(StatusCode::OK, "OK"),
-        "/ready" if hub.is_draining() => text(StatusCode::SERVICE_UNAVAILABLE, "Server is shutting down"),
-        "/ready" => text(StatusCode::OK, "OK"),
-        "/metrics" if !is_allowed(settings, request) => {
-            let mut response =
-                text(StatusCode::UNAUTHORIZED, "Send the admin token: Authorization: Bearer …");
-            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            response
+impl Admin {
+    fn respond(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed: use GET");
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
         }
-        "/metrics" => {
-            let mut response = text(StatusCode::OK, metrics::render(hub));
-            let version = HeaderValue::from_static("text/plain; version=0.0.4");
-            response.headers_mut().insert(CONTENT_TYPE, version);
-            response
+        match request.uri().path() {
+            "/live" | "/up" | "/" => text(StatusCode::OK, "OK"),
+            "/ready" if self.hub.is_draining() => {
+                text(StatusCode::SERVICE_UNAVAILABLE, "Server is shutting down")
+            }
+            "/ready" if self.router.as_ref().is_some_and(|router| !router.is_available()) => {
+                text(StatusCode::SERVICE_UNAVAILABLE, "The message store is not available")
+            }
+            "/ready" => text(StatusCode::OK, "OK"),
+            "/metrics" if !is_allowed(&self.settings, request) => {
+                let mut response =
+                    text(StatusCode::UNAUTHORIZED, "Send the admin token: Authorization: Bearer …");
+                response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                response
+            }
+            "/metrics" => {
+                let mut response = text(StatusCode::OK, metrics::render(&self.hub));
+                let version = HeaderValue::from_static("text/plain; version=0.0.4");
+                response.headers_mut().insert(CONTENT_TYPE, version);
+                response
+            }
+            "/openapi.json" if self.openapi.is_some() => {
+                let mut response = text(StatusCode::OK, self.openapi.clone().unwrap_or_default());
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                response
+            }
+            _ => text(StatusCode::NOT_FOUND, "Not found: known are /live, /ready and /metrics"),
         }
-        _ => text(StatusCode::NOT_FOUND, "Not found: known are /live, /ready and /metrics"),
     }
 }
 

@@ -9,8 +9,9 @@ use hyper::header::HeaderMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::ApiError;
+use super::access::Signed;
 use super::trigger::{Event, RawEvent, body_text, idempotency_key, invalid_json, publish};
-use super::{ApiError, Authentic};
 use crate::protocol::channel::ChannelName;
 use crate::protocol::json;
 
@@ -23,7 +24,7 @@ struct RawBatch<'a> {
 }
 
 /// Publishes a batch.
-pub fn trigger(request: &Authentic, headers: &HeaderMap) -> Result<Response<Full<Bytes>>, ApiError> {
+pub fn trigger(request: &Signed, headers: &HeaderMap) -> Result<Response<Full<Bytes>>, ApiError> {
     let raw: RawBatch<'_> = json::object(body_text(&request.body)?).map_err(invalid_json)?;
     let batch = raw.batch.ok_or_else(|| ApiError::bad_request("Missing parameter: batch"))?;
     let items: Vec<&RawValue> = serde_json::from_str(batch.get())
@@ -47,14 +48,14 @@ pub fn trigger(request: &Authentic, headers: &HeaderMap) -> Result<Response<Full
     })
 }
 
-fn read<'a>(request: &Authentic, item: &'a RawValue) -> Result<(ChannelName, Event<'a>), ApiError> {
+fn read<'a>(request: &Signed, item: &'a RawValue) -> Result<(ChannelName, Event<'a>), ApiError> {
     let raw: RawEvent<'a> = json::object(item.get())
         .map_err(|reason| ApiError::bad_request(format!("Invalid event: {reason}")))?;
     Ok((raw.channel()?, raw.event(&request.app)?))
 }
 
 /// `{}`, or one object an event when at least one asked for `info`.
-fn answer(request: &Authentic, events: &[(ChannelName, Event<'_>)]) -> String {
+fn answer(request: &Signed, events: &[(ChannelName, Event<'_>)]) -> String {
     if events.iter().all(|(_, event)| event.info.is_none()) {
         return "{}".to_owned();
     }

@@ -1,5 +1,6 @@
-//! Reading request bodies, within the limit that follows from the app's `event_size`.
+//! Reading request bodies, within limits.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -19,15 +20,80 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes beyond the limit that are read and dropped, so that the sender gets to see the answer.
 const MAX_DROPPED: usize = 32 << 20;
 
-/// The body's exact bytes.
-pub async fn read(headers: &HeaderMap, body: Incoming, app: &App) -> Result<Bytes, ApiError> {
-    let announced = announced(headers);
-    if waits_for_continue(headers) && announced > app.max_request_body() {
-        return Err(too_large(announced, app));
+/// How long a body may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// What the app's settings make of events.
+    Events {
+        /// Bytes of the body.
+        bytes: usize,
+        /// Bytes of one event, which that follows from.
+        event_size: usize,
+    },
+    /// So many bytes, whatever the settings.
+    Fixed(usize),
+}
+
+/// Why there is no body.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// The connection or the encoding broke.
+    #[error("Broken request body: {0}")]
+    Broken(String),
+    /// It did not come in time.
+    #[error("The request body did not arrive in time")]
+    Timeout,
+    /// It is longer than allowed.
+    #[error("The request body has {size} bytes, at most {limit} are allowed")]
+    TooLarge {
+        /// Bytes that came or were announced.
+        size: usize,
+        /// What it was held against.
+        limit: Limit,
+    },
+}
+
+impl Limit {
+    /// For requests that publish.
+    pub fn of_events(app: &App) -> Self {
+        Self::Events { bytes: app.max_request_body(), event_size: app.settings.event_size }
     }
-    tokio::time::timeout(BODY_TIMEOUT, collect(body, announced, app))
+
+    fn bytes(self) -> usize {
+        match self {
+            Self::Events { bytes, .. } | Self::Fixed(bytes) => bytes,
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.bytes().fmt(f)
+    }
+}
+
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Broken(_) => Self::bad_request(error.to_string()),
+            BodyError::Timeout => Self::timeout(),
+            BodyError::TooLarge { limit: Limit::Events { event_size, .. }, .. } => Self::too_large(format!(
+                "{error} (the limit follows from event_size, {event_size} bytes, and max_batch)"
+            )),
+            BodyError::TooLarge { .. } => Self::too_large(error.to_string()),
+        }
+    }
+}
+
+/// The body's exact bytes.
+pub async fn read(headers: &HeaderMap, body: Incoming, limit: Limit) -> Result<Bytes, BodyError> {
+    let announced = announced(headers);
+    if waits_for_continue(headers) && announced > limit.bytes() {
+        return Err(BodyError::TooLarge { size: announced, limit });
+    }
+    tokio::time::timeout(BODY_TIMEOUT, collect(body, announced, limit))
         .await
-        .unwrap_or_else(|_| Err(ApiError::timeout()))
+        .unwrap_or(Err(BodyError::Timeout))
 }
 
 /// Reads a small body of a request that is refused anyway, and keeps nothing of it.
@@ -58,39 +124,32 @@ fn waits_for_continue(headers: &HeaderMap) -> bool {
     headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-async fn collect(mut body: Incoming, announced: usize, app: &App) -> Result<Bytes, ApiError> {
-    let limit = app.max_request_body();
+async fn collect(mut body: Incoming, announced: usize, limit: Limit) -> Result<Bytes, BodyError> {
+    let most = limit.bytes();
     let mut first = Bytes::new();
     let mut joined = BytesMut::new();
     let mut received = 0;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| ApiError::bad_request(format!("Broken request body: {error}")))?;
+        let frame = frame.map_err(|error| BodyError::Broken(error.to_string()))?;
         let Ok(data) = frame.into_data() else { continue };
         received += data.len();
-        if received > limit {
+        if received > most {
             joined.clear();
-            if received.max(announced) > limit + MAX_DROPPED {
+            if received.max(announced) > most + MAX_DROPPED {
                 break;
             }
         } else if received == data.len() {
             first = data;
         } else {
             if joined.is_empty() {
-                joined.reserve(announced.clamp(received, limit));
+                joined.reserve(announced.clamp(received, most));
                 joined.extend_from_slice(&first);
             }
             joined.extend_from_slice(&data);
         }
     }
-    if received > limit {
-        return Err(too_large(received.max(announced), app));
+    if received > most {
+        return Err(BodyError::TooLarge { size: received.max(announced), limit });
     }
     Ok(if joined.is_empty() { first } else { joined.freeze() })
-}
-
-fn too_large(size: usize, app: &App) -> ApiError {
-    let (limit, event_size) = (app.max_request_body(), app.settings.event_size);
-    ApiError::too_large(format!(
-        "The request body has {size} bytes, at most {limit} are allowed (the limit follows from event_size, {event_size} bytes, and max_batch)"
-    ))
 }

@@ -8,16 +8,17 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Response;
 
+use super::access::Signed;
 use super::info::Info;
 use super::trigger::channel_name;
-use super::{ApiError, Authentic, reply};
+use super::{ApiError, reply};
 use crate::hub::ChannelInfo;
 use crate::protocol::channel::ChannelKind;
 use crate::protocol::http_auth::Query;
 use crate::protocol::json;
 
 /// `GET /apps/{id}/channels`
-pub fn list(request: &Authentic, query: &Query<'_>) -> Result<Response<Full<Bytes>>, ApiError> {
+pub fn list(request: &Signed, query: &Query<'_>) -> Result<Response<Full<Bytes>>, ApiError> {
     let app = &request.app;
     let prefix = query.get("filter_by_prefix").unwrap_or_default();
     let info = Info::parse(query.list("info").unwrap_or_default())?;
@@ -42,7 +43,7 @@ pub fn list(request: &Authentic, query: &Query<'_>) -> Result<Response<Full<Byte
 }
 
 /// `GET /apps/{id}/channels/{name}`
-pub fn show(request: &Authentic, query: &Query<'_>, name: &str) -> Result<Response<Full<Bytes>>, ApiError> {
+pub fn show(request: &Signed, query: &Query<'_>, name: &str) -> Result<Response<Full<Bytes>>, ApiError> {
     let app = &request.app;
     let channel = channel_name(name)?;
     let info = Info::parse(query.list("info").unwrap_or_default())?;
@@ -74,7 +75,7 @@ fn cache_member(facts: &ChannelInfo) -> String {
 }
 
 /// `GET /apps/{id}/channels/{name}/users`
-pub fn users(request: &Authentic, name: &str) -> Result<Response<Full<Bytes>>, ApiError> {
+pub fn users(request: &Signed, name: &str) -> Result<Response<Full<Bytes>>, ApiError> {
     let channel = channel_name(name)?;
     if channel.kind() != ChannelKind::Presence {
         return Err(ApiError::bad_request("Users can only be listed for presence channels"));
@@ -89,6 +90,6 @@ pub fn users(request: &Authentic, name: &str) -> Result<Response<Full<Bytes>>, A
 }
 
 /// `GET /apps/{id}/connections`: as Laravel Reverb offers it.
-pub fn connections(request: &Authentic) -> Response<Full<Bytes>> {
+pub fn connections(request: &Signed) -> Response<Full<Bytes>> {
     reply::json(format!(r#"{{"connections":{}}}"#, request.hub.connections()))
 }

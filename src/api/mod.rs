@@ -5,12 +5,15 @@
 //! A request is authenticated before its body is parsed, and validated as a whole before anything is
 //! published: an error answer means that nothing went out.
 //!
-//! May import `hub`, `apps`, `protocol`, `config`.
+//! May import `routing`, `hub`, `apps`, `protocol`, `config`.
 
+mod access;
 mod batch;
 mod body;
+mod carrier;
 mod channels;
 mod info;
+mod messaging;
 mod reply;
 mod route;
 mod trigger;
@@ -19,7 +22,6 @@ mod users;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -29,21 +31,24 @@ use hyper::http::request::Parts;
 use hyper::{Request, Response};
 use ipnet::IpNet;
 
+pub use messaging::openapi;
 pub use reply::ApiError;
 pub use upgrade::Upgrade;
 
 use crate::apps::App;
 use crate::config::ServerSettings;
 use crate::hub::{AppHub, Hub};
-use crate::protocol::http_auth::{HttpAuthError, Query, SignedRequest};
+use crate::protocol::http_auth::{HttpAuthError, Query};
+use crate::routing::Router;
+use access::Signed;
+use body::Limit;
 use route::{Endpoint, Route};
-
-/// Most query parameters of a request; the SDKs send about ten.
-const MAX_PARAMETERS: usize = 100;
 
 /// Serves requests. One per shard; holds handles only.
 pub struct Api {
     hub: Hub,
+    /// The message router, if any app has one.
+    router: Option<Router>,
     path_prefix: String,
     trusted_proxies: Vec<IpNet>,
 }
@@ -56,17 +61,15 @@ pub enum Answer {
     Upgrade(Response<Full<Bytes>>, Upgrade),
 }
 
-/// A request whose signature was verified.
-struct Authentic {
-    app: Arc<App>,
-    hub: Arc<AppHub>,
-    body: Bytes,
-}
-
 impl Api {
     /// An API over these apps.
-    pub fn new(hub: Hub, server: &ServerSettings) -> Self {
-        Self { hub, path_prefix: server.path_prefix.clone(), trusted_proxies: server.trusted_proxies.clone() }
+    pub fn new(hub: Hub, router: Option<Router>, server: &ServerSettings) -> Self {
+        Self {
+            hub,
+            router,
+            path_prefix: server.path_prefix.clone(),
+            trusted_proxies: server.trusted_proxies.clone(),
+        }
     }
 
     /// Answers one request. `peer` is the address at the other end of the TCP connection.
@@ -95,55 +98,56 @@ impl Api {
         let endpoint = Route::find(path).ok_or_else(ApiError::not_found)?.endpoint(&parts.method)?;
         match endpoint {
             Endpoint::Live => Ok(reply::text("OK")),
-            Endpoint::Ready if self.hub.is_draining() => {
-                Err(ApiError::unavailable("Server is shutting down"))
-            }
-            Endpoint::Ready => Ok(reply::text("OK")),
+            Endpoint::Ready => self.readiness(),
             Endpoint::WebSocket => Err(upgrade::required()),
+            Endpoint::OpenApi if self.router.is_some() => Ok(reply::json(messaging::openapi())),
+            Endpoint::OpenApi => Err(ApiError::not_found()),
             Endpoint::TerminateByKey { user } => {
-                let query = parse_query(parts)?;
-                let key = query.get("auth_key").ok_or_else(|| unauthorized(&HttpAuthError::KeyMissing))?;
+                let query = access::parse_query(parts)?;
+                let key = query.get("auth_key").ok_or_else(key_missing)?;
                 let request = self.authenticate(parts, &query, self.hub.app_by_key(key), body).await?;
                 users::terminate(&request, &user)
             }
             Endpoint::App { id, action } => {
-                let query = parse_query(parts)?;
-                // An unknown app answers as a known one does to a stranger, so that ids can't be probed.
-                query.get("auth_key").ok_or_else(|| unauthorized(&HttpAuthError::KeyMissing))?;
+                let query = access::parse_query(parts)?;
+                query.get("auth_key").ok_or_else(key_missing)?;
                 let request = self.authenticate(parts, &query, self.hub.app_by_id(&id), body).await?;
                 action.run(&request, parts, &query)
+            }
+            Endpoint::Messaging { id, path } => {
+                let hub = self.hub.app_by_id(&id);
+                Ok(messaging::answer(self.router.as_ref(), hub, parts, &path, body).await)
+            }
+            Endpoint::CarrierWebhook { id } => {
+                let hub = self.hub.app_by_id(&id);
+                carrier::receive(self.router.as_ref(), hub, &parts.headers, body).await
             }
         }
     }
 
-    /// Verifies the signature, then reads the body, then looks whether the app is enabled. A stranger's
-    /// body is read, too, as far as it is small, but not kept: who is cut off while sending sees no answer.
+    /// Whether this process can do its work.
+    fn readiness(&self) -> Result<Response<Full<Bytes>>, ApiError> {
+        if self.hub.is_draining() {
+            return Err(ApiError::unavailable("Server is shutting down"));
+        }
+        if self.router.as_ref().is_some_and(|router| !router.is_available()) {
+            return Err(ApiError::unavailable("The message store is not available"));
+        }
+        Ok(reply::text("OK"))
+    }
+
     async fn authenticate(
         &self,
         parts: &Parts,
         query: &Query<'_>,
         hub: Option<Arc<AppHub>>,
         body: Incoming,
-    ) -> Result<Authentic, ApiError> {
-        let signed = SignedRequest { method: parts.method.as_str(), path: parts.uri.path(), query };
-        let verified = hub.ok_or(HttpAuthError::UnknownKey).and_then(|hub| {
-            let app = hub.app();
-            signed.verify(&app.keys, unix_seconds())?;
-            Ok((hub, app))
-        });
-        let (hub, app) = match verified {
-            Ok(verified) => verified,
-            Err(error) => {
-                body::discard(&parts.headers, body).await;
-                return Err(unauthorized(&error));
-            }
-        };
-        let body = body::read(&parts.headers, body, &app).await?;
-        signed.verify_body(&body).map_err(|error| unauthorized(&error))?;
-        if !app.settings.enabled {
+    ) -> Result<Signed, ApiError> {
+        let request = access::authenticate(parts, query, hub, body, Limit::of_events).await?;
+        if !request.app.settings.enabled {
             return Err(ApiError::forbidden("Application disabled"));
         }
-        Ok(Authentic { app, hub, body })
+        Ok(request)
     }
 
     fn strip_prefix<'a>(&self, path: &'a str) -> &'a str {
@@ -154,18 +158,6 @@ impl Api {
     }
 }
 
-fn parse_query(parts: &Parts) -> Result<Query<'_>, ApiError> {
-    let raw = parts.uri.query().unwrap_or_default();
-    if raw.bytes().filter(|byte| *byte == b'&').count() >= MAX_PARAMETERS {
-        return Err(ApiError::bad_request(format!("Too many query parameters: at most {MAX_PARAMETERS}")));
-    }
-    Ok(Query::parse(raw))
-}
-
-fn unauthorized(error: &HttpAuthError) -> ApiError {
-    ApiError::unauthorized(error.to_string())
-}
-
-fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+fn key_missing() -> ApiError {
+    ApiError::unauthorized(HttpAuthError::KeyMissing.to_string())
 }

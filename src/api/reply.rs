@@ -22,6 +22,11 @@ impl ApiError {
         Self { status, message: message.into(), header: None }
     }
 
+    /// A refusal with a status that was decided elsewhere.
+    pub fn with_status(status: u16, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), message)
+    }
+
     /// 400: a parameter is wrong.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)

@@ -6,7 +6,8 @@ use hyper::http::request::Parts;
 use hyper::{Method, Response};
 use percent_encoding::percent_decode_str;
 
-use super::{ApiError, Authentic, batch, channels, trigger, users};
+use super::access::Signed;
+use super::{ApiError, batch, channels, trigger, users};
 use crate::protocol::http_auth::Query;
 
 /// A known path.
@@ -30,6 +31,21 @@ pub enum Route {
         /// What is wanted of it.
         action: Action,
     },
+    /// `/apps/{id}/messaging/…`, which looks for its calls itself.
+    Messaging {
+        /// The app's id.
+        id: String,
+        /// What follows `messaging`, decoded.
+        path: Vec<String>,
+    },
+    /// `/carriers/telnyx/{app}` and `/carriers/telnyx/{app}/{token}`. The token stands in the signed body,
+    /// too.
+    CarrierWebhook {
+        /// The app's id.
+        id: String,
+    },
+    /// `/openapi.json`
+    OpenApi,
 }
 
 /// A path and a method that belong together.
@@ -63,6 +79,14 @@ impl Route {
             ["ready"] => Self::Ready,
             ["app", _] => Self::WebSocket,
             ["users", user, "terminate_connections"] => Self::TerminateByKey { user: decoded(user) },
+            ["openapi.json"] => Self::OpenApi,
+            ["carriers", "telnyx", id] | ["carriers", "telnyx", id, _] => {
+                Self::CarrierWebhook { id: decoded(id) }
+            }
+            ["apps", id, "messaging", path @ ..] => Self::Messaging {
+                id: decoded(id),
+                path: path.iter().map(|segment| decoded(segment)).collect(),
+            },
             ["apps", id, rest @ ..] => {
                 let action = match rest {
                     ["events"] => Action::Trigger,
@@ -84,9 +108,13 @@ impl Route {
     /// The route, if it can be used with this method.
     pub fn endpoint(self, method: &Method) -> Result<Endpoint, ApiError> {
         let (fits, allowed) = match &self {
-            Self::Live | Self::Ready => (method == Method::GET || method == Method::HEAD, "GET, HEAD"),
+            Self::Messaging { .. } => (true, ""),
+            Self::Live | Self::Ready | Self::OpenApi => {
+                (method == Method::GET || method == Method::HEAD, "GET, HEAD")
+            }
             Self::App { action: Action::Trigger | Action::Batch | Action::Terminate(_), .. }
-            | Self::TerminateByKey { .. } => (method == Method::POST, "POST"),
+            | Self::TerminateByKey { .. }
+            | Self::CarrierWebhook { .. } => (method == Method::POST, "POST"),
             Self::WebSocket | Self::App { .. } => (method == Method::GET, "GET"),
         };
         if fits { Ok(self) } else { Err(ApiError::method_not_allowed(allowed)) }
@@ -97,7 +125,7 @@ impl Action {
     /// Carries it out.
     pub(super) fn run(
         self,
-        request: &Authentic,
+        request: &Signed,
         parts: &Parts,
         query: &Query<'_>,
     ) -> Result<Response<Full<Bytes>>, ApiError> {
@@ -133,6 +161,18 @@ mod tests {
             ("/apps/1001/channels/presence-a", app(Action::Channel("presence-a".to_owned()))),
             ("/apps/1001/channels/%23x/users", app(Action::ChannelUsers("#x".to_owned()))),
             ("/users/a%20b/terminate_connections", Some(Route::TerminateByKey { user: "a b".to_owned() })),
+            (
+                "/apps/1001/messaging/conversations/a%20b/read",
+                Some(Route::Messaging {
+                    id: "1001".to_owned(),
+                    path: ["conversations", "a b", "read"].map(str::to_owned).to_vec(),
+                }),
+            ),
+            ("/carriers/telnyx/1001", Some(Route::CarrierWebhook { id: "1001".to_owned() })),
+            ("/carriers/telnyx/1001/token", Some(Route::CarrierWebhook { id: "1001".to_owned() })),
+            ("/carriers/telnyx/1001/token/x", None),
+            ("/carriers/other/1001", None),
+            ("/openapi.json", Some(Route::OpenApi)),
             ("/apps/1001/channels/x/events", None),
             ("/apps/1001/channels/x/stats", None),
             ("/pusher/app/key/1/abcdefgh/xhr_streaming", None),

@@ -12,8 +12,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use super::access::Signed;
 use super::info::Info;
-use super::{ApiError, Authentic, reply};
+use super::{ApiError, reply};
 use crate::apps::{App, Recorded};
 use crate::protocol::channel::{ChannelKind, ChannelName};
 use crate::protocol::id::{SocketId, check_event_name};
@@ -54,7 +55,7 @@ pub struct Event<'a> {
 }
 
 /// Publishes one event on one or many channels.
-pub fn trigger(request: &Authentic, headers: &HeaderMap) -> Result<Response<Full<Bytes>>, ApiError> {
+pub fn trigger(request: &Signed, headers: &HeaderMap) -> Result<Response<Full<Bytes>>, ApiError> {
     let app = &request.app;
     let raw: RawEvent<'_> = json::object(body_text(&request.body)?).map_err(invalid_json)?;
     let event = raw.event(app)?;
@@ -88,7 +89,7 @@ pub fn trigger(request: &Authentic, headers: &HeaderMap) -> Result<Response<Full
 /// Runs `work` of an endpoint (`kind`), which publishes `events` and cannot fail any more, unless there is no room, the rate is
 /// exceeded, or the same request was done before.
 pub fn publish(
-    request: &Authentic,
+    request: &Signed,
     kind: &'static str,
     key: Option<&str>,
     events: usize,

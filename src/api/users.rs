@@ -6,11 +6,12 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Response;
 
-use super::{ApiError, Authentic, reply};
+use super::access::Signed;
+use super::{ApiError, reply};
 use crate::protocol::id::UserId;
 
 /// Closes every connection of a signed-in user; also an unknown user is answered with `{}`.
-pub fn terminate(request: &Authentic, user: &str) -> Result<Response<Full<Bytes>>, ApiError> {
+pub fn terminate(request: &Signed, user: &str) -> Result<Response<Full<Bytes>>, ApiError> {
     let user = UserId::signed_in(user).map_err(|error| ApiError::bad_request(error.to_string()))?;
     request.hub.terminate_user(user.as_str());
     Ok(reply::json("{}"))

@@ -2,7 +2,8 @@
 //!
 //! Source: Pusher docs, "HTTP API reference: authentication", and what the SDKs really send: PHP joins
 //! array parameters with commas, Ruby keeps `info[]`, .NET puts `auth_signature` first, Python sends
-//! `body_md5` on GETs, and a path prefix of a reverse proxy is part of the URL but not of the signature.
+//! `body_md5` on GETs, Node and Python do not encode values (so a `+` is sent and signed as such, and what
+//! the caller has encoded is signed encoded), and a path prefix of a reverse proxy is part of the URL but not of the signature.
 
 use std::borrow::Cow;
 
@@ -85,14 +86,7 @@ pub enum HttpAuthError {
 impl<'a> Query<'a> {
     /// Decodes a query string; never fails: what is no UTF-8 can't have been signed by an SDK.
     pub fn parse(raw: &'a str) -> Self {
-        let pairs = raw
-            .split('&')
-            .filter(|pair| !pair.is_empty())
-            .map(|pair| {
-                let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-                (decode(key, true), decode(value, true))
-            })
-            .collect();
+        let pairs = split(raw).map(|(key, value)| (decode(key, true), decode(value, true))).collect();
         Self { pairs, raw }
     }
 
@@ -116,6 +110,11 @@ impl<'a> Query<'a> {
         )
     }
 
+    /// Names and values, decoded, in the order received.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.pairs.iter().map(|(key, value)| (key.as_ref(), value.as_ref()))
+    }
+
     /// Key and value pairs as they enter the string to sign, most likely form first.
     fn canonical_forms(&self) -> Vec<String> {
         let mut forms = vec![canonical(&self.pairs)];
@@ -129,19 +128,17 @@ impl<'a> Query<'a> {
             add(canonical(&join_arrays(&self.pairs)));
         }
         if self.raw.contains('+') {
-            let literal: Vec<_> = self
-                .raw
-                .split('&')
-                .filter(|pair| !pair.is_empty())
-                .map(|pair| {
-                    let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-                    (decode(key, false), decode(value, false))
-                })
-                .collect();
+            let literal: Vec<_> =
+                split(self.raw).map(|(key, value)| (decode(key, false), decode(value, false))).collect();
             add(canonical(&literal));
             if has_brackets {
                 add(canonical(&join_arrays(&literal)));
             }
+        }
+        if self.raw.contains('%') {
+            let encoded: Vec<_> =
+                split(self.raw).map(|(key, value)| (Cow::Borrowed(key), Cow::Borrowed(value))).collect();
+            add(canonical(&encoded));
         }
         forms
     }
@@ -239,6 +236,11 @@ impl SignedRequest<'_> {
         }
         forms
     }
+}
+
+/// Names and values as they were sent.
+fn split(raw: &str) -> impl Iterator<Item = (&str, &str)> {
+    raw.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
 fn decode(text: &str, plus_is_space: bool) -> Cow<'_, str> {
@@ -445,6 +447,35 @@ mod tests {
         for value in ["a b", "a+b"] {
             let target = signed("GET", "/apps/1001/channels", &params, &format!("{AUTH}&x={value}"));
             assert_eq!(check("GET", &target, ""), Ok(()), "{value}");
+        }
+    }
+
+    #[test]
+    fn values_are_signed_as_sent_or_decoded() {
+        let path = "/apps/1001/messaging/conversations";
+        for (sent, signed_value) in [
+            // Node and Python: as it is.
+            ("number=+13125550100", "number=+13125550100"),
+            // Node, with a value that the caller encoded.
+            ("number=%2B13125550100", "number=%2B13125550100"),
+            ("q=100%25+x", "q=100%25+x"),
+            // Node, through the URL parser.
+            ("q=a%20b", "q=a b"),
+            // PHP and Ruby: encoded, signed unencoded.
+            ("number=%2B13125550100", "number=+13125550100"),
+            ("q=caf%C3%A9", "q=café"),
+            // A form's encoding.
+            ("q=a+b%2Bc", "q=a b+c"),
+            ("q=a+b%2Bc", "q=a+b+c"),
+        ] {
+            let target = signed("GET", path, &format!("{AUTH}&{sent}"), &format!("{AUTH}&{signed_value}"));
+            assert_eq!(check("GET", &target, ""), Ok(()), "{sent} signed as {signed_value}");
+            // Python, which sends the digest of no body.
+            let with_md5 = |query: &str| format!("{AUTH}&body_md5={EMPTY_MD5}&{query}");
+            let target = signed("GET", path, &with_md5(sent), &with_md5(signed_value));
+            assert_eq!(check("GET", &target, ""), Ok(()), "{sent} with body_md5");
+            let target = signed("GET", path, &format!("{AUTH}&{sent}"), &format!("{AUTH}&{signed_value}x"));
+            assert!(check("GET", &target, "").is_err(), "{sent} is not {signed_value}x");
         }
     }
 

@@ -21,7 +21,7 @@ const MAX_AHEAD: i64 = 5 * 24 * 3_600 * 1_000_000;
 
 /// A user's id as portals write it: a number or a text.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a number or a string")]
 pub enum UserRef {
     /// A number.
     Number(i64),

@@ -27,20 +27,24 @@ pub mod directory;
 pub mod draft;
 pub mod error;
 mod events;
+mod health;
 mod inbox;
 mod jobs;
 pub mod json;
 mod limits;
+pub mod numbers;
 mod opt_outs;
 pub mod numbers_file;
 mod overview;
 pub mod phone_number;
 mod portal_directory;
 mod progress;
+pub mod reading;
 pub mod records;
 mod scheduled;
 mod send;
 pub mod status;
+mod stub_for_api;
 pub mod text;
 
 use std::sync::Arc;
@@ -54,6 +58,7 @@ pub use error::{Code, RoutingError};
 pub use inbox::WebhookRefusal;
 pub use overview::{Depth, Overview, Queues};
 pub use send::Sent;
+pub use stub_for_api::{DeleteScope, FailedCallback, OptOut};
 
 use crate::apps::App;
 use crate::hub::Hub;
@@ -71,6 +76,7 @@ struct Inner {
     database: Database,
     outbox: Outbox,
     hub: Hub,
+    health: health::Health,
     node: Arc<str>,
     thread_key: Vec<u8>,
     limits: limits::Limits,
@@ -92,6 +98,7 @@ impl Router {
             thread_key: server_key(&database).await?,
             database,
             hub,
+            health: health::Health::default(),
             node,
             limits: limits::Limits::default(),
             counters: Counters::default(),
@@ -104,7 +111,7 @@ impl Router {
 
     /// Does what follows from messages until the process ends.
     pub async fn run(self) {
-        tokio::join!(self.inner.outbox.clone().run(), jobs::run(&self), inbox::run(&self), scheduled::run(&self));
+        tokio::join!(self.inner.outbox.clone().run(), jobs::run(&self), inbox::run(&self), self.watch_store(), scheduled::run(&self));
     }
 
     /// Ends the calls to the carrier: starts no more and waits for those that are out, for so long at most.

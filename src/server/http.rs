@@ -26,6 +26,7 @@ use super::refuse::refuse;
 use crate::api::{Answer, Api, Upgrade};
 use crate::config::ServerSettings;
 use crate::hub::{Hub, Shard, ShardLoad, vital};
+use crate::routing::Router;
 
 /// Longest request head, and what hyper buffers of a body at once.
 const MAX_BUFFER: usize = 64 * 1024;
@@ -33,6 +34,7 @@ const MAX_BUFFER: usize = 64 * 1024;
 /// What a shard's thread is started with.
 pub struct ShardThread {
     pub hub: Hub,
+    pub router: Option<Router>,
     pub index: usize,
     pub server: ServerSettings,
     pub handed_over: UnboundedReceiver<HandedOver>,
@@ -67,7 +69,7 @@ impl ShardThread {
             .expect("bug: the system gave a thread but no event queue");
         runtime.block_on(async {
             let http = Rc::new(Http {
-                api: Api::new(self.hub.clone(), &self.server),
+                api: Api::new(self.hub.clone(), self.router, &self.server),
                 shard: Shard::new(self.hub.clone(), self.index),
                 hub: self.hub,
                 header_timeout: self.server.header_timeout,

@@ -9,6 +9,7 @@ mod http;
 mod limits;
 mod refuse;
 mod reload;
+mod router;
 mod shutdown;
 
 use std::io;
@@ -20,9 +21,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use crate::admin;
+use crate::admin::{self, Admin};
+use crate::api;
 use crate::config::{ServerSettings, Settings};
 use crate::hub::{Alone, ConnectionLimits, Hub, vital};
+use crate::routing::Router;
+use crate::storage::StorageError;
 use shutdown::Signal;
 
 pub use limits::{FileLimit, raise_file_limit};
@@ -50,6 +54,9 @@ pub enum RunError {
     /// A thread or runtime could not be started.
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
+    /// The message store can't be used.
+    #[error("{0}; {advice}", advice = Self::store_advice(.0))]
+    Store(StorageError),
     /// The drain ran out of time.
     #[error("stopped with {0} connections still open")]
     CutOff(usize),
@@ -74,14 +81,24 @@ pub fn run(
     let shards = shard_count(&settings.server);
     let hub = Hub::new(shards, ConnectionLimits::new(&settings.server), Arc::new(Alone));
     hub.set_apps(settings.apps.clone());
-    let busy = http::Busy::default();
-    start_shards(&hub, &settings.server, listener, shards, &busy)?;
-
     let service = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let router = service.block_on(router::open(&settings, &hub))?;
+    let busy = http::Busy::default();
+    start_shards(&hub, router.as_ref(), &settings.server, listener, shards, &busy)?;
+
     service.block_on(async {
         let mut signals = shutdown::Signals::listen()?;
-        tokio::spawn(admin::serve(hub.clone(), settings.admin.clone(), admin_listener));
+        let admin = Admin {
+            hub: hub.clone(),
+            openapi: router.as_ref().map(|_| api::openapi()),
+            router: router.clone(),
+            settings: settings.admin.clone(),
+        };
+        tokio::spawn(admin::serve(admin, admin_listener));
         tokio::spawn(vital(housekeeping(hub.clone())));
+        if let Some(router) = router {
+            tokio::spawn(vital(router.run()));
+        }
         tracing::info!(public = %addresses.public, admin = %addresses.admin, shards, "listening");
         on_ready(&addresses);
         let end = loop {
@@ -102,6 +119,7 @@ fn shard_count(server: &ServerSettings) -> usize {
 /// Starts the shards' threads; the first also accepts for all.
 fn start_shards(
     hub: &Hub,
+    router: Option<&Router>,
     server: &ServerSettings,
     listener: TcpListener,
     shards: usize,
@@ -112,6 +130,7 @@ fn start_shards(
     for (index, receiver) in receivers.into_iter().enumerate() {
         let work = http::ShardThread {
             hub: hub.clone(),
+            router: router.cloned(),
             index,
             server: server.clone(),
             handed_over: receiver,

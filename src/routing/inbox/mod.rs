@@ -52,6 +52,16 @@ pub enum WebhookRefusal {
     Store,
 }
 
+impl WebhookRefusal {
+    /// The answer's HTTP status.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::NoKey | Self::Store => 503,
+            Self::Signature(_) => 403,
+        }
+    }
+}
+
 /// What became of an event.
 enum Verdict {
     /// Nothing more to do.

@@ -1,0 +1,11 @@
+//! The message router, with the carrier's stand-in, real databases and real clients. Tests named `tNN_…`
+//! are the numbered acceptance tests.
+
+mod api;
+mod carrier_webhooks;
+mod features;
+mod isolation;
+mod once_only;
+mod own;
+mod portal_database;
+mod routing;

@@ -1,0 +1,118 @@
+//! `/apps/{app_id}/messaging/…`: the message router's API, signed as every other request of an app, so
+//! that a portal makes these calls with the Pusher SDK it has.
+//!
+//! `table` lists all calls; it drives the dispatch here and the OpenAPI document. SDKs send GET and POST
+//! only and take anything but 200 for an error, so success is always 200 with a JSON object. Every failure
+//! has the form `{"error":{"code","message","field"}}`.
+
+mod call;
+mod conversations;
+mod cors;
+mod failure;
+mod fields;
+mod messages;
+mod openapi;
+mod operations;
+mod phone_numbers;
+mod table;
+mod user_tokens;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::ALLOW;
+use hyper::http::request::Parts;
+use hyper::{Method, Response, StatusCode};
+
+pub use openapi::document as openapi;
+
+use super::body::{self, Limit};
+use super::{access, reply};
+use crate::apps::App;
+use crate::hub::AppHub;
+use crate::protocol::http_auth::Query;
+use crate::routing::{Code, Router, RoutingError};
+use call::{Access, Call, Caller, Input};
+
+/// Longest body: a list of a thousand numbers fits.
+const MAX_BODY: usize = 1 << 20;
+
+/// Answers one request.
+pub async fn answer(
+    router: Option<&Router>,
+    hub: Option<Arc<AppHub>>,
+    parts: &Parts,
+    path: &[String],
+    body: Incoming,
+) -> Response<Full<Bytes>> {
+    let origin = hub.as_ref().and_then(|hub| cors::allowed_origin(&hub.app(), &parts.headers));
+    if let (Some(origin), &Method::OPTIONS) = (&origin, &parts.method) {
+        return cors::preflight(origin);
+    }
+    let mut response = match respond(router, hub, parts, path, body).await {
+        Ok(answer) => reply::json(answer),
+        Err(failure) => failure::response(&failure),
+    };
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(ALLOW, table::allowed(path));
+    }
+    if let Some(origin) = &origin {
+        cors::allow(response.headers_mut(), origin);
+    }
+    response
+}
+
+async fn respond(
+    router: Option<&Router>,
+    hub: Option<Arc<AppHub>>,
+    parts: &Parts,
+    path: &[String],
+    body: Incoming,
+) -> Result<Bytes, RoutingError> {
+    let (call, id) = table::find(&parts.method, path)?;
+    let query = access::parse_query(parts)?;
+    let (app, body, token_user) = authenticate(call, hub, parts, &query, body).await?;
+    let disabled = |message: &str| Err(RoutingError::new(Code::MessagingDisabled, message));
+    if !app.settings.enabled {
+        return disabled("the app is disabled");
+    }
+    if !app.settings.routing.enabled {
+        return disabled("the app has no message router: set routing.enabled = true");
+    }
+    let Some(router) = router.cloned() else {
+        return disabled("the message router was enabled after the start: restart the server");
+    };
+    let input = if parts.method == Method::GET { Input::of_query(&query) } else { Input::of_body(body) };
+    (call.run)(Caller { router, app, id: id.to_owned(), token_user }, input).await
+}
+
+/// Who asks: the portal, by its signature, or a browser, by a user's token.
+async fn authenticate(
+    call: &Call,
+    hub: Option<Arc<AppHub>>,
+    parts: &Parts,
+    query: &Query<'_>,
+    body: Incoming,
+) -> Result<(Arc<App>, Bytes, Option<String>), RoutingError> {
+    let Some(token) = user_tokens::bearer(&parts.headers, query) else {
+        let limit = |_: &App| Limit::Fixed(MAX_BODY);
+        let signed = access::authenticate(parts, query, hub, body, limit).await?;
+        return Ok((signed.app, signed.body, None));
+    };
+    let app = hub.map(|hub| hub.app());
+    let verified = app.as_ref().and_then(|app| user_tokens::verify(app, token, access::unix_seconds()));
+    let (Some(app), Some(user)) = (app, verified) else {
+        body::discard(&parts.headers, body).await;
+        let message = "the user token is not valid (any more), or the app does not take user tokens";
+        return Err(RoutingError::new(Code::BadSignature, message));
+    };
+    if call.access == Access::Portal {
+        body::discard(&parts.headers, body).await;
+        let message = "this call takes a signed request, not a user token";
+        return Err(RoutingError::new(Code::BadSignature, message));
+    }
+    let body = body::read(&parts.headers, body, Limit::Fixed(MAX_BODY)).await.map_err(failure::of_body)?;
+    Ok((app, body, Some(user)))
+}

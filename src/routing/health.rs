@@ -1,0 +1,51 @@
+//! Whether the store answers, for load balancers: asked now and then, not once a request.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::Router;
+use crate::storage::StorageError;
+
+/// Time between two questions.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// Time for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the last question came to.
+pub struct Health(AtomicBool);
+
+impl Default for Health {
+    /// The store was just opened, so it is there.
+    fn default() -> Self {
+        Self(AtomicBool::new(true))
+    }
+}
+
+impl Router {
+    /// Whether messages can be stored, as of a few seconds ago.
+    pub fn is_available(&self) -> bool {
+        self.inner.health.0.load(Ordering::Relaxed)
+    }
+
+    /// Keeps asking until the process ends.
+    pub(super) async fn watch_store(&self) {
+        loop {
+            tokio::time::sleep(INTERVAL).await;
+            let answer = tokio::time::timeout(PATIENCE, self.ask_store()).await;
+            let answer =
+                answer.unwrap_or_else(|_| Err(StorageError::Unavailable("no answer in time".to_owned())));
+            let was = self.inner.health.0.swap(answer.is_ok(), Ordering::Relaxed);
+            match answer {
+                Err(error) if was => tracing::error!(%error, "not ready: the message store does not answer"),
+                Ok(()) if !was => tracing::info!("ready again: the message store answers"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Goes the way of a message, but writes nothing, so that it costs no flush of the disk.
+    async fn ask_store(&self) -> Result<(), StorageError> {
+        let question = "SELECT name FROM server_keys WHERE name = 'thread'";
+        self.database().write(move |tx| tx.query(question, &[]).map(drop)).await
+    }
+}
