@@ -51,7 +51,7 @@ async fn t40_private_channels_need_the_portals_signature() {
     let mut public = router.listen("user.2").await;
     let mut stranger = WsClient::connect_to(router.server(), &router.app).await;
     stranger.send_subscribe_with_auth("private-user.2", "sb-key-1001:00").await;
-    stranger.expect_not_subscribed("private-user.2", "AuthError", 403, "").await;
+    stranger.expect_not_subscribed("private-user.2", "AuthError", 401, "").await;
     router.send(1, BOB, "in private").await;
     includes(&echo.heard("bob", "listen").await["message"], &json!({"text": "in private"}));
     public.expect_nothing_published(router.server()).await;

@@ -3,9 +3,21 @@
 use std::fmt::Write;
 
 use crate::hub::Hub;
+use crate::routing::{Counter, Depth, Router};
+
+/// States of an app's line to the carrier.
+const BREAKER_STATES: [&str; 4] = ["closed", "open", "probing", "paused"];
 
 /// All metrics, as of now; counters of the fan-out are at most a second old.
-pub fn render(hub: &Hub) -> String {
+pub async fn render(hub: &Hub, router: Option<&Router>) -> String {
+    let mut out = broadcaster(hub);
+    if let Some(router) = router {
+        messages(&mut out, hub, router).await;
+    }
+    out
+}
+
+fn broadcaster(hub: &Hub) -> String {
     let mut out = String::new();
     let total = hub.stats().total();
     metric(&mut out, "switchboard_connections", "gauge", "Open WebSocket connections", hub.connections());
@@ -42,6 +54,60 @@ pub fn render(hub: &Hub) -> String {
         let _ = writeln!(out, "switchboard_app_channels{{app=\"{}\"}} {}", app.id(), app.occupied_channels());
     }
     out
+}
+
+async fn messages(out: &mut String, hub: &Hub, router: &Router) {
+    let mut described = "";
+    for counter in Counter::ALL {
+        let (name, labels, help) = counter.describe();
+        if name != described {
+            header(out, name, "counter", help);
+            described = name;
+        }
+        let braces = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
+        let _ = writeln!(out, "{name}{braces} {}", router.counters().get(*counter));
+    }
+    header(out, "switchboard_carrier_breaker", "gauge", "1 for the state an app's line to the carrier is in");
+    let mut apps = hub.apps();
+    apps.sort_by(|a, b| a.id().cmp(b.id()));
+    for app in apps.iter().filter(|app| app.app().settings.routing.telnyx.api_key.is_some()) {
+        let line = router.line(app.id());
+        for state in BREAKER_STATES {
+            let is_it = u8::from(line.breaker == state);
+            let _ = writeln!(
+                out,
+                "switchboard_carrier_breaker{{app=\"{}\",state=\"{state}\"}} {is_it}",
+                app.id()
+            );
+        }
+    }
+    match router.queues().await {
+        Ok(queues) => {
+            let depths = [
+                ("carrier", &queues.jobs),
+                ("broadcasts", &queues.broadcasts),
+                ("callbacks", &queues.callbacks),
+                ("carrier_webhooks", &queues.inbox),
+            ];
+            queue_depths(out, &depths);
+            let help = "Messages of which nobody knows whether the carrier has them";
+            metric(out, "switchboard_messages_unconfirmed", "gauge", help, queues.held);
+        }
+        // Told by /ready; the other figures are still worth having.
+        Err(error) => tracing::warn!(%error, "queues can't be measured"),
+    }
+}
+
+fn queue_depths(out: &mut String, depths: &[(&str, &Depth)]) {
+    header(out, "switchboard_queue_depth", "gauge", "What waits to be done");
+    for (queue, depth) in depths {
+        let _ = writeln!(out, "switchboard_queue_depth{{queue=\"{queue}\"}} {}", depth.count);
+    }
+    header(out, "switchboard_queue_oldest_seconds", "gauge", "Age of the oldest that waits");
+    for (queue, depth) in depths {
+        let seconds = depth.oldest_seconds;
+        let _ = writeln!(out, "switchboard_queue_oldest_seconds{{queue=\"{queue}\"}} {seconds}");
+    }
 }
 
 fn metric(out: &mut String, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {

@@ -54,8 +54,8 @@ pub async fn serve(admin: Admin, listener: TcpListener) {
         let admin = Arc::clone(&admin);
         tokio::spawn(async move {
             let service = service_fn(|request| {
-                let response = admin.respond(&request);
-                async { Ok::<_, Infallible>(response) }
+                let admin = Arc::clone(&admin);
+                async move { Ok::<_, Infallible>(admin.respond(&request).await) }
             });
             // What ends a connection early concerns its client alone.
             let _ = http1::Builder::new()
@@ -68,7 +68,7 @@ pub async fn serve(admin: Admin, listener: TcpListener) {
 }
 
 impl Admin {
-    fn respond(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn respond(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         if request.method() != Method::GET && request.method() != Method::HEAD {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed: use GET");
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -90,7 +90,8 @@ impl Admin {
                 response
             }
             "/metrics" => {
-                let mut response = text(StatusCode::OK, metrics::render(&self.hub));
+                let text_format = metrics::render(&self.hub, self.router.as_ref()).await;
+                let mut response = text(StatusCode::OK, text_format);
                 let version = HeaderValue::from_static("text/plain; version=0.0.4");
                 response.headers_mut().insert(CONTENT_TYPE, version);
                 response

@@ -19,4 +19,14 @@ pub fn message(
 }
 
 /// Tells of something else.
-pub fn other(_router: &Router, _tx: &mut Transaction<'_>, _app: &App, _event: &'static str, _lane: &str, _data: serde_json::Value, _now: i64) -> Result<(), StorageError> { Ok(()) }
+pub fn other(
+    _router: &Router,
+    _tx: &mut Transaction<'_>,
+    _app: &App,
+    _event: &'static str,
+    _lane: &str,
+    _data: serde_json::Value,
+    _now: i64,
+) -> Result<(), StorageError> {
+    Ok(())
+}

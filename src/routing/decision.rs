@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::directory::{Owner, OwnNumber};
+use super::directory::{OwnNumber, Owner};
 use super::error::{Code, RoutingError};
 use super::phone_number::PhoneNumber;
 use crate::config::UnassignedOwnNumber;

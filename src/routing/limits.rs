@@ -38,8 +38,7 @@ impl Limits {
         }
         if let Some(rate) = settings.app_rate {
             let rate = f64::from(rate.get());
-            let mut bucket =
-                self.apps.entry(app_id.clone()).or_insert_with(|| TokenBucket::new(rate, now));
+            let mut bucket = self.apps.entry(app_id.clone()).or_insert_with(|| TokenBucket::new(rate, now));
             bucket.take(1.0, now).map_err(|wait| refused("this app sends too many messages", wait))?;
         }
         Ok(())

@@ -33,8 +33,8 @@ mod jobs;
 pub mod json;
 mod limits;
 pub mod numbers;
-mod opt_outs;
 pub mod numbers_file;
+mod opt_outs;
 mod overview;
 pub mod phone_number;
 mod portal_directory;
@@ -56,6 +56,7 @@ use sha2::Sha256;
 pub use counters::{Counter, Counters};
 pub use error::{Code, RoutingError};
 pub use inbox::WebhookRefusal;
+pub use jobs::LineState;
 pub use overview::{Depth, Overview, Queues};
 pub use send::Sent;
 pub use stub_for_api::{DeleteScope, FailedCallback, OptOut};
@@ -111,7 +112,13 @@ impl Router {
 
     /// Does what follows from messages until the process ends.
     pub async fn run(self) {
-        tokio::join!(self.inner.outbox.clone().run(), jobs::run(&self), inbox::run(&self), self.watch_store(), scheduled::run(&self));
+        tokio::join!(
+            self.inner.outbox.clone().run(),
+            jobs::run(&self),
+            inbox::run(&self),
+            self.watch_store(),
+            scheduled::run(&self)
+        );
     }
 
     /// Ends the calls to the carrier: starts no more and waits for those that are out, for so long at most.
@@ -133,6 +140,11 @@ impl Router {
 
     fn limits(&self) -> &limits::Limits {
         &self.inner.limits
+    }
+
+    /// How an app's line to the carrier is.
+    pub fn line(&self, app_id: &str) -> LineState {
+        self.inner.jobs.line(app_id)
     }
 
     /// What was counted since the start.
@@ -179,7 +191,10 @@ async fn server_key(database: &Database) -> Result<Vec<u8>, StorageError> {
                 &[key.clone().into()],
             )?;
             let row = tx.query_one("SELECT value FROM server_keys WHERE name = 'thread'", &[])?;
-            row.map_or_else(|| Err(StorageError::Fault("the server key vanished".to_owned())), |row| row.bytes(0))
+            row.map_or_else(
+                || Err(StorageError::Fault("the server key vanished".to_owned())),
+                |row| row.bytes(0),
+            )
         })
         .await
 }

@@ -30,7 +30,27 @@ pub fn profile<'a>(app: &'a App, own: &'a OwnNumber) -> &'a str {
 }
 
 /// tmp
-pub fn note(_tx: &mut Transaction<'_>, _router: &super::Router, _app: &App, _profile: &str, _number: &str, _source: &str, _now: i64) -> Result<(), crate::storage::StorageError> { Ok(()) }
+pub fn note(
+    _tx: &mut Transaction<'_>,
+    _router: &super::Router,
+    _app: &App,
+    _profile: &str,
+    _number: &str,
+    _source: &str,
+    _now: i64,
+) -> Result<(), crate::storage::StorageError> {
+    Ok(())
+}
 
 /// tmp
-pub fn lift(_tx: &mut Transaction<'_>, _router: &super::Router, _app: &App, _profile: &str, _number: &str, _source: &str, _now: i64) -> Result<(), crate::storage::StorageError> { Ok(()) }
+pub fn lift(
+    _tx: &mut Transaction<'_>,
+    _router: &super::Router,
+    _app: &App,
+    _profile: &str,
+    _number: &str,
+    _source: &str,
+    _now: i64,
+) -> Result<(), crate::storage::StorageError> {
+    Ok(())
+}

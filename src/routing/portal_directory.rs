@@ -29,7 +29,10 @@ impl Router {
 }
 
 impl PortalDirectory {
-    pub async fn find_owner(&self, _number: &super::phone_number::PhoneNumber) -> Result<Option<super::directory::Owner>, RoutingError> {
+    pub async fn find_owner(
+        &self,
+        _number: &super::phone_number::PhoneNumber,
+    ) -> Result<Option<super::directory::Owner>, RoutingError> {
         Err(RoutingError::new(Code::DirectoryUnavailable, "not built"))
     }
 

@@ -62,7 +62,14 @@ async fn send(router: &Router, app: Arc<App>, id: i64) -> Result<(), RoutingErro
             let conversation = Conversation::by_row(tx, message.conversation_id)?;
             if message.is_internal {
                 deliver(&router_in_job, tx, &app, &mut message, &conversation, owner.clone(), now)
-            } else if router_in_job.advance(tx, &app, &mut message, (Status::Sending, Cause::Event), now, now)? {
+            } else if router_in_job.advance(
+                tx,
+                &app,
+                &mut message,
+                (Status::Sending, Cause::Event),
+                now,
+                now,
+            )? {
                 jobs::create(&router_in_job, tx, &app, &message, None, &conversation.thread_id, now)?;
                 Ok(())
             } else {
@@ -100,9 +107,11 @@ fn deliver(
         DirectoryMode::Own => directory::find(tx, &app.settings.id, &message.to_number)?,
         DirectoryMode::Sql => portal_owner,
     };
-    let Ok((Route::Internal(user), _)) = decision::route(owner.as_ref(), settings.unassigned_own_number) else {
+    let Ok((Route::Internal(user), _)) = decision::route(owner.as_ref(), settings.unassigned_own_number)
+    else {
         let title = "The recipient's number was not assigned to anybody any more";
-        message.error = Some(json!({"code": "recipient_unassigned", "title": title, "carrier": null}).to_string());
+        message.error =
+            Some(json!({"code": "recipient_unassigned", "title": title, "carrier": null}).to_string());
         message.save_carrier_facts(tx)?;
         router.advance(tx, app, message, (Status::Failed, Cause::Event), now, now)?;
         return Ok(());

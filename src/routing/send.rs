@@ -74,7 +74,9 @@ impl Router {
         let (job_app, job_draft) = (Arc::clone(&app), Arc::clone(&draft));
         let (sent, waits) = self
             .database()
-            .write(move |tx| Sending { router: &router, app: &job_app, draft: &job_draft, numbers: &numbers }.run(tx))
+            .write(move |tx| {
+                Sending { router: &router, app: &job_app, draft: &job_draft, numbers: &numbers }.run(tx)
+            })
             .await?;
         match (waits, sent.message) {
             (Some(first_attempt), Some(message)) if draft.wait => {
@@ -99,8 +101,7 @@ impl Router {
         let id = message.id;
         self.database()
             .read(move |tx| {
-                let message =
-                    Message::by_row(tx, id)?.ok_or_else(|| RoutingError::not_found("message"))?;
+                let message = Message::by_row(tx, id)?.ok_or_else(|| RoutingError::not_found("message"))?;
                 let conversation = Conversation::by_row(tx, message.conversation_id)?;
                 Ok((message, conversation))
             })
@@ -145,8 +146,7 @@ impl Sending<'_> {
             contact_number: to,
             thread_id: &thread_id,
         };
-        let (mut conversation, created) =
-            Conversation::find_or_create(tx, &key, is_internal, settings, now)?;
+        let (mut conversation, created) = Conversation::find_or_create(tx, &key, is_internal, settings, now)?;
         self.check_conversation(tx, &mut conversation)?;
         if let Some(name) = &self.draft.contact_name {
             conversation.contact = Contact::name(tx, &key, name, settings.ids.kind, now)?;
@@ -176,7 +176,14 @@ impl Sending<'_> {
             _ if message.status == Status::Scheduled => {
                 let mut events = Events::new(self.app);
                 self.router.message_sent(tx, &mut events, self.app, &message, &conversation, now)?;
-                self.router.publish(tx, self.app, &thread_id, events, self.draft.socket_id.as_deref(), now)?;
+                self.router.publish(
+                    tx,
+                    self.app,
+                    &thread_id,
+                    events,
+                    self.draft.socket_id.as_deref(),
+                    now,
+                )?;
                 None
             }
             Route::Internal(recipient_user) => {
@@ -198,7 +205,14 @@ impl Sending<'_> {
             Route::External => {
                 let mut events = Events::new(self.app);
                 self.router.message_sent(tx, &mut events, self.app, &message, &conversation, now)?;
-                self.router.publish(tx, self.app, &thread_id, events, self.draft.socket_id.as_deref(), now)?;
+                self.router.publish(
+                    tx,
+                    self.app,
+                    &thread_id,
+                    events,
+                    self.draft.socket_id.as_deref(),
+                    now,
+                )?;
                 let profile = own.messaging_profile_id.as_deref();
                 Some(jobs::create(self.router, tx, self.app, &message, profile, &thread_id, now)?)
             }
@@ -276,9 +290,7 @@ impl Sending<'_> {
     fn recipient(&self, tx: &mut Transaction<'_>) -> Result<Option<Owner>, RoutingError> {
         match (self.numbers, self.draft.to.number()) {
             (_, None) => Ok(None),
-            (Numbers::Own, Some(number)) => {
-                Ok(directory::find(tx, &self.app.settings.id, number.as_str())?)
-            }
+            (Numbers::Own, Some(number)) => Ok(directory::find(tx, &self.app.settings.id, number.as_str())?),
             (Numbers::Portal { recipient, .. }, Some(_)) => Ok(recipient.clone()),
         }
     }

@@ -76,9 +76,7 @@ impl Status {
     /// Whether a message may go from here to `next`. A carrier's events come late and out of order: what
     /// leads back is no step.
     pub fn may_become(self, next: Self, cause: Cause) -> bool {
-        use Status::{
-            Cancelled, Delivered, Failed, Read, Received, Scheduled, Sending, Sent, Unconfirmed,
-        };
+        use Status::{Cancelled, Delivered, Failed, Read, Received, Scheduled, Sending, Sent, Unconfirmed};
         match (self, next) {
             (Scheduled, Sending | Sent | Delivered | Failed | Cancelled)
             | (Sending, Sent | Delivered | Failed | Unconfirmed | Cancelled)
@@ -128,7 +126,11 @@ mod tests {
         ];
         for (from, allowed) in steps {
             for next in all {
-                assert_eq!(from.may_become(next, Cause::Event), allowed.contains(&next), "{from:?} → {next:?}");
+                assert_eq!(
+                    from.may_become(next, Cause::Event),
+                    allowed.contains(&next),
+                    "{from:?} → {next:?}"
+                );
             }
         }
         assert!(Failed.may_become(Sending, Cause::Retry) && Unconfirmed.may_become(Sending, Cause::Retry));

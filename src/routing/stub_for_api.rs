@@ -124,5 +124,4 @@ impl Router {
     ) -> Result<u64, RoutingError> {
         Ok(0)
     }
-
 }

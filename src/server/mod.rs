@@ -96,7 +96,7 @@ pub fn run(
         };
         tokio::spawn(admin::serve(admin, admin_listener));
         tokio::spawn(vital(housekeeping(hub.clone())));
-        if let Some(router) = router {
+        if let Some(router) = router.clone() {
             tokio::spawn(vital(router.run()));
         }
         tracing::info!(public = %addresses.public, admin = %addresses.admin, shards, "listening");
@@ -107,7 +107,7 @@ pub fn run(
                 Signal::End(end) => break end,
             }
         };
-        shutdown::end(end, signals, &hub, &busy, &settings.server.drain).await
+        shutdown::end(end, signals, &hub, router.as_ref(), &busy, &settings.server.drain).await
     })
 }
 

@@ -10,11 +10,14 @@ use super::http::Busy;
 use crate::config::DrainSettings;
 use crate::hub::Hub;
 use crate::protocol::error_code::ErrorCode;
+use crate::routing::Router;
 
 /// Time beyond the drain window for clients to answer our Close frames.
 const CLOSE_GRACE: Duration = Duration::from_secs(8);
 /// Time for close frames to leave when the server is told to stop at once.
 const STOP_GRACE: Duration = Duration::from_millis(500);
+/// Time for calls to the carrier that are out; longer than a call may take.
+const CALLS: Duration = Duration::from_secs(12);
 /// How often the number of connections is looked at.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -73,14 +76,22 @@ pub async fn end(
     end: End,
     mut signals: Signals,
     hub: &Hub,
+    router: Option<&Router>,
     busy: &Busy,
     drain: &DrainSettings,
 ) -> Result<(), RunError> {
     if end == End::Drain {
         tracing::info!(connections = hub.connections(), window = ?drain.window, "draining");
         hub.drain(drain.window, drain.close_code);
+        let calls_end = async {
+            if let Some(router) = router {
+                router.stop(CALLS).await;
+            }
+        };
         let emptied = tokio::select! {
-            emptied = emptied(hub, busy, drain.window + CLOSE_GRACE) => emptied,
+            (emptied, ()) = async {
+                tokio::join!(emptied(hub, busy, drain.window + CLOSE_GRACE), calls_end)
+            } => emptied,
             () = signals.next_end() => false,
         };
         if emptied {

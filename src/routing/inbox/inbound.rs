@@ -63,7 +63,14 @@ pub fn store(
             Some(Owner { is_assigned: true, user_id: Some(user), .. }) => {
                 is_anybodys = true;
                 let others = others(message, &numbers, number);
-                receive(router, tx, app, message, &Receiver { contact: &contact, number, user: &user, others }, now)?;
+                receive(
+                    router,
+                    tx,
+                    app,
+                    message,
+                    &Receiver { contact: &contact, number, user: &user, others },
+                    now,
+                )?;
             }
             // Of several numbers, those that are not ours are other people's.
             None if numbers.len() > 1 => {}

@@ -166,12 +166,7 @@ async fn due(router: &Router) -> Result<Vec<Entry>, StorageError> {
         })
         .await?;
     let entry = |row: &storage::Row| {
-        Ok(Entry {
-            id: row.int(0)?,
-            app_id: row.text(1)?,
-            body: row.bytes(2)?,
-            received_at: row.int(3)?,
-        })
+        Ok(Entry { id: row.int(0)?, app_id: row.text(1)?, body: row.bytes(2)?, received_at: row.int(3)? })
     };
     rows.iter().map(entry).collect()
 }

@@ -58,7 +58,12 @@ pub fn apply(
         && message.status.may_become(Status::Failed, Cause::Event)
     {
         message.error = report.errors.first().map_or_else(
-            || Some(json!({"code": word, "title": "The carrier gave no reason", "carrier": "telnyx"}).to_string()),
+            || {
+                Some(
+                    json!({"code": word, "title": "The carrier gave no reason", "carrier": "telnyx"})
+                        .to_string(),
+                )
+            },
             |error| Some(json!({"code": error.code, "title": error.title, "carrier": "telnyx"}).to_string()),
         );
         if report.errors.iter().any(|error| error.is_opt_out()) {

@@ -12,10 +12,10 @@ use super::lines::Line;
 use super::settle;
 use crate::apps::App;
 use crate::config::{Idempotency, Ordering};
-use crate::routing::carrier::Permit;
-use crate::routing::carrier::Outcome;
-use crate::routing::counters::Counter;
 use crate::routing::Router;
+use crate::routing::carrier::Outcome;
+use crate::routing::carrier::Permit;
+use crate::routing::counters::Counter;
 use crate::storage::{self, StorageError, Transaction};
 
 /// How often jobs are looked for that nobody woke us for: those of other nodes, those that waited.
@@ -113,9 +113,7 @@ async fn find_due(router: &Router, app: &Arc<App>) -> Result<Vec<Due>, StorageEr
         .database()
         .read(move |tx| tx.query(sql, &[(&id).into(), storage::now().into(), LOOK_AHEAD.into()]))
         .await?;
-    let due = |row: &storage::Row| {
-        Ok(Due { id: row.int(0)?, lane: row.text(1)?, own_number: row.text(2)? })
-    };
+    let due = |row: &storage::Row| Ok(Due { id: row.int(0)?, lane: row.text(1)?, own_number: row.text(2)? });
     rows.iter().map(due).collect()
 }
 
@@ -186,12 +184,7 @@ async fn claim_and_call(
 }
 
 /// Commits an attempt of a job; none if somebody else has the job now.
-fn claim(
-    tx: &mut Transaction<'_>,
-    node: &str,
-    id: i64,
-    now: i64,
-) -> Result<Option<Claimed>, StorageError> {
+fn claim(tx: &mut Transaction<'_>, node: &str, id: i64, now: i64) -> Result<Option<Claimed>, StorageError> {
     let row = tx.query_one(
         "UPDATE carrier_jobs SET locked_by = ?2, locked_until = ?3, attempts = attempts + 1, \
          first_attempt_at = COALESCE(first_attempt_at, ?4) \

@@ -194,12 +194,7 @@ impl Conversation {
                 conversation_columns!(),
                 "WHERE c.app_id = ?1 AND c.user_id = ?2 AND c.contact_number = ?3 AND c.own_key = ?4"
             ),
-            &[
-                key.app_id.into(),
-                key.user_id.into(),
-                key.contact_number.into(),
-                own_key(key, rule).into(),
-            ],
+            &[key.app_id.into(), key.user_id.into(), key.contact_number.into(), own_key(key, rule).into()],
         )?;
         row.as_ref().map(Self::from_row).transpose()
     }
@@ -264,7 +259,10 @@ impl Conversation {
                 &[app_id.into(), user_id.into(), number.into()],
             )?,
             Err(_) => tx.query_one(
-                concat!(conversation_columns!(), "WHERE c.public_id = ?3 AND c.app_id = ?1 AND c.user_id = ?2"),
+                concat!(
+                    conversation_columns!(),
+                    "WHERE c.public_id = ?3 AND c.app_id = ?1 AND c.user_id = ?2"
+                ),
                 &[app_id.into(), user_id.into(), id.into()],
             )?,
         };
@@ -327,8 +325,7 @@ impl Conversation {
         limit: i64,
     ) -> Result<Vec<(Self, i64)>, StorageError> {
         let (active_at, id) = before.unwrap_or((i64::MAX, i64::MAX));
-        let mut values =
-            vec![app_id.into(), user_id.into(), active_at.into(), id.into(), limit.into()];
+        let mut values = vec![app_id.into(), user_id.into(), active_at.into(), id.into(), limit.into()];
         values.extend(like.map(Into::into));
         let sql = if like.is_some() {
             concat!(
@@ -346,7 +343,8 @@ impl Conversation {
         };
         let rows = tx.query(sql, &values)?;
         let found = rows.iter().map(Self::from_row);
-        found.map(|found| found.map(|found| (found.last_message_at.unwrap_or(found.created_at), found)))
+        found
+            .map(|found| found.map(|found| (found.last_message_at.unwrap_or(found.created_at), found)))
             .map(|found| found.map(|(active_at, found)| (found, active_at)))
             .collect()
     }
@@ -355,11 +353,7 @@ impl Conversation {
     ///
     /// # Errors
     /// Of the store.
-    pub fn unread_total(
-        tx: &mut Transaction<'_>,
-        app_id: &str,
-        user_id: &str,
-    ) -> Result<i64, StorageError> {
+    pub fn unread_total(tx: &mut Transaction<'_>, app_id: &str, user_id: &str) -> Result<i64, StorageError> {
         let row = tx.query_one(
             "SELECT CAST(COALESCE(SUM(unread_count), 0) AS BIGINT) FROM conversations WHERE app_id = ?1 AND user_id = ?2",
             &[app_id.into(), user_id.into()],

@@ -1,0 +1,65 @@
+//! The server under test.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A running server; ends when dropped.
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+}
+
+impl Server {
+    /// Starts it with its store in this folder.
+    pub fn start(folder: &Path, store: Option<&str>) -> Self {
+        let store = store.unwrap_or("sqlite:bench.db");
+        let config = format!(
+            "[server]\nbind = \"127.0.0.1:0\"\ndata_dir = {folder:?}\n[admin]\nbind = \"127.0.0.1:0\"\n\
+             [log]\nlevel = \"warn,switchboard::server=info\"\nformat = \"json\"\n[store]\nurl = {store:?}\n\
+             [routing]\nsend.user_rate = 0\nchannels.public_acknowledged = true\n\
+             [[apps]]\nid = \"1001\"\nkey = \"key\"\nsecrets = [\"secret\"]\n"
+        );
+        let path = folder.join("switchboard.toml");
+        fs::write(&path, config).expect("written");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_switchboard"))
+            .arg("serve")
+            .arg("--config")
+            .arg(path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("started");
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let address = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find_map(|line| {
+                let line: serde_json::Value = serde_json::from_str(&line).ok()?;
+                line["fields"]["public"].as_str()?.parse().ok()
+            })
+            .expect("the server says where it listens");
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| eprintln!("{line}")));
+        Self { child, address }
+    }
+
+    /// Processor time of all its threads.
+    pub fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("running");
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks: u64 =
+            fields[11].parse::<u64>().expect("a number") + fields[12].parse::<u64>().expect("a number");
+        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
