@@ -35,7 +35,6 @@ pub use messaging::openapi;
 pub use reply::ApiError;
 pub use upgrade::Upgrade;
 
-use crate::apps::App;
 use crate::config::ServerSettings;
 use crate::hub::{AppHub, Hub};
 use crate::protocol::http_auth::{HttpAuthError, Query};

@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 
 use super::terminal::Terminal;
 use super::{Exit, refuse};
-use crate::config::{self, Loaded, Origin, Settings, Sources};
+use crate::config::{self, AppSettings, DirectoryMode, Loaded, Origin, Settings, Sources};
+use crate::routing::portal_directory;
+use crate::server;
+use crate::storage;
 
 /// Descriptors beside the connections': listeners, runtimes, logs, HTTP requests under way.
 const OTHER_FILES: u64 = 128;
@@ -54,6 +57,7 @@ fn findings(sources: &Sources, loaded: &Loaded) -> Vec<Finding> {
     let limit = rlimit::Resource::NOFILE.get_hard();
     findings.push(open_files(settings.server.max_connections as u64, limit, shortage));
     findings.extend(backlog(settings));
+    findings.extend(routing(settings));
     findings
 }
 
@@ -96,6 +100,75 @@ fn backlog(settings: &Settings) -> Option<Finding> {
     let app = settings.apps.iter().find(|app| app.event_size > limit)?;
     let detail = format!("smaller than event_size of app {}: one late event closes its reader", app.id);
     Some(Finding { about: "server.backlog_limit", status: Status::Warning, detail })
+}
+
+/// What the message routers of the apps need.
+fn routing(settings: &Settings) -> Vec<Finding> {
+    let apps: Vec<_> = settings.apps.iter().filter(|app| app.routing.enabled).collect();
+    let mut findings = Vec::new();
+    if !apps.is_empty() || settings.development {
+        findings.push(store(settings));
+    }
+    for app in apps {
+        findings.extend(directory(app));
+        findings.extend(carrier(app));
+        findings.extend(public_channels(app));
+    }
+    findings
+}
+
+fn store(settings: &Settings) -> Finding {
+    let (status, detail) = match storage::probe(&settings.store, &settings.server.data_dir) {
+        Ok(found) => (Status::Ok, found),
+        Err(error) => (Status::Failed, error.to_string()),
+    };
+    Finding { about: "store.url", status, detail }
+}
+
+/// The portal's tables, where they are the directory: one finding for each thing that is wrong.
+fn directory(app: &AppSettings) -> Vec<Finding> {
+    let (settings, about) = (&app.routing.directory, "routing.directory");
+    if settings.mode == DirectoryMode::Own {
+        return Vec::new();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let problems = match runtime {
+        Ok(runtime) => runtime.block_on(portal_directory::check(settings)),
+        Err(error) => vec![error.to_string()],
+    };
+    if problems.is_empty() {
+        let detail = format!("the queries of app {} give the columns they must", app.id);
+        return vec![Finding { about, status: Status::Ok, detail }];
+    }
+    let failed =
+        |problem| Finding { about, status: Status::Failed, detail: format!("app {}: {problem}", app.id) };
+    problems.into_iter().map(failed).collect()
+}
+
+/// Messages go out, but nothing that the carrier tells comes in.
+fn carrier(app: &AppSettings) -> Option<Finding> {
+    let telnyx = &app.routing.telnyx;
+    let is_deaf = telnyx.api_key.is_some() && telnyx.public_key.is_empty();
+    is_deaf.then(|| Finding {
+        about: "routing.carrier",
+        status: Status::Warning,
+        detail: format!(
+            "app {} has telnyx.api_key and no telnyx.public_key: webhooks are refused, so nothing is received and              no message is ever known to be delivered",
+            app.id
+        ),
+    })
+}
+
+fn public_channels(app: &AppSettings) -> Option<Finding> {
+    server::is_exposed(app).then(|| Finding {
+        about: "routing.channels",
+        status: Status::Warning,
+        detail: format!(
+            "messages of app {} go to public channels, which anyone with the app key can read: set routing.payload              = \"ids\", routing.channels.mode = \"private\" or, if that is known, \
+             routing.channels.public_acknowledged = true",
+            app.id
+        ),
+    })
 }
 
 impl Status {

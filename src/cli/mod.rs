@@ -1,12 +1,14 @@
 //! The command line: arguments, commands, exit codes.
 //!
 //! [`run`] is the whole program but for the process around it, so that tests see what a shell would.
-//! Results go to standard output, problems and logs to standard error. May import `config` and `server`.
+//! Results go to standard output, problems and logs to standard error. May import `config`, `server`,
+//! `routing` and `storage`.
 
 mod banner;
 mod check;
 mod config;
 mod health;
+mod numbers;
 mod serve;
 mod terminal;
 
@@ -75,7 +77,7 @@ struct Options {
     json: bool,
 }
 
-#[derive(Clone, Copy, Subcommand)]
+#[derive(Clone, Subcommand)]
 enum Command {
     /// Run the server (what happens without a command, too)
     Serve,
@@ -86,6 +88,9 @@ enum Command {
     /// Show and explain the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Fill and show the directory of phone numbers
+    #[command(subcommand)]
+    Numbers(NumbersCommand),
     /// Print the version
     Version,
 }
@@ -98,6 +103,31 @@ enum ConfigCommand {
     Init,
     /// Print the reference page
     Docs,
+}
+
+#[derive(Clone, Subcommand)]
+enum NumbersCommand {
+    /// Add and change numbers from a CSV file, also while the server runs
+    ///
+    /// The first line names the columns: number (required), user_id, status, label, is_default,
+    /// messaging_profile_id. A line says everything about its number: what it leaves empty becomes empty.
+    /// Numbers that the file does not have stay as they are.
+    Import {
+        /// The file
+        file: PathBuf,
+        /// Whose numbers; needed when several apps are configured
+        #[arg(long, value_name = "ID")]
+        app: Option<String>,
+        /// Check the file and count, but change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Print all numbers of an app
+    List {
+        /// Whose numbers; needed when several apps are configured
+        #[arg(long, value_name = "ID")]
+        app: Option<String>,
+    },
 }
 
 impl Options {
@@ -140,6 +170,9 @@ pub fn run(
         }
         Command::Config(ConfigCommand::Init) => config::init(&mut terminal),
         Command::Config(ConfigCommand::Docs) => config::docs(&mut terminal),
+        Command::Numbers(command) => {
+            numbers::run(command, &options.sources(environment, false), &mut terminal)
+        }
         Command::Version => version(&mut terminal),
     };
     match result {

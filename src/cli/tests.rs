@@ -136,3 +136,96 @@ fn init_and_docs_print_what_the_library_makes() {
     assert_eq!(keys["keys"][0]["key"], "server.bind");
     assert_eq!(command(folder.path(), "switchboard version --json").json()["name"], "switchboard");
 }
+
+#[test]
+fn numbers_are_imported_and_listed() {
+    let folder = folder(&format!("{FREE_PORTS}{APP}"));
+    let csv = "number;user_id;status;label;is_default\n(312) 555-0100;7;;Sales;1\n+13125550101;;reserved;;\n";
+    fs::write(folder.path().join("n.csv"), csv).expect("write");
+    let run = |line: &str| command(folder.path(), &format!("switchboard numbers {line} --config @/c.toml"));
+
+    assert_eq!(run("list").out, "");
+    let ended = run("import @/n.csv --dry-run");
+    assert_eq!(
+        ended.out, "Nothing was changed. It would be: 2 new, 0 changed, 0 unchanged\n",
+        "{}",
+        ended.err
+    );
+    assert!(!folder.path().join("data").exists());
+    assert_eq!(run("import @/n.csv --app 1").out, "2 new, 0 changed, 0 unchanged\n");
+    let counts = run("import @/n.csv --json").json();
+    assert_eq!(counts["numbers"], serde_json::json!({"new": 0, "changed": 0, "unchanged": 2}));
+    assert_eq!((&counts["app"], &counts["dry_run"]), (&"1".into(), &false.into()));
+
+    let list = run("list --json").json();
+    let numbers = list["phone_numbers"].as_array().expect("a list");
+    let shown: Vec<_> = numbers.iter().map(|n| (&n["number"], &n["user_id"], &n["is_default"])).collect();
+    assert_eq!(
+        shown,
+        [
+            (&"+13125550100".into(), &7.into(), &true.into()),
+            (&"+13125550101".into(), &Value::Null, &false.into())
+        ]
+    );
+    assert_eq!(
+        run("list").out,
+        "+13125550100      assigned   7                     default  Sales\n\
+         +13125550101      reserved   -\n"
+    );
+
+    fs::write(folder.path().join("n.csv"), "number,user_id\n+13125550102,7\nnone,7\n+1,8\n").expect("write");
+    let ended = run("import @/n.csv --json");
+    assert_eq!(ended.exit, Exit::Failed);
+    let problems = ended.json()["problems"].as_array().expect("a list").len();
+    assert!(problems == 2 && ended.err.contains("switchboard: line 3: "), "{}{}", ended.out, ended.err);
+    assert!(ended.err.ends_with("nothing was imported\n"), "{}", ended.err);
+    assert_eq!(run("list").out.lines().count(), 2);
+    assert_eq!(run("import @/missing.csv").exit, Exit::Failed);
+}
+
+#[test]
+fn numbers_belong_to_an_app_that_keeps_them_here() {
+    let two = APP.replace("\"1\"", "\"2\"").replace("\"k\"", "\"l\"");
+    let sql = "[apps.routing.directory]\nmode = \"sql\"\nurl = \"mysql://u:hidden@h/d\"\n\
+               find_number = \"SELECT :number\"\nown_numbers = \"SELECT :user_id\"\n";
+    let folder = folder(&format!("{FREE_PORTS}{APP}{two}{sql}"));
+    for (line, message) in [
+        ("list", "say with --app which app is meant: 1, 2"),
+        ("list --app 3", "there is no app with the id \"3\""),
+        ("list --app 2", "the directory of app 2 is the portal's own tables"),
+        ("import n.csv --app 2", "the directory of app 2 is the portal's own tables"),
+    ] {
+        let ended = command(folder.path(), &format!("switchboard numbers {line} --config @/c.toml"));
+        assert_eq!(ended.exit, Exit::Misused, "{line}");
+        assert!(ended.err.contains(message) && !ended.err.contains("hidden"), "{}", ended.err);
+    }
+}
+
+#[test]
+fn check_looks_at_what_messages_need() {
+    let routing = "[apps.routing.carrier.telnyx]\napi_key = \"hidden\"\n[apps.routing.directory]\nmode = \"sql\"\n\
+                   url = \"mysql://u:hidden@127.0.0.1:1/d\"\nfind_number = \"SELECT :number\"\n\
+                   own_numbers = \"SELECT :user_id\"\n";
+    let folder = folder(&format!("{FREE_PORTS}{APP}{routing}"));
+    let ended = command(folder.path(), "switchboard check --json --config @/c.toml");
+    assert_eq!(ended.exit, Exit::Failed, "{}", ended.err);
+    let answer = ended.json();
+    let of = |name: &str| {
+        let checks = answer["checks"].as_array().expect("a list");
+        let found = checks.iter().find(|check| check["check"] == name).expect(name);
+        (
+            found["status"].as_str().expect("text").to_owned(),
+            found["detail"].as_str().expect("text").to_owned(),
+        )
+    };
+    for (name, status, detail) in [
+        ("store.url", "ok", "switchboard.db will be created"),
+        ("routing.directory", "failed", "app 1: no connection: "),
+        ("routing.carrier", "warning", "no telnyx.public_key"),
+        ("routing.channels", "warning", "public channels"),
+    ] {
+        let found = of(name);
+        assert!(found.0 == status && found.1.contains(detail), "{name}: {found:?}");
+    }
+    assert!(!ended.out.contains("hidden") && !folder.path().join("data").exists());
+}

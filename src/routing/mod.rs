@@ -34,10 +34,11 @@ pub mod json;
 mod limits;
 pub mod numbers;
 pub mod numbers_file;
+pub mod numbers_import;
 mod opt_outs;
 mod overview;
 pub mod phone_number;
-mod portal_directory;
+pub mod portal_directory;
 mod progress;
 pub mod reading;
 pub mod records;
@@ -52,6 +53,7 @@ use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use tokio::runtime::Handle;
 
 pub use counters::{Counter, Counters};
 pub use error::{Code, RoutingError};
@@ -105,14 +107,16 @@ impl Router {
             counters: Counters::default(),
             jobs: jobs::Jobs::default(),
             inbox: inbox::Inbox::default(),
-            portal_directories: portal_directory::PortalDirectories::default(),
+            portal_directories: portal_directory::PortalDirectories::new(Handle::current()),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Does what follows from messages until the process ends.
     pub async fn run(self) {
+        let apps = self.inner.hub.apps().iter().map(|app| app.app()).collect();
         tokio::join!(
+            self.report_portal_directories(apps),
             self.inner.outbox.clone().run(),
             jobs::run(&self),
             inbox::run(&self),

@@ -144,7 +144,7 @@ impl NumberStatus {
         Self::ALL.iter().find(|(status, _)| *status == self).map_or("", |(_, text)| text)
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         Self::ALL.iter().find(|(_, known)| *known == text).map(|(status, _)| *status)
     }
 }
@@ -182,7 +182,7 @@ impl DirectoryNumber {
     }
 
     /// A number that nothing is known of yet.
-    fn new(number: &PhoneNumber, now: i64) -> Self {
+    pub(super) fn new(number: &PhoneNumber, now: i64) -> Self {
         Self {
             id: 0,
             number: number.as_str().to_owned(),
@@ -196,7 +196,11 @@ impl DirectoryNumber {
         }
     }
 
-    fn find(tx: &mut Transaction<'_>, app_id: &str, number: &str) -> Result<Option<Self>, StorageError> {
+    pub(super) fn find(
+        tx: &mut Transaction<'_>,
+        app_id: &str,
+        number: &str,
+    ) -> Result<Option<Self>, StorageError> {
         let row = tx.query_one(
             concat!(
                 "SELECT ",
@@ -208,7 +212,15 @@ impl DirectoryNumber {
         row.as_ref().map(Self::from_row).transpose()
     }
 
-    fn list(tx: &mut Transaction<'_>, app_id: &str, query: &NumberQuery) -> Result<Vec<Self>, StorageError> {
+    /// A page of an app's numbers, in the order in which they were added.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn list(
+        tx: &mut Transaction<'_>,
+        app_id: &str,
+        query: &NumberQuery,
+    ) -> Result<Vec<Self>, StorageError> {
         let rows = tx.query(
             concat!(
                 "SELECT ",
@@ -228,7 +240,7 @@ impl DirectoryNumber {
     }
 
     /// Writes it, and takes the user's other numbers back to second place if this is the first.
-    fn save(&mut self, tx: &mut Transaction<'_>, app_id: &str) -> Result<(), StorageError> {
+    pub(super) fn save(&mut self, tx: &mut Transaction<'_>, app_id: &str) -> Result<(), StorageError> {
         let row = tx.query_one(
             "INSERT INTO phone_numbers (app_id, number, user_id, status, label, is_default, messaging_profile_id, \
              created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \

@@ -1,42 +1,343 @@
-//! The portal's own tables as the directory.
+//! The portal's own tables as the directory (`routing.directory.mode = "sql"`): read, never written.
+//!
+//! `query` binds the operator's queries, `mysql` and `postgres` run them, `rows` reads what they give,
+//! `breaker` stops asking a database that is down. What is decided from it stands here and in `found`.
+//!
+//! A number whose owner can't be told is no number of somebody outside: the answer is
+//! `directory_unavailable`, and nothing goes to the carrier.
+//!
+//! Connections live on the runtime of the handle that [`PortalDirectories::new`] gets: one that was made
+//! on a runtime of a shard would wait for that shard wherever it is used.
 
-use std::sync::Arc;
+mod breaker;
+mod check;
+mod database;
+mod fault;
+mod found;
+mod mysql;
+mod postgres;
+mod query;
+mod rows;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
 
 use super::Router;
+use super::directory::{OwnNumber, Owner};
 use super::draft::Draft;
 use super::error::{Code, RoutingError};
+use super::phone_number::{PhoneNumber, candidates};
 use super::send::Numbers;
 use crate::apps::App;
+use crate::config::{DirectorySettings, RoutingSettings};
+use breaker::Breaker;
+pub use check::check;
+use database::{Connection, Database};
+use fault::Fault;
+use query::Queries;
+
+/// Time for a connection to come about. A request does not wait for it, but the next one may use it.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Numbers of a sender for which the recipient's conversations are looked up.
+const MAX_OWN: usize = 8;
 
 /// Conversation ids that the portal has already.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KnownConversations {
     /// Of the sender.
     pub sender: Option<String>,
-    /// Of the recipient, when internal.
-    pub recipient: Option<String>,
+    /// Of the recipient, when internal, by the sender's number.
+    recipient: BTreeMap<String, String>,
 }
 
-#[derive(Default)]
-pub struct PortalDirectories;
+impl KnownConversations {
+    /// The recipient's conversation with this number of the sender.
+    pub fn recipient(&self, sender_number: &str) -> Option<&str> {
+        self.recipient.get(sender_number).map(String::as_str)
+    }
+}
 
-pub struct PortalDirectory;
+/// The portals' databases, by app.
+pub struct PortalDirectories {
+    handle: Handle,
+    sources: Mutex<HashMap<String, Arc<Source>>>,
+}
+
+impl PortalDirectories {
+    /// None yet. Connections live on the runtime of `handle`, which must not be blocked.
+    pub fn new(handle: Handle) -> Self {
+        Self { handle, sources: Mutex::default() }
+    }
+
+    /// The database of an app; another one when its settings have changed.
+    fn source(&self, app: &App) -> Result<Arc<Source>, Fault> {
+        let (id, settings) = (&app.settings.id, &app.settings.routing.directory);
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(source) = sources.get(id).filter(|source| source.settings == *settings) {
+            return Ok(Arc::clone(source));
+        }
+        let _on_runtime = self.handle.enter();
+        let source = Arc::new(Source::new(settings)?);
+        // Look-ups under way keep the old one, which ends with the last of them.
+        sources.insert(id.clone(), Arc::clone(&source));
+        Ok(source)
+    }
+}
+
+/// One app's database.
+struct Source {
+    settings: DirectorySettings,
+    queries: Queries,
+    database: Database,
+    breaker: Mutex<Breaker>,
+}
+
+/// What is to be looked up, in one go.
+#[derive(Debug, Default)]
+struct Question {
+    /// Whose is this number?
+    number: Option<PhoneNumber>,
+    /// Which numbers has this user?
+    user: Option<String>,
+    /// Which conversations do this user and the number's owner have with each other?
+    conversations: Option<Pair>,
+}
+
+#[derive(Debug)]
+struct Pair {
+    /// The number that the user sends from, if it was said.
+    from: Option<PhoneNumber>,
+    /// The other's number.
+    to: String,
+    /// Whether the request named the user's conversation.
+    is_sender_known: bool,
+}
+
+#[derive(Debug, Default)]
+struct Answer {
+    owner: Option<Owner>,
+    own_numbers: Vec<OwnNumber>,
+    conversations: KnownConversations,
+}
+
+/// The directory of one app.
+pub struct PortalDirectory {
+    app: Arc<App>,
+    source: Arc<Source>,
+    handle: Handle,
+}
 
 impl Router {
-    pub(super) fn portal_directory(&self, _app: &Arc<App>) -> Result<PortalDirectory, RoutingError> {
-        Err(RoutingError::new(Code::DirectoryUnavailable, "not built"))
+    /// The portal's tables, for an app that has them as its directory.
+    ///
+    /// # Errors
+    /// `directory_unavailable`: the URL can't be used.
+    pub fn portal_directory(&self, app: &Arc<App>) -> Result<PortalDirectory, RoutingError> {
+        let directories = &self.inner.portal_directories;
+        let source = directories.source(app).map_err(|fault| {
+            tracing::error!(app = app.settings.id.as_str(), %fault, "the portal's directory can't be used");
+            unavailable(CONNECT)
+        })?;
+        Ok(PortalDirectory { app: Arc::clone(app), source, handle: directories.handle.clone() })
+    }
+
+    /// Tries the queries of each app and logs what is wrong with them. The server runs all the same: the
+    /// database may come up later.
+    pub async fn report_portal_directories(&self, apps: Vec<Arc<App>>) {
+        for app in apps {
+            for problem in check(&app.settings.routing.directory).await {
+                tracing::error!(
+                    app = app.settings.id.as_str(),
+                    problem,
+                    "the portal's directory can't be used"
+                );
+            }
+        }
     }
 }
 
 impl PortalDirectory {
-    pub async fn find_owner(
-        &self,
-        _number: &super::phone_number::PhoneNumber,
-    ) -> Result<Option<super::directory::Owner>, RoutingError> {
-        Err(RoutingError::new(Code::DirectoryUnavailable, "not built"))
+    /// All that is needed to send.
+    ///
+    /// # Errors
+    /// `directory_unavailable`, `directory_ambiguous`.
+    pub async fn look_up(&self, draft: &Draft) -> Result<Numbers, RoutingError> {
+        let pair = Pair {
+            from: draft.from.clone(),
+            to: draft.to.as_str().to_owned(),
+            is_sender_known: draft.conversation_id.is_some(),
+        };
+        let question = Question {
+            // A short code is nobody's.
+            number: draft.to.number().cloned(),
+            user: Some(draft.user_id.clone()),
+            conversations: Some(pair),
+        };
+        let Answer { owner, own_numbers, conversations } = self.ask(question).await?;
+        Ok(Numbers::Portal { recipient: owner, own_numbers, conversations })
     }
 
-    pub async fn look_up(&self, _draft: &Draft) -> Result<Numbers, RoutingError> {
-        Err(RoutingError::new(Code::DirectoryUnavailable, "not built"))
+    /// Who has a number.
+    ///
+    /// # Errors
+    /// `directory_unavailable`, `directory_ambiguous`.
+    pub async fn find_owner(&self, number: &PhoneNumber) -> Result<Option<Owner>, RoutingError> {
+        let question = Question { number: Some(number.clone()), ..Question::default() };
+        Ok(self.ask(question).await?.owner)
     }
+
+    /// The numbers a user may send from.
+    ///
+    /// # Errors
+    /// `directory_unavailable`.
+    pub async fn own_numbers(&self, user: &str) -> Result<Vec<OwnNumber>, RoutingError> {
+        let question = Question { user: Some(user.to_owned()), ..Question::default() };
+        Ok(self.ask(question).await?.own_numbers)
+    }
+
+    async fn ask(&self, question: Question) -> Result<Answer, RoutingError> {
+        let source = &self.source;
+        source.breaker().enter(Instant::now()).map_err(unavailable)?;
+        let timeout = source.timeout();
+        let deadline = Instant::now() + timeout;
+        let (app, asked) = (Arc::clone(&self.app), Arc::clone(source));
+        // Not cancelled when its time is over: a connection that took long is there for the next one.
+        let task =
+            self.handle.spawn(async move { asked.answer(&app.settings.routing, &question, deadline).await });
+        let outcome = match tokio::time::timeout(timeout, task).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(Fault::Unavailable("the server is stopping".to_owned())),
+            Err(_) => Err(Fault::Unavailable(format!("no answer within {} ms", timeout.as_millis()))),
+        };
+        self.note(&outcome);
+        outcome.map_err(|fault| match fault {
+            Fault::Unavailable(_) | Fault::Wrong(_) => unavailable(Duration::from_secs(1)),
+            Fault::Ambiguous => {
+                let message = "the portal's tables give this number to more than one user";
+                RoutingError::new(Code::DirectoryAmbiguous, message).at("to")
+            }
+        })
+    }
+
+    /// Tells the breaker and the log.
+    fn note(&self, outcome: &Result<Answer, Fault>) {
+        let app = self.app.settings.id.as_str();
+        match outcome {
+            Ok(_) => self.source.breaker().succeed(),
+            Err(Fault::Unavailable(reason)) => {
+                tracing::error!(app, reason, "the portal's directory is not available");
+                if self.source.breaker().fail(Instant::now()) {
+                    tracing::error!(app, "the portal's directory is left alone for a while");
+                }
+            }
+            // It answers: no reason not to ask it about other numbers.
+            Err(fault @ (Fault::Wrong(_) | Fault::Ambiguous)) => {
+                self.source.breaker().succeed();
+                tracing::error!(app, %fault, "the portal's directory gives a wrong answer");
+            }
+        }
+    }
+}
+
+impl Source {
+    fn new(settings: &DirectorySettings) -> Result<Self, Fault> {
+        let database = Database::new(settings)?;
+        let queries = Queries::new(settings, database.dialect());
+        Ok(Self { settings: settings.clone(), queries, database, breaker: Mutex::default() })
+    }
+
+    fn breaker(&self) -> std::sync::MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn timeout(&self) -> Duration {
+        database::timeout(&self.settings)
+    }
+
+    async fn answer(
+        &self,
+        settings: &RoutingSettings,
+        question: &Question,
+        deadline: Instant,
+    ) -> Result<Answer, Fault> {
+        let mut connection = self.database.acquire().await?;
+        let asking = self.ask(&mut connection, settings, question);
+        match tokio::time::timeout_at(deadline.into(), asking).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                // What it was doing is not known, so nobody else gets it.
+                connection.discard();
+                Err(Fault::Unavailable("no answer in time".to_owned()))
+            }
+        }
+    }
+
+    async fn ask(
+        &self,
+        connection: &mut Connection,
+        settings: &RoutingSettings,
+        question: &Question,
+    ) -> Result<Answer, Fault> {
+        let mut answer = Answer::default();
+        if let Some(number) = &question.number {
+            let (text, spellings) = ([number.as_str().to_owned()], candidates(number));
+            let values = [("number", &text[..]), ("candidates", &spellings[..])];
+            let rows = connection.run(&self.queries.find_number, &values).await?;
+            answer.owner = found::owner(&rows, number, settings)?;
+        }
+        if let Some(user) = &question.user {
+            let user_id = [user.clone()];
+            let rows = connection.run(&self.queries.own_numbers, &[("user_id", &user_id)]).await?;
+            answer.own_numbers = found::own_numbers(&rows, user, settings);
+            if let Some(pair) = &question.conversations {
+                answer.conversations = self.conversations(connection, user, pair, &answer).await?;
+            }
+        }
+        Ok(answer)
+    }
+
+    async fn conversations(
+        &self,
+        connection: &mut Connection,
+        user: &str,
+        pair: &Pair,
+        answer: &Answer,
+    ) -> Result<KnownConversations, Fault> {
+        let mut known = KnownConversations::default();
+        if !pair.is_sender_known {
+            known.sender = self.conversation(connection, user, &pair.to).await?;
+        }
+        let Some(Owner { is_assigned: true, user_id: Some(recipient), .. }) = &answer.owner else {
+            return Ok(known);
+        };
+        // Which one is sent from is decided later; who has many says it.
+        let own = answer.own_numbers.iter().map(|own| own.number.as_str());
+        let from = pair.from.as_ref().map(PhoneNumber::as_str);
+        for number in own.filter(|own| from.is_none_or(|from| from == *own)).take(MAX_OWN) {
+            if let Some(id) = self.conversation(connection, recipient, number).await? {
+                known.recipient.insert(number.to_owned(), id);
+            }
+        }
+        Ok(known)
+    }
+
+    async fn conversation(
+        &self,
+        connection: &mut Connection,
+        user: &str,
+        contact: &str,
+    ) -> Result<Option<String>, Fault> {
+        let Some(query) = &self.queries.find_conversation else { return Ok(None) };
+        let (user, contact) = ([user.to_owned()], [contact.to_owned()]);
+        let rows = connection.run(query, &[("user_id", &user), ("contact", &contact)]).await?;
+        found::conversation(&rows)
+    }
+}
+
+fn unavailable(wait: Duration) -> RoutingError {
+    let message = "it can't be told who owns the number: the portal's directory is not available, try again";
+    RoutingError { retry_after: Some(wait), ..RoutingError::new(Code::DirectoryUnavailable, message) }
 }

@@ -124,6 +124,7 @@ fn deliver(
             conversation,
             recipient_user: &user,
             sender_label: None,
+            known_conversation: None,
             except: None,
             is_announced: true,
         };

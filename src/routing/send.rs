@@ -196,6 +196,10 @@ impl Sending<'_> {
                     conversation: &conversation,
                     recipient_user,
                     sender_label: label.as_deref(),
+                    known_conversation: match self.numbers {
+                        Numbers::Own => None,
+                        Numbers::Portal { conversations, .. } => conversations.recipient(&own.number),
+                    },
                     except: self.draft.socket_id.as_deref(),
                     is_announced: false,
                 };
@@ -388,6 +392,8 @@ pub(super) struct Delivery<'a> {
     pub conversation: &'a Conversation,
     pub recipient_user: &'a str,
     pub sender_label: Option<&'a str>,
+    /// The recipient's conversation in the portal's tables.
+    pub known_conversation: Option<&'a str>,
     pub except: Option<&'a str>,
     /// Whether the sender's side was told of the message already.
     pub is_announced: bool,
@@ -411,6 +417,9 @@ impl Delivery<'_> {
             thread_id: &self.conversation.thread_id,
         };
         let (mut conversation, created) = Conversation::find_or_create(tx, &key, true, settings, now)?;
+        if let Some(id) = self.known_conversation.filter(|id| conversation.portal_id.as_deref() != Some(id)) {
+            conversation.set_portal_id(tx, id)?;
+        }
         if let (true, None, Some(label)) = (created, &conversation.contact.name, self.sender_label) {
             conversation.contact = Contact::name(tx, &key, label, settings.ids.kind, now)?;
         }

@@ -30,6 +30,7 @@ use crate::storage::StorageError;
 use shutdown::Signal;
 
 pub use limits::{FileLimit, raise_file_limit};
+pub use router::is_exposed;
 
 /// Where the server listens, once it does.
 #[derive(Clone, Copy, Debug)]

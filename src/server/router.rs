@@ -20,7 +20,7 @@ pub async fn open(settings: &Settings, hub: &Hub) -> Result<Option<Router>, RunE
 }
 
 /// Whether strangers can read an app's messages, and nobody said that this is known.
-fn is_exposed(app: &AppSettings) -> bool {
+pub fn is_exposed(app: &AppSettings) -> bool {
     let routing = &app.routing;
     routing.enabled
         && routing.channels.mode != ChannelMode::Private

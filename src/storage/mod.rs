@@ -26,17 +26,19 @@
 mod job;
 mod migrations;
 mod postgres;
+mod probe;
 mod sqlite;
 #[cfg(test)]
 mod tests;
 mod value;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::oneshot;
 
+pub use probe::probe;
 pub use value::{Row, Value};
 
 use crate::config::StoreSettings;
@@ -106,13 +108,9 @@ impl Database {
     /// # Errors
     /// Why it can't be used.
     pub fn open(settings: &StoreSettings, data_dir: &Path) -> Result<Self, StorageError> {
-        let url = settings.url.expose();
-        let backend = match url.strip_prefix("sqlite:") {
-            Some(path) => {
-                let path = path.strip_prefix("//").unwrap_or(path);
-                Backend::Sqlite(sqlite::Sqlite::open(&data_dir.join(path))?)
-            }
-            None => Backend::Postgres(postgres::Postgres::open(url, settings.pool)?),
+        let backend = match sqlite_path(settings, data_dir) {
+            Some(path) => Backend::Sqlite(sqlite::Sqlite::open(&path)?),
+            None => Backend::Postgres(postgres::Postgres::open(settings.url.expose(), settings.pool)?),
         };
         Ok(Self { backend: Arc::new(backend) })
     }
@@ -233,6 +231,12 @@ impl Transaction<'_> {
         }
         statement(self.connection).inspect_err(|error| self.failure = Some(error.clone()))
     }
+}
+
+/// The file of an embedded store.
+pub fn sqlite_path(settings: &StoreSettings, data_dir: &Path) -> Option<PathBuf> {
+    let path = settings.url.expose().strip_prefix("sqlite:")?;
+    Some(data_dir.join(path.strip_prefix("//").unwrap_or(path)))
 }
 
 /// Microseconds since 1970, the unit of all stored times.

@@ -106,7 +106,7 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Sqlite3, StorageError> {
     Ok(connection)
 }
 
-fn unavailable_at(path: &Path, error: &dyn Display) -> StorageError {
+pub(super) fn unavailable_at(path: &Path, error: &dyn Display) -> StorageError {
     StorageError::Unavailable(format!("{}: {error}", path.display()))
 }
 

@@ -47,6 +47,11 @@ impl Postgres {
         Ok(postgres)
     }
 
+    /// Connects once and changes nothing. Blocks, and must not be called on a runtime.
+    pub(super) fn probe(url: &str) -> Result<(), StorageError> {
+        Session::open(&Server::parse(url)?).map(drop)
+    }
+
     pub(super) fn run(&self, job: Box<dyn Job>, purpose: Purpose) -> Result<(), StorageError> {
         self.queue.push(job, purpose)
     }

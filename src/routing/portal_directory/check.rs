@@ -1,0 +1,71 @@
+//! Tries the operator's queries before anything depends on them.
+
+use std::time::Duration;
+
+use sqlx::{ConnectOptions, Connection};
+
+use super::database::{dialect, timeout, url};
+use super::fault::Fault;
+use super::query::{Dialect, Queries};
+use super::{CONNECT, mysql, postgres, rows};
+use crate::config::{DirectoryMode, DirectorySettings};
+
+/// Time for all of it, beside the connection's.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Connects, prepares each query and looks at its columns, without running it. What is wrong, in sentences
+/// without passwords; nothing when all is well or the directory is the server's own.
+pub async fn check(settings: &DirectorySettings) -> Vec<String> {
+    if settings.mode == DirectoryMode::Own {
+        return Vec::new();
+    }
+    match tokio::time::timeout(CONNECT + LIMIT, problems(settings)).await {
+        Ok(Ok(problems)) => problems,
+        Ok(Err(fault)) => vec![fault.to_string()],
+        Err(_) => vec!["the database of routing.directory.url does not answer".to_owned()],
+    }
+}
+
+async fn problems(settings: &DirectorySettings) -> Result<Vec<String>, Fault> {
+    let url = url(settings)?;
+    let queries = Queries::new(settings, dialect(url));
+    let mut problems = Vec::new();
+    match dialect(url) {
+        Dialect::MySql => {
+            let options = mysql::options(url)?;
+            let mut connection = in_time(options.connect()).await?;
+            mysql::prepare_session(&mut connection, timeout(settings)).await?;
+            for query in queries.all() {
+                match mysql::columns(&mut connection, query.sample()).await {
+                    Ok(found) => problems.extend(rows::problems(query, &found)),
+                    Err(fault) => problems.push(format!("routing.directory.{}: {fault}", query.name)),
+                }
+            }
+            // Nothing depends on a polite end.
+            let _ = connection.close().await;
+        }
+        Dialect::Postgres => {
+            let options = postgres::options(url)?;
+            let mut connection = in_time(options.connect()).await?;
+            postgres::prepare_session(&mut connection, timeout(settings)).await?;
+            for query in queries.all() {
+                match postgres::columns(&mut connection, query.sample()).await {
+                    Ok(found) => problems.extend(rows::problems(query, &found)),
+                    Err(fault) => problems.push(format!("routing.directory.{}: {fault}", query.name)),
+                }
+            }
+            let _ = connection.close().await;
+        }
+    }
+    Ok(problems)
+}
+
+async fn in_time<T>(connecting: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Fault> {
+    match tokio::time::timeout(CONNECT, connecting).await {
+        Ok(connection) => Ok(connection?),
+        Err(_) => {
+            let seconds = CONNECT.as_secs();
+            Err(Fault::Unavailable(format!("no connection to the database within {seconds} s")))
+        }
+    }
+}
