@@ -8,11 +8,13 @@ use std::time::Duration;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
+use super::Router;
 use super::json::Id;
 use super::records::{Conversation, Message};
 use crate::apps::App;
 use crate::config::{ChannelMode, Payload, RoutingSettings};
 use crate::outbox::{Broadcast, Publication};
+use crate::protocol::{self, channel::ChannelName};
 use crate::storage::StorageError;
 
 /// Bytes of an event's data beyond which it carries ids only: Pusher's limit, which clients and proxies
@@ -79,14 +81,37 @@ impl<'a> Events<'a> {
             Payload::Ids => ids_only(message, conversation, false),
         };
         merge(&mut data, more.clone());
-        if settings.payload == Payload::Full
-            && serde_json::to_vec(&data).map_or(usize::MAX, |text| text.len()) > self.max_data()
-        {
+        if settings.payload == Payload::Full && !self.fits(&data) {
             data = ids_only(message, conversation, true);
             merge(&mut data, more);
         }
         patch_ids(&mut data, message, conversation);
         self.add(audience, event, &data)
+    }
+
+    /// Adds `ConversationUpdated` for its owner: `{conversation}`. With `payload = "ids"`, or when it is too
+    /// large, only its id and the count of unread messages.
+    ///
+    /// # Errors
+    /// The data can't be written as JSON.
+    pub fn conversation_updated(&mut self, conversation: &Conversation) -> Result<(), StorageError> {
+        let settings = self.settings();
+        let brief = json!({"id": conversation_id(conversation), "unread_count": conversation.unread_count});
+        let mut data = json!({"conversation": brief});
+        if settings.payload == Payload::Full {
+            let mut full = json!({"conversation": conversation.json(settings)});
+            full["conversation"]["id"] = conversation_id(conversation);
+            if self.fits(&full) {
+                data = full;
+            } else {
+                data["conversation"]["truncated"] = Value::Bool(true);
+            }
+        }
+        self.add(Audience::User(&conversation.user_id), "ConversationUpdated", &data)
+    }
+
+    fn fits(&self, data: &Value) -> bool {
+        serde_json::to_vec(data).is_ok_and(|text| text.len() <= self.max_data())
     }
 
     fn max_data(&self) -> usize {
@@ -101,6 +126,23 @@ impl<'a> Events<'a> {
             except: except.map(str::to_owned),
             expires_at: now.saturating_add(micros(max_age)),
         })
+    }
+}
+
+impl Router {
+    /// Publishes events that nothing stored stands behind (somebody types): at once, to whoever listens
+    /// now, and not at all while too much waits to be sent.
+    pub(super) fn publish_now(&self, app: &App, events: Events<'_>) {
+        let Some(hub) = self.inner.hub.app_by_id(&app.settings.id) else { return };
+        if hub.check_room().is_err() {
+            return;
+        }
+        for Publication { channel, event, data } in events.publications {
+            match ChannelName::parse(&channel) {
+                Ok(channel) => hub.publish(&channel, &event, &protocol::json::string(data.get()), None),
+                Err(error) => tracing::error!(%error, "bug: an event for an impossible channel"),
+            }
+        }
     }
 }
 
@@ -149,6 +191,16 @@ fn patch_ids(data: &mut Value, message: &Message, conversation: &Conversation) {
 /// A portal's id as the portal's own JSON has it.
 pub fn portal_id(id: &str) -> Value {
     json!(Id::of_user(id, crate::config::UserJson::Auto))
+}
+
+/// A conversation's id in events: the portal's own where it is known.
+pub fn conversation_id(conversation: &Conversation) -> Value {
+    conversation.portal_id.as_deref().map_or_else(|| json!(conversation.public_id()), portal_id)
+}
+
+/// A message's id in events: the portal's own where it is known.
+pub fn message_id(message: &Message) -> Value {
+    message.portal_id.as_deref().map_or_else(|| json!(message.public_id()), portal_id)
 }
 
 /// An event's name on the wire.

@@ -20,11 +20,14 @@
 //! May import `hub`, `outbox`, `storage`, `http_client`, `apps`, `protocol`, `config`.
 
 mod callbacks;
+mod cancel;
 pub mod carrier;
+mod contacts;
 mod counters;
 pub mod decision;
 pub mod directory;
 pub mod draft;
+mod edit;
 pub mod error;
 mod events;
 mod health;
@@ -40,13 +43,18 @@ mod overview;
 pub mod phone_number;
 pub mod portal_directory;
 mod progress;
+mod read;
 pub mod reading;
 pub mod records;
+mod retention;
 mod scheduled;
 mod send;
 pub mod status;
 mod stub_for_api;
+#[cfg(test)]
+mod test_support;
 pub mod text;
+mod typing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,12 +64,14 @@ use sha2::Sha256;
 use tokio::runtime::Handle;
 
 pub use counters::{Counter, Counters};
+pub use edit::DeleteScope;
 pub use error::{Code, RoutingError};
 pub use inbox::WebhookRefusal;
 pub use jobs::LineState;
+pub use opt_outs::OptOut;
 pub use overview::{Depth, Overview, Queues};
 pub use send::Sent;
-pub use stub_for_api::{DeleteScope, FailedCallback, OptOut};
+pub use stub_for_api::FailedCallback;
 
 use crate::apps::App;
 use crate::hub::Hub;
@@ -85,6 +95,7 @@ struct Inner {
     limits: limits::Limits,
     counters: Counters,
     jobs: jobs::Jobs,
+    typing: typing::Typing,
     inbox: inbox::Inbox,
     portal_directories: portal_directory::PortalDirectories,
 }
@@ -106,6 +117,7 @@ impl Router {
             limits: limits::Limits::default(),
             counters: Counters::default(),
             jobs: jobs::Jobs::default(),
+            typing: typing::Typing::default(),
             inbox: inbox::Inbox::default(),
             portal_directories: portal_directory::PortalDirectories::new(Handle::current()),
         };
@@ -121,7 +133,8 @@ impl Router {
             jobs::run(&self),
             inbox::run(&self),
             self.watch_store(),
-            scheduled::run(&self)
+            scheduled::run(&self),
+            retention::run(&self)
         );
     }
 

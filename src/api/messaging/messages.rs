@@ -58,6 +58,8 @@ pub struct DeleteRequest {
     user_id: Option<UserRef>,
     /// For whom; `me` if not given.
     scope: Option<DeleteScope>,
+    /// The connection that must not get the events.
+    socket_id: Option<String>,
 }
 
 /// For whom a message is deleted.
@@ -126,7 +128,7 @@ pub async fn delete(caller: Caller, request: DeleteRequest) -> Result<MessageAns
         Some(DeleteScope::Me) | None => routing::DeleteScope::Me,
     };
     let Caller { router, app, id, .. } = caller;
-    let (message, _) = router.delete(app.clone(), user, id, scope).await?;
+    let (message, _) = router.delete(app.clone(), user, id, scope, request.socket_id).await?;
     Ok(told(&app, &message))
 }
 

@@ -91,7 +91,25 @@ impl Contact {
         Id::new(self.id, self.ulid.as_deref())
     }
 
-    /// Finds or makes a contact; gives it the name, if there is one.
+    /// A user's contact by its number.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn find(
+        tx: &mut Transaction<'_>,
+        app_id: &str,
+        user_id: &str,
+        number: &str,
+    ) -> Result<Option<Self>, StorageError> {
+        let row = tx.query_one(
+            "SELECT id, public_id, number, name, is_internal, created_at, updated_at FROM contacts \
+             WHERE app_id = ?1 AND user_id = ?2 AND number = ?3",
+            &[app_id.into(), user_id.into(), number.into()],
+        )?;
+        row.as_ref().map(|row| contact(row, 0, user_id)).transpose()
+    }
+
+    /// Finds or makes a contact and gives it this name.
     ///
     /// # Errors
     /// Of the store.
@@ -99,6 +117,20 @@ impl Contact {
         tx: &mut Transaction<'_>,
         key: &ConversationKey<'_>,
         name: &str,
+        ids: IdKind,
+        now: i64,
+    ) -> Result<Self, StorageError> {
+        Self::rename(tx, key, Some(name), ids, now)
+    }
+
+    /// Finds or makes a contact and gives it this name, or takes away the one it has.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn rename(
+        tx: &mut Transaction<'_>,
+        key: &ConversationKey<'_>,
+        name: Option<&str>,
         ids: IdKind,
         now: i64,
     ) -> Result<Self, StorageError> {
@@ -277,6 +309,65 @@ impl Conversation {
         let row = tx.query_one(concat!(conversation_columns!(), "WHERE c.id = ?1"), &[id.into()])?;
         let row = row.ok_or_else(|| StorageError::Fault("a message without conversation".to_owned()))?;
         Self::from_row(&row)
+    }
+
+    /// Holds conversations against other changes until the transaction ends, so that what is counted in
+    /// them stays true. In the order of their ids: whoever holds several waits for nobody in a circle.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn hold(tx: &mut Transaction<'_>, ids: impl IntoIterator<Item = i64>) -> Result<(), StorageError> {
+        let ids: std::collections::BTreeSet<i64> = ids.into_iter().collect();
+        for id in ids {
+            tx.query("SELECT id FROM conversations WHERE id = ?1 /* FOR UPDATE */", &[id.into()])?;
+        }
+        Ok(())
+    }
+
+    /// The other side's conversation: where the counterpart of the last internal message lies. Numbers
+    /// alone don't tell it, as a user may have several.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn other_half(&self, tx: &mut Transaction<'_>) -> Result<Option<Self>, StorageError> {
+        let Some(last) = super::Message::last_of_pair(tx, self.id)? else { return Ok(None) };
+        let Some(pair) = last.pair(tx)? else { return Ok(None) };
+        Self::by_row(tx, pair.conversation_id).map(Some)
+    }
+
+    /// A user's conversations with one contact: one for each own number, or just one.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn of_contact(tx: &mut Transaction<'_>, contact: &Contact) -> Result<Vec<Self>, StorageError> {
+        let rows = tx.query(
+            concat!(
+                conversation_columns!(),
+                "JOIN contacts x ON x.app_id = c.app_id AND x.user_id = c.user_id AND x.number = c.contact_number \
+                 WHERE x.id = ?1 ORDER BY c.id"
+            ),
+            &[contact.id.into()],
+        )?;
+        rows.iter().map(Self::from_row).collect()
+    }
+
+    /// Notes whether a contact opted out; answers the conversations, of all users, in which that is new.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn set_opted_out(
+        tx: &mut Transaction<'_>,
+        app_id: &str,
+        number: &str,
+        opted_out: bool,
+        now: i64,
+    ) -> Result<Vec<Self>, StorageError> {
+        let rows = tx.query(
+            "UPDATE conversations SET opted_out = ?3, updated_at = ?4 \
+             WHERE app_id = ?1 AND contact_number = ?2 AND opted_out <> ?3 RETURNING id",
+            &[app_id.into(), number.into(), opted_out.into(), now.into()],
+        )?;
+        rows.iter().map(|row| Self::by_row(tx, row.int(0)?)).collect()
     }
 
     /// Both halves of an internal conversation, or the one of an external.

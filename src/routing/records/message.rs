@@ -453,6 +453,147 @@ impl Message {
         )?;
         Ok(())
     }
+
+    /// The newest message of a conversation that has a counterpart at the other side.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn last_of_pair(tx: &mut Transaction<'_>, conversation: i64) -> Result<Option<Self>, StorageError> {
+        Self::first(
+            tx,
+            concat!(
+                message_columns!(),
+                "WHERE m.conversation_id = ?1 AND m.is_internal = 1 AND m.status NOT IN ('scheduled', 'cancelled') \
+                 ORDER BY m.id DESC LIMIT 1"
+            ),
+            &[conversation.into()],
+        )
+    }
+
+    /// Marks received messages of a conversation read, up to a row; answers which became so.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn mark_read(
+        tx: &mut Transaction<'_>,
+        conversation: i64,
+        up_to: i64,
+        now: i64,
+    ) -> Result<Vec<i64>, StorageError> {
+        let rows = tx.query(
+            "UPDATE messages SET status = 'read', status_at = ?3, read_at = ?3, updated_at = ?3 \
+             WHERE conversation_id = ?1 AND direction = 'INBOUND' AND read_at IS NULL AND id <= ?2 \
+             AND deleted_at IS NULL AND hidden_at IS NULL RETURNING id",
+            &[conversation.into(), up_to.into(), now.into()],
+        )?;
+        rows.iter().map(|row| row.int(0)).collect()
+    }
+
+    /// Notes with the senders what [`Message::mark_read`] answered, and answers the newest row so changed
+    /// of each of their conversations. `read`: not empty.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn mark_pairs_read(
+        tx: &mut Transaction<'_>,
+        conversation: i64,
+        read: &[i64],
+        now: i64,
+    ) -> Result<Vec<i64>, StorageError> {
+        let (first, last) = (read.iter().min().copied(), read.iter().max().copied());
+        // By range and time, not by id: there may be thousands.
+        let rows = tx.query(
+            "UPDATE messages SET status = 'read', status_at = ?4, read_at = ?4, updated_at = ?4 \
+             WHERE status = 'delivered' AND id IN (SELECT m.pair_id FROM messages m WHERE m.conversation_id = ?1 \
+             AND m.id BETWEEN ?2 AND ?3 AND m.read_at = ?4 AND m.pair_id IS NOT NULL) \
+             RETURNING id, conversation_id",
+            &[conversation.into(), first.into(), last.into(), now.into()],
+        )?;
+        let mut newest = std::collections::BTreeMap::new();
+        for row in rows {
+            let (id, conversation) = (row.int(0)?, row.int(1)?);
+            let known = newest.entry(conversation).or_insert(id);
+            *known = id.max(*known);
+        }
+        Ok(newest.into_values().collect())
+    }
+
+    /// Whether its owner deleted it for themself.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn is_hidden(&self, tx: &mut Transaction<'_>) -> Result<bool, StorageError> {
+        let sql = "SELECT 1 FROM messages WHERE id = ?1 AND hidden_at IS NOT NULL";
+        Ok(tx.query_one(sql, &[self.id.into()])?.is_some())
+    }
+
+    /// Takes it out of its owner's view.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn hide(&self, tx: &mut Transaction<'_>, now: i64) -> Result<(), StorageError> {
+        tx.execute("UPDATE messages SET hidden_at = ?2 WHERE id = ?1", &[self.id.into(), now.into()])?;
+        Ok(())
+    }
+
+    /// Keeps the present text as one that was replaced.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn keep_version(&self, tx: &mut Transaction<'_>, now: i64) -> Result<(), StorageError> {
+        tx.execute(
+            "INSERT INTO message_versions (message_id, body, replaced_at) VALUES (?1, ?2, ?3)",
+            &[self.id.into(), self.body.clone().into(), now.into()],
+        )?;
+        Ok(())
+    }
+
+    /// Stores another text, with what it would need as SMS.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn set_text(
+        &mut self,
+        tx: &mut Transaction<'_>,
+        text: Option<&str>,
+        now: i64,
+    ) -> Result<(), StorageError> {
+        let measure = text.map(crate::routing::text::measure);
+        self.body = text.map(str::to_owned);
+        self.parts = measure.map(|measure| i64::from(measure.parts));
+        self.encoding = measure.map(|measure| measure.encoding.as_str().to_owned());
+        self.edited_at = Some(now);
+        self.updated_at = now;
+        tx.execute(
+            "UPDATE messages SET body = ?2, parts = ?3, encoding = ?4, edited_at = ?5, updated_at = ?5 WHERE id = ?1",
+            &[
+                self.id.into(),
+                self.body.clone().into(),
+                self.parts.into(),
+                self.encoding.clone().into(),
+                now.into(),
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// Takes its contents away and keeps the row.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn erase(&mut self, tx: &mut Transaction<'_>, now: i64) -> Result<(), StorageError> {
+        self.body = None;
+        self.subject = None;
+        self.media_urls.clear();
+        self.deleted_at = Some(now);
+        self.updated_at = now;
+        tx.execute(
+            "UPDATE messages SET body = NULL, subject = NULL, media_urls = '[]', deleted_at = ?2, updated_at = ?2 \
+             WHERE id = ?1",
+            &[self.id.into(), now.into()],
+        )?;
+        Ok(())
+    }
 }
 
 fn fault(what: &str) -> StorageError {
