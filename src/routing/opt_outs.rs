@@ -97,14 +97,15 @@ fn list(tx: &mut Transaction<'_>, app_id: &str) -> Result<Vec<OptOut>, StorageEr
     rows.iter().map(opt_out).collect()
 }
 
-/// Refuses a recipient who opted out. What was noted without a profile holds for all.
+/// Refuses a recipient who opted out. What was noted without a profile holds for all; a number whose profile
+/// is not known here is held back by any.
 ///
 /// # Errors
 /// `opted_out`.
 pub fn check(tx: &mut Transaction<'_>, app: &App, own: &OwnNumber, to: &str) -> Result<(), RoutingError> {
     let profile = profile(app, own);
     let row = tx.query_one(
-        "SELECT 1 FROM opt_outs WHERE app_id = ?1 AND number = ?2 AND profile_id IN ('', ?3)",
+        "SELECT 1 FROM opt_outs WHERE app_id = ?1 AND number = ?2 AND (?3 = '' OR profile_id IN ('', ?3))",
         &[(&app.settings.id).into(), to.into(), profile.into()],
     )?;
     match row {
