@@ -130,6 +130,7 @@ impl ShardState {
         let address = self.address(slot);
         let connection = &mut self.connections[slot as usize];
         let subscriptions = std::mem::take(&mut connection.subscriptions);
+        connection.held = Vec::new();
         let user = connection.user.take();
         for subscription in &subscriptions {
             self.leave_channel(slot, subscription);

@@ -13,6 +13,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketC
 
 use super::Admission;
 use super::backlog::{Backlog, Drained};
+use super::gate::Held;
 use crate::apps::TokenBucket;
 use crate::protocol::id::{SocketId, UserId};
 use crate::protocol::presence::UserData;
@@ -39,6 +40,8 @@ pub(super) struct Connection {
     pub app: Admission,
     pub id: SocketId,
     pub subscriptions: Vec<Subscription>,
+    /// Subscriptions that are not decided yet.
+    pub held: Vec<Held>,
     pub user: Option<Box<UserData>>,
     pub backlog: Option<Box<Backlog>>,
     pub event_bucket: Option<Box<TokenBucket>>,
@@ -122,6 +125,7 @@ impl Connection {
             app,
             id: SocketId::random(),
             subscriptions: Vec::new(),
+            held: Vec::new(),
             user: None,
             backlog: None,
             event_bucket: None,

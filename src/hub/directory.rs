@@ -17,6 +17,7 @@ use dashmap::DashMap;
 use smallvec::SmallVec;
 
 use super::mailbox::{LocalPublication, Mailbox, Parcel};
+use super::observer::Observers;
 use super::presence::{Roster, RosterFull};
 use super::uplink::Uplink;
 use crate::protocol::channel::{ChannelKind, ChannelName};
@@ -36,6 +37,7 @@ pub(super) struct Directory {
     mailboxes: Arc<[Mailbox]>,
     app_id: String,
     uplink: Arc<dyn Uplink>,
+    observers: Observers,
     next_id: AtomicU64,
     /// Whether subscribers are told how many they are.
     announce_count: AtomicBool,
@@ -108,6 +110,7 @@ impl Directory {
         app_id: String,
         mailboxes: Arc<[Mailbox]>,
         uplink: Arc<dyn Uplink>,
+        observers: Observers,
         announce_count: bool,
     ) -> Self {
         Self {
@@ -115,6 +118,7 @@ impl Directory {
             mailboxes,
             app_id,
             uplink,
+            observers,
             next_id: AtomicU64::new(1),
             announce_count: AtomicBool::new(announce_count),
             has_timers: AtomicBool::new(false),
@@ -193,6 +197,7 @@ impl Directory {
         };
         if was_vacant {
             self.uplink.interest(&self.app_id, channel, true);
+            self.observers.tell(|observer| observer.channel_occupied(&self.app_id, channel));
         }
         self.announce_count(&mut entry, now);
         Ok(joined)
@@ -209,9 +214,10 @@ impl Directory {
             entry.push(&self.mailboxes, &frame, None);
         }
         self.announce_count(&mut entry, now);
-        // Told under the entry's lock, so that coming and going reach the link in their order.
+        // Told under the entry's lock, so that coming and going reach the link and observers in their order.
         if entry.interested.is_empty() {
             self.uplink.interest(&self.app_id, channel, false);
+            self.observers.tell(|observer| observer.channel_vacated(&self.app_id, channel));
         }
         let abandoned = entry.is_abandoned(now);
         drop(entry);
@@ -223,6 +229,11 @@ impl Directory {
     /// Facts about one channel; all zero when nobody is there.
     pub fn info(&self, channel: &ChannelName, now: Instant) -> ChannelInfo {
         self.channels.get(channel.as_str()).map(|entry| entry.info(now)).unwrap_or_default()
+    }
+
+    /// Whether a channel has subscribers.
+    pub fn is_occupied(&self, channel: &ChannelName) -> bool {
+        self.channels.get(channel.as_str()).is_some_and(|entry| !entry.interested.is_empty())
     }
 
     /// The member list of a presence channel, as `data` of `subscription_succeeded`.
@@ -375,7 +386,8 @@ mod tests {
 
     fn directory() -> (Directory, Arc<[Mailbox]>) {
         let mailboxes: Arc<[Mailbox]> = [Mailbox::default()].into();
-        (Directory::new("1001".to_owned(), Arc::clone(&mailboxes), Arc::new(Alone), false), mailboxes)
+        let (alone, observers) = (Arc::new(Alone), Observers::default());
+        (Directory::new("1001".to_owned(), Arc::clone(&mailboxes), alone, observers, false), mailboxes)
     }
 
     fn name(name: &str) -> ChannelName {

@@ -28,25 +28,31 @@ mod closing;
 mod connection;
 mod directory;
 mod fan_out;
+mod gate;
 mod mailbox;
+mod observer;
 mod presence;
 mod replies;
 mod session;
 mod shard;
 mod stats;
 mod sweep;
+#[cfg(test)]
+pub(crate) mod testing;
 mod uplink;
 mod users;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 pub use directory::{ChannelInfo, Remembered};
+pub use gate::{Gatekeeper, Verdict};
+pub use observer::{ClientEventSeen, Observer};
 pub use shard::{Shard, vital};
 pub use stats::{ShardStats, Stats};
 pub use uplink::{Alone, RemotePublication, Uplink};
@@ -59,6 +65,7 @@ use crate::protocol::id::{SocketId, UserId};
 use crate::protocol::server_event;
 use directory::Directory;
 use mailbox::{Mailbox, Parcel};
+use observer::Observers;
 use users::Users;
 
 /// Connections beyond `max_connections` that are accepted: requests, and clients to be told 4100.
@@ -78,6 +85,8 @@ struct Inner {
     loads: Box<[AtomicUsize]>,
     is_draining: AtomicBool,
     uplink: Arc<dyn Uplink>,
+    observers: Observers,
+    gatekeeper: OnceLock<Arc<dyn Gatekeeper>>,
     stats: Stats,
 }
 
@@ -108,6 +117,7 @@ pub struct AppHub {
     all_connections: Arc<AtomicUsize>,
     mailboxes: Arc<[Mailbox]>,
     uplink: Arc<dyn Uplink>,
+    observers: Observers,
 }
 
 /// A place among an app's connections; given back when dropped.
@@ -174,9 +184,28 @@ impl Hub {
             loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             is_draining: AtomicBool::new(false),
             uplink,
+            observers: Observers::default(),
+            gatekeeper: OnceLock::new(),
             stats: Stats::new(shards),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Adds an observer. To be done before connections are accepted: what happened before is not told.
+    pub fn observe(&self, observer: &Arc<dyn Observer>) {
+        self.inner.observers.add(observer);
+    }
+
+    /// Has public channels of apps with `authenticated_public` guarded. Once, before connections are
+    /// accepted; a second gatekeeper is not taken.
+    pub fn guard(&self, gatekeeper: Arc<dyn Gatekeeper>) {
+        if self.inner.gatekeeper.set(gatekeeper).is_err() {
+            tracing::error!("bug: the hub has a gatekeeper already");
+        }
+    }
+
+    fn gatekeeper(&self) -> Option<Arc<dyn Gatekeeper>> {
+        self.inner.gatekeeper.get().cloned()
     }
 
     /// Makes these the apps. One that was there under its id keeps its connections and channels, unless it
@@ -218,13 +247,19 @@ impl Hub {
                 settings.id.clone(),
                 Arc::clone(&self.inner.mailboxes),
                 Arc::clone(&self.inner.uplink),
+                self.inner.observers.clone(),
                 settings.subscription_count,
             ),
-            users: Users::new(Arc::clone(&self.inner.mailboxes)),
+            users: Users::new(
+                settings.id.clone(),
+                Arc::clone(&self.inner.mailboxes),
+                self.inner.observers.clone(),
+            ),
             connections: AtomicUsize::new(0),
             all_connections: Arc::clone(&self.inner.connections),
             mailboxes: Arc::clone(&self.inner.mailboxes),
             uplink: Arc::clone(&self.inner.uplink),
+            observers: self.inner.observers.clone(),
             app: ArcSwap::from_pointee(App::new(settings)),
         })
     }
@@ -424,6 +459,11 @@ impl AppHub {
         self.directory.occupied(prefix, Instant::now())
     }
 
+    /// Whether a channel has subscribers on this node.
+    pub fn is_occupied(&self, channel: &ChannelName) -> bool {
+        self.directory.is_occupied(channel)
+    }
+
     /// How many channels have subscribers.
     pub fn occupied_channels(&self) -> usize {
         self.directory.occupied_count()
@@ -437,6 +477,16 @@ impl AppHub {
     /// Closes every connection of a signed-in user with 4009.
     pub fn terminate_user(&self, user_id: &str) {
         self.users.terminate(user_id);
+    }
+
+    /// Whether a connection of this node is signed in as this user.
+    pub fn is_signed_in(&self, user_id: &str) -> bool {
+        self.users.is_signed_in(user_id)
+    }
+
+    /// Everybody who is signed in on this node.
+    pub fn signed_in_users(&self) -> Vec<UserId> {
+        self.users.signed_in()
     }
 
     /// Connections of this app.

@@ -4,6 +4,8 @@ use std::time::Instant;
 
 use super::connection::Subscription;
 use super::directory::Joined;
+use super::gate::Gate;
+use super::observer::ClientEventSeen;
 use super::shard::{LocalChannel, ShardState, Subscriber};
 use crate::apps::TokenBucket;
 use crate::config::ClientEvents;
@@ -21,7 +23,12 @@ const MAX_FAULTS: u32 = 100;
 const MAX_WATCHLIST: usize = 100;
 
 /// Why a subscription is refused, and the sentence for the client.
-type Refused = (RefusalKind, String);
+pub(super) type Refused = (RefusalKind, String);
+
+/// As many channels as a connection may have.
+pub(super) fn too_many_channels(limit: usize) -> Refused {
+    (RefusalKind::Limit, format!("Too many channels: a connection may be subscribed to {limit}"))
+}
 
 impl ShardState {
     /// Acts on one text frame.
@@ -54,39 +61,53 @@ impl ShardState {
     }
 
     fn subscribe(&mut self, slot: u32, request: &Subscribe) {
-        match self.try_subscribe(slot, request) {
-            Ok(()) => {}
-            Err((kind, message)) => {
-                let channel: String = request.channel.chars().take(256).collect();
-                self.reply(&server_event::subscription_error(&channel, kind, &message));
-                self.fault(slot, None, &message);
-            }
+        if let Err(refused) = self.try_subscribe(slot, request) {
+            self.refuse(slot, &request.channel, &refused);
         }
+    }
+
+    /// Tells that a subscription did not take place, on the channel and on the connection.
+    pub(super) fn refuse(&mut self, slot: u32, channel: &str, (kind, message): &Refused) {
+        let channel: String = channel.chars().take(256).collect();
+        self.reply(&server_event::subscription_error(&channel, *kind, message));
+        self.fault(slot, None, message);
     }
 
     fn try_subscribe(&mut self, slot: u32, request: &Subscribe) -> Result<(), Refused> {
         let channel = ChannelName::parse(&request.channel)
             .map_err(|error| (RefusalKind::Channel, error.to_string()))?;
         let member = self.authorize(slot, &channel, request)?;
+        match self.gate(slot, &channel)? {
+            Gate::Open => self.enter(slot, &channel, member),
+            Gate::Held => Ok(()),
+        }
+    }
+
+    /// Subscribes a connection that has the right to.
+    pub(super) fn enter(
+        &mut self,
+        slot: u32,
+        channel: &ChannelName,
+        member: Option<Member>,
+    ) -> Result<(), Refused> {
         let connection = &mut self.connections[slot as usize];
         connection.is_authorized |= channel.kind().needs_auth();
-        let known = connection.app.directory.local_index(&channel, self.index);
+        let known = connection.app.directory.local_index(channel, self.index);
         if known.is_some_and(|local| connection.subscriptions.iter().any(|it| it.local == local)) {
-            let snapshot = member.map(|_| connection.app.directory.snapshot(&channel));
+            let snapshot = member.map(|_| connection.app.directory.snapshot(channel));
             let data = snapshot.as_deref().unwrap_or("{}");
-            self.reply(&server_event::subscription_succeeded(&channel, data));
+            self.reply(&server_event::subscription_succeeded(channel, data));
             return Ok(());
         }
         let limit = self.limits.max_channels;
         if connection.subscriptions.len() >= limit {
-            let message = format!("Too many channels: a connection may be subscribed to {limit}");
-            return Err((RefusalKind::Limit, message));
+            return Err(too_many_channels(limit));
         }
         let local = known.unwrap_or_else(|| {
             let name = channel.clone();
             self.channels.insert(LocalChannel { id: 0, name, subscribers: Vec::new() }) as u32
         });
-        match self.join(slot, &channel, local, member) {
+        match self.join(slot, channel, local, member) {
             Ok(()) => Ok(()),
             Err(refused) => {
                 if known.is_none() {
@@ -187,13 +208,14 @@ impl ShardState {
 
     fn unsubscribe(&mut self, slot: u32, channel: &str) {
         let Ok(channel) = ChannelName::parse(channel) else { return };
+        self.connections[slot as usize].forget_held(&channel);
         if let Some(index) = self.subscription_index(slot, &channel) {
             let subscription = self.connections[slot as usize].subscriptions.swap_remove(index);
             self.leave_channel(slot, &subscription);
         }
     }
 
-    fn subscription_index(&self, slot: u32, channel: &ChannelName) -> Option<usize> {
+    pub(super) fn subscription_index(&self, slot: u32, channel: &ChannelName) -> Option<usize> {
         let connection = &self.connections[slot as usize];
         let local = connection.app.directory.local_index(channel, self.index)?;
         connection.subscriptions.iter().position(|subscription| subscription.local == local)
@@ -242,6 +264,7 @@ impl ShardState {
                 format!("Watchlist limit exceeded: {listed} ids, the first {MAX_WATCHLIST} are watched");
             self.reply(&server_event::error(Some(ErrorCode::WatchlistLimit), &message));
         }
+        self.reconsider(slot);
     }
 
     fn client_event(&mut self, slot: u32, event: &ClientEvent<'_>) {
@@ -293,6 +316,14 @@ impl ShardState {
         }
         let member = connection.subscriptions[index].member.as_ref();
         connection.app.publish_client_event(&channel, &event.name, &event.data, member, connection.id);
+        let seen = ClientEventSeen {
+            channel: &channel,
+            event: &event.name,
+            data: &event.data,
+            socket_id: connection.id,
+            user_id: member,
+        };
+        connection.app.observers.tell(|observer| observer.client_event(connection.app.id(), &seen));
         Ok(())
     }
 

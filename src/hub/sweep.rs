@@ -60,6 +60,9 @@ impl ShardState {
             }
             Phase::Open => {}
         }
+        if self.connections.get(slot as usize).is_some_and(|connection| !connection.held.is_empty()) {
+            self.refuse_overdue(slot, now);
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use dashmap::DashMap;
 
 use super::connection::Address;
 use super::mailbox::{Mailbox, Parcel};
+use super::observer::Observers;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::id::UserId;
 use crate::protocol::server_event;
@@ -24,6 +25,8 @@ pub(super) struct Users {
     entries: DashMap<UserId, Entry, foldhash::fast::RandomState>,
     leaving: Mutex<VecDeque<(Instant, UserId)>>,
     mailboxes: Arc<[Mailbox]>,
+    app_id: String,
+    observers: Observers,
 }
 
 #[derive(Debug, Default)]
@@ -34,11 +37,13 @@ struct Entry {
 }
 
 impl Users {
-    pub fn new(mailboxes: Arc<[Mailbox]>) -> Self {
+    pub fn new(app_id: String, mailboxes: Arc<[Mailbox]>, observers: Observers) -> Self {
         Self {
             entries: DashMap::with_hasher(foldhash::fast::RandomState::default()),
             leaving: Mutex::default(),
             mailboxes,
+            app_id,
+            observers,
         }
     }
 
@@ -47,7 +52,11 @@ impl Users {
         let mut entry = self.entries.entry(user.clone()).or_default();
         let came = !entry.is_online();
         entry.left = None;
+        let is_first = entry.connections.is_empty();
         entry.connections.insert(connection);
+        if is_first {
+            self.observers.tell(|observer| observer.user_came(&self.app_id, user));
+        }
         if came {
             self.tell_watchers(&entry, std::slice::from_ref(user), &[]);
         }
@@ -59,6 +68,7 @@ impl Users {
         entry.connections.remove(&connection);
         if entry.connections.is_empty() {
             entry.left = Some(now);
+            self.observers.tell(|observer| observer.user_left(&self.app_id, user));
             drop(entry);
             let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
             leaving.push_back((now, user.clone()));
@@ -82,6 +92,17 @@ impl Users {
             }
             self.entries.remove_if(user, |_, entry| entry.is_forgotten());
         }
+    }
+
+    /// Whether at least one connection is signed in as this user; without grace.
+    pub fn is_signed_in(&self, user: &str) -> bool {
+        self.entries.get(user).is_some_and(|entry| !entry.connections.is_empty())
+    }
+
+    /// Everybody who is signed in.
+    pub fn signed_in(&self) -> Vec<UserId> {
+        let online = self.entries.iter().filter(|entry| !entry.connections.is_empty());
+        online.map(|entry| entry.key().clone()).collect()
     }
 
     /// Closes every connection of a user with 4009.
@@ -168,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_change_of_page_does_not_flicker() {
-        let users = Users::new([Mailbox::default()].into());
+        let users = Users::new("1001".to_owned(), [Mailbox::default()].into(), Observers::default());
         let ann = UserId::signed_in("ann").expect("valid");
         let (watcher, first, second, start) = (address(), address(), address(), Instant::now());
         assert_eq!(users.watch(std::slice::from_ref(&ann), watcher), (vec![], vec![ann.clone()]));

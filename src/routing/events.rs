@@ -8,13 +8,13 @@ use std::time::Duration;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
-use super::Router;
 use super::json::Id;
 use super::records::{Conversation, Message};
 use crate::apps::App;
 use crate::config::{ChannelMode, Payload, RoutingSettings};
+use crate::hub::AppHub;
 use crate::outbox::{Broadcast, Publication};
-use crate::protocol::{self, channel::ChannelName};
+use crate::protocol::channel::ChannelName;
 use crate::storage::StorageError;
 
 /// Bytes of an event's data beyond which it carries ids only: Pusher's limit, which clients and proxies
@@ -34,6 +34,8 @@ pub enum Audience<'a> {
     User(&'a str),
     /// Whoever has this conversation open.
     Conversation(&'a Conversation),
+    /// As `Conversation`, known by the id in its channel's name.
+    ConversationId(&'a Id),
 }
 
 impl<'a> Events<'a> {
@@ -129,21 +131,38 @@ impl<'a> Events<'a> {
     }
 }
 
-impl Router {
-    /// Publishes events that nothing stored stands behind (somebody types): at once, to whoever listens
-    /// now, and not at all while too much waits to be sent.
-    pub(super) fn publish_now(&self, app: &App, events: Events<'_>) {
-        let Some(hub) = self.inner.hub.app_by_id(&app.settings.id) else { return };
-        if hub.check_room().is_err() {
-            return;
-        }
-        for Publication { channel, event, data } in events.publications {
-            match ChannelName::parse(&channel) {
-                Ok(channel) => hub.publish(&channel, &event, &protocol::json::string(data.get()), None),
-                Err(error) => tracing::error!(%error, "bug: an event for an impossible channel"),
-            }
-        }
+/// Publishes an event that is stored nowhere: at once or not at all.
+///
+/// # Errors
+/// The data can't be written as JSON.
+pub fn publish_now(
+    app: &AppHub,
+    audience: Audience<'_>,
+    event: &str,
+    data: &Value,
+) -> Result<(), StorageError> {
+    let policy = app.app();
+    let names = channels(&policy.settings.routing, audience);
+    let mut channels = names.iter().filter_map(|name| ChannelName::parse(name).ok());
+    channels.try_for_each(|channel| publish_to(app, &channel, event, data))
+}
+
+/// As [`publish_now`], to one channel.
+///
+/// # Errors
+/// The data can't be written as JSON.
+pub fn publish_to(
+    app: &AppHub,
+    channel: &ChannelName,
+    event: &str,
+    data: &Value,
+) -> Result<(), StorageError> {
+    // What is stored comes first when there is little room.
+    if app.check_room().is_ok() {
+        let event = wire_name(&app.app().settings.routing, event);
+        app.publish(channel, &event, &crate::protocol::json::string(raw(data)?.get()), None);
     }
+    Ok(())
 }
 
 /// A duration in the unit of stored times.
@@ -216,6 +235,7 @@ fn wire_name(settings: &RoutingSettings, event: &str) -> String {
 fn channels(settings: &RoutingSettings, audience: Audience<'_>) -> Vec<String> {
     let name = match audience {
         Audience::User(user) => format!("user.{user}"),
+        Audience::ConversationId(id) => format!("messenger.{id}"),
         Audience::Conversation(conversation) => format!("messenger.{}", conversation.channel_id()),
     };
     match settings.channels.mode {

@@ -22,6 +22,8 @@
 mod callbacks;
 mod cancel;
 pub mod carrier;
+mod channel_access;
+mod contact_presence;
 mod contacts;
 mod counters;
 pub mod decision;
@@ -38,6 +40,7 @@ mod limits;
 pub mod numbers;
 pub mod numbers_file;
 pub mod numbers_import;
+mod observe;
 mod opt_outs;
 mod overview;
 pub mod phone_number;
@@ -90,6 +93,7 @@ struct Inner {
     outbox: Outbox,
     hub: Hub,
     health: health::Health,
+    hints: observe::Hints,
     node: Arc<str>,
     thread_key: Vec<u8>,
     limits: limits::Limits,
@@ -101,18 +105,23 @@ struct Inner {
 }
 
 impl Router {
-    /// A router over this store.
+    /// A router over this store. It observes and guards the hub from now on, so it must be there before
+    /// connections are accepted.
     ///
     /// # Errors
     /// The store can't be used.
     pub async fn new(database: Database, hub: Hub) -> Result<Self, StorageError> {
         let node: Arc<str> = ulid::Ulid::generate().to_string().into();
+        let (observer, hints) = observe::observer();
+        hub.observe(&observer);
+        hub.guard(Arc::new(channel_access::ChannelAccess::new(database.clone())));
         let inner = Inner {
             outbox: Outbox::new(database.clone(), hub.clone(), Arc::clone(&node)),
             thread_key: server_key(&database).await?,
             database,
             hub,
             health: health::Health::default(),
+            hints,
             node,
             limits: limits::Limits::default(),
             counters: Counters::default(),
@@ -129,6 +138,7 @@ impl Router {
         let apps = self.inner.hub.apps().iter().map(|app| app.app()).collect();
         tokio::join!(
             self.report_portal_directories(apps),
+            observe::run(&self),
             self.inner.outbox.clone().run(),
             jobs::run(&self),
             inbox::run(&self),
@@ -162,6 +172,11 @@ impl Router {
     /// How an app's line to the carrier is.
     pub fn line(&self, app_id: &str) -> LineState {
         self.inner.jobs.line(app_id)
+    }
+
+    /// Comings, goings and typing that were too many to be followed.
+    pub fn lost_observations(&self) -> u64 {
+        self.inner.hints.lost()
     }
 
     /// What was counted since the start.

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Router;
 use super::error::RoutingError;
-use super::events::{self, Audience, Events};
+use super::events::{self, Audience};
 use super::records::Conversation;
 use crate::apps::App;
 use crate::config::DirectoryMode;
@@ -132,16 +132,15 @@ pub(super) fn announce(
     if !is_wanted || !router.inner.typing.take(conversation.id, is_typing, Instant::now()) {
         return;
     }
-    let mut events = Events::new(app);
+    let Some(hub) = router.inner.hub.app_by_id(&app.settings.id) else { return };
     let data = json!({
         "conversation_id": events::conversation_id(other),
         "contact_id": other.contact.public_id(),
         "typing": is_typing,
         "expires_in": EXPIRES_IN,
     });
-    match events.add(Audience::Conversation(other), "UserTyping", &data) {
-        Ok(()) => router.publish_now(app, events),
-        Err(error) => tracing::error!(%error, "bug: an event can't be written"),
+    if let Err(error) = events::publish_now(&hub, Audience::Conversation(other), "UserTyping", &data) {
+        tracing::error!(%error, "bug: an event can't be written");
     }
 }
 

@@ -386,6 +386,37 @@ impl Conversation {
         rows.iter().map(Self::from_row).collect()
     }
 
+    /// The conversations of a channel (`messenger.<id>`): more than one only where the portal gave several
+    /// the same id.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn of_channel(tx: &mut Transaction<'_>, app_id: &str, id: &str) -> Result<Vec<Self>, StorageError> {
+        let mut rows = tx.query(
+            concat!(conversation_columns!(), "WHERE c.app_id = ?1 AND c.portal_id = ?2 ORDER BY c.id"),
+            &[app_id.into(), id.into()],
+        )?;
+        if rows.is_empty() {
+            rows = match id.parse::<i64>() {
+                Ok(number) => tx.query(
+                    concat!(
+                        conversation_columns!(),
+                        "WHERE c.id = ?2 AND c.app_id = ?1 AND c.public_id IS NULL AND c.portal_id IS NULL"
+                    ),
+                    &[app_id.into(), number.into()],
+                )?,
+                Err(_) => tx.query(
+                    concat!(
+                        conversation_columns!(),
+                        "WHERE c.public_id = ?2 AND c.app_id = ?1 AND c.portal_id IS NULL"
+                    ),
+                    &[app_id.into(), id.into()],
+                )?,
+            };
+        }
+        rows.iter().map(Self::from_row).collect()
+    }
+
     /// Conversations with this contact, of all users.
     ///
     /// # Errors

@@ -1,0 +1,68 @@
+//! Who may subscribe to the router's public channels, for apps with `channels.authenticated_public`.
+
+use super::records::Conversation;
+use crate::apps::App;
+use crate::config::ChannelMode;
+use crate::hub::{Gatekeeper, Verdict};
+use crate::protocol::channel::ChannelName;
+use crate::protocol::id::UserId;
+use crate::storage::Database;
+
+/// Lets users subscribe to their own `user.<id>` and to `messenger.<id>` of their own conversations.
+/// Other channels are open; so is everything in the private mode, where nothing is published publicly.
+pub struct ChannelAccess {
+    database: Database,
+}
+
+impl ChannelAccess {
+    /// Access by the conversations of this store.
+    pub fn new(database: Database) -> Self {
+        Self { database }
+    }
+
+    fn ask(&self, app: &App, channel: &ChannelName, conversation: &str, user: &UserId) -> Verdict {
+        let (database, app_id) = (self.database.clone(), app.settings.id.clone());
+        let (conversation, user) = (conversation.to_owned(), user.clone());
+        let refusal =
+            format!("Not authorized: {channel} is for connections signed in as the conversation's owner");
+        let trouble = format!("{channel}: the right to subscribe could not be checked, try again");
+        Verdict::Ask(Box::pin(async move {
+            let is_own = database.read(move |tx| {
+                let found = Conversation::of_channel(tx, &app_id, &conversation)?;
+                Ok::<_, crate::storage::StorageError>(
+                    found.iter().any(|found| found.user_id == user.as_str()),
+                )
+            });
+            match is_own.await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(refusal),
+                Err(error) => {
+                    tracing::warn!(%error, "the right to subscribe to a conversation could not be checked");
+                    Err(trouble)
+                }
+            }
+        }))
+    }
+}
+
+impl Gatekeeper for ChannelAccess {
+    fn check(&self, app: &App, channel: &ChannelName, user: Option<&UserId>) -> Verdict {
+        if app.settings.routing.channels.mode == ChannelMode::Private {
+            return Verdict::Allow;
+        }
+        let name = channel.as_str();
+        let (owner, conversation) = (name.strip_prefix("user."), name.strip_prefix("messenger."));
+        match (owner, conversation, user) {
+            (None, None, _) => Verdict::Allow,
+            (_, _, None) => {
+                Verdict::SignInFirst(format!("Not authorized: {channel} needs a connection that signed in"))
+            }
+            (None, Some(conversation), Some(user)) => self.ask(app, channel, conversation, user),
+            (Some(owner), _, Some(user)) if owner == user.as_str() => Verdict::Allow,
+            (Some(_), _, Some(_)) => {
+                let refusal = format!("Not authorized: {channel} is for connections signed in as that user");
+                Verdict::Refuse(refusal)
+            }
+        }
+    }
+}
