@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::{LEASE, Outbox};
+use super::held::Held;
+use super::{About, LEASE, Outbox};
 use crate::hub::Hub;
 use crate::protocol::channel::ChannelName;
 use crate::protocol::id::SocketId;
@@ -23,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 const PAGE: i64 = 500;
 
 /// Events that belong together, published in this order.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Broadcast {
     /// The events.
     pub publications: Vec<Publication>,
@@ -32,10 +33,13 @@ pub struct Broadcast {
     pub except: Option<String>,
     /// Microseconds since 1970 after which they are not sent any more.
     pub expires_at: i64,
+    /// Rows of callbacks that must be tried first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<i64>,
 }
 
 /// One event.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Publication {
     /// Where to.
     pub channel: String,
@@ -43,19 +47,24 @@ pub struct Publication {
     pub event: String,
     /// Its data, which goes out as a JSON string.
     pub data: Box<RawValue>,
+    /// What it is about, where callbacks' answers may change what that is called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<About>,
 }
 
 /// A row to be performed.
 #[derive(Debug)]
-struct Entry {
-    id: i64,
-    app_id: String,
-    broadcast: Broadcast,
+pub(super) struct Entry {
+    pub id: i64,
+    pub app_id: String,
+    pub lane: String,
+    pub broadcast: Broadcast,
 }
 
 /// The state of this process.
 pub(super) struct Broadcasts {
     hub: Hub,
+    held: Held,
     /// Entries that could not be performed at once; while there are any, the others line up behind.
     waiting: AtomicUsize,
     sender: UnboundedSender<Entry>,
@@ -66,10 +75,11 @@ pub(super) struct Broadcasts {
 }
 
 impl Broadcasts {
-    pub(super) fn new(hub: Hub) -> Self {
+    pub(super) fn new(hub: Hub, hold: Duration) -> Self {
         let (sender, receiver) = unbounded_channel();
         Self {
             hub,
+            held: Held::new(hold),
             waiting: AtomicUsize::new(0),
             sender,
             receiver: Mutex::new(Some(receiver)),
@@ -79,8 +89,24 @@ impl Broadcasts {
         }
     }
 
-    /// Performs an entry, or lines it up.
+    pub(super) fn held(&self) -> &Held {
+        &self.held
+    }
+
+    /// Events published and broadcasts that were too old.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.published.load(Ordering::Relaxed), self.expired.load(Ordering::Relaxed))
+    }
+
+    /// Performs an entry, now or when its callbacks were tried.
     fn accept(&self, entry: Entry) {
+        if let Some(entry) = self.held.keep(entry) {
+            self.accept_now(entry);
+        }
+    }
+
+    /// Performs an entry, or lines it up.
+    pub(super) fn accept_now(&self, entry: Entry) {
         if self.waiting.load(Ordering::Acquire) == 0 && self.perform(&entry) {
             return;
         }
@@ -147,7 +173,7 @@ pub(super) fn add(
         ],
     )?;
     let id = row.map_or_else(|| Err(StorageError::Fault("no id was given".to_owned())), |row| row.int(0))?;
-    let entry = Entry { id, app_id: app_id.to_owned(), broadcast };
+    let entry = Entry { id, app_id: app_id.to_owned(), lane: lane.to_owned(), broadcast };
     let broadcasts = std::sync::Arc::clone(&outbox.broadcasts);
     tx.on_commit(lane, move || broadcasts.accept(entry));
     Ok(())
@@ -225,16 +251,16 @@ async fn claim_left_over(outbox: &Outbox, due: i64) -> Result<Vec<Entry>, Storag
                 "UPDATE outbox SET locked_by = ?1, locked_until = ?2, attempts = attempts + 1 WHERE id IN \
                  (SELECT id FROM outbox WHERE kind = 'broadcast' AND state = 'pending' AND locked_until < ?3 \
                  AND (locked_by IS NULL OR locked_by <> ?1) ORDER BY id LIMIT ?4) \
-                 AND locked_until < ?3 RETURNING id, app_id, payload",
+                 AND locked_until < ?3 RETURNING id, app_id, lane, payload",
                 &[(&*node).into(), (storage::now() + LEASE).into(), due.into(), PAGE.into()],
             )
         })
         .await?;
     let mut entries = Vec::new();
     for row in rows {
-        let (id, app_id) = (row.int(0)?, row.text(1)?);
-        match serde_json::from_str(&row.text(2)?) {
-            Ok(broadcast) => entries.push(Entry { id, app_id, broadcast }),
+        let (id, app_id, lane) = (row.int(0)?, row.text(1)?, row.text(2)?);
+        match serde_json::from_str(&row.text(3)?) {
+            Ok(broadcast) => entries.push(Entry { id, app_id, lane, broadcast }),
             Err(error) => {
                 tracing::error!(%error, id, "a broadcast can't be read and is dropped");
                 outbox.broadcasts.finish(id);

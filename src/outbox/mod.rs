@@ -5,19 +5,40 @@
 //! of one lane (the two sides of a conversation) are performed in the order of their commits.
 //!
 //! Broadcasts cost nothing but memory, so they are performed right behind the commit, on the storage's
-//! thread; [`Outbox::run`] does what that could not. Callbacks wait for others and are claimed from the
-//! table.
+//! thread; [`Outbox::run`] does what that could not. `held` keeps those back that must come after a
+//! callback. Callbacks wait for others: they are claimed from the table (`queue`) by one courier for each
+//! endpoint (`courier`), so that a dead endpoint delays nobody else. `upkeep` gives up, drops and deletes
+//! what is too old or too much.
 //!
-//! May import `hub`, `storage`, `protocol`, `config`, `http_client`.
+//! May import `hub`, `storage`, `http_client`, `apps`, `protocol`, `config`.
 
+mod breaker;
 mod broadcast;
+mod courier;
+mod held;
+mod queue;
+mod request;
+mod upkeep;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use hyper::Uri;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::apps::App;
 use crate::hub::Hub;
 use crate::storage::{Database, StorageError, Transaction};
 
 pub use broadcast::{Broadcast, Publication};
+pub use queue::{Attempt, FailedEvent};
+pub use upkeep::MAX_ROWS;
 
 /// How long a row is left to the process that wrote it, in microseconds.
 const LEASE: i64 = 30_000_000;
@@ -27,17 +48,129 @@ const LEASE: i64 = 30_000_000;
 pub struct Outbox {
     database: Database,
     broadcasts: Arc<broadcast::Broadcasts>,
+    couriers: Arc<courier::Couriers>,
+    receivers: Arc<dyn Receivers>,
     node: Arc<str>,
+    pace: Pace,
+}
+
+/// Who events are posted to: one endpoint of one app.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// The app.
+    pub app_id: String,
+    /// Which of its endpoints; any text but `broadcast`.
+    pub kind: String,
+}
+
+/// What the outbox must know of the world it posts to.
+pub trait Receivers: Send + Sync + 'static {
+    /// Where a target's events go now; `None`: nowhere, they wait until they are given up.
+    fn endpoint(&self, target: &Target) -> Option<Endpoint>;
+
+    /// An event was taken; `body` is the answer's first bytes. Part of the transaction that deletes it.
+    ///
+    /// # Errors
+    /// Of the store.
+    fn answered(&self, tx: &mut Transaction<'_>, about: About, body: &[u8]) -> Result<(), StorageError>;
+
+    /// A last look at a broadcast that waited for callbacks: their answers may have changed what it says.
+    ///
+    /// # Errors
+    /// Of the store.
+    fn amend(&self, tx: &mut Transaction<'_>, broadcast: &mut Broadcast) -> Result<(), StorageError>;
+}
+
+/// Where events are posted to, as settings say at the time of a try.
+#[derive(Clone)]
+pub struct Endpoint {
+    /// Signs with its first secret.
+    pub app: Arc<App>,
+    /// http or https.
+    pub url: Uri,
+    /// Time for an answer.
+    pub timeout: Duration,
+    /// How long an event is tried before it is given up.
+    pub give_up_after: Duration,
+}
+
+/// Rows of records that an event is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// A message's row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<i64>,
+    /// A conversation's row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<i64>,
+}
+
+/// One event for an endpoint.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Event {
+    /// `message_sent` and the like.
+    pub name: String,
+    /// What happened.
+    pub data: Box<RawValue>,
+    /// Set where [`Receivers::answered`] wants to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<About>,
+}
+
+/// What was counted since the start of the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutboxStats {
+    /// Events published to clients.
+    pub published: u64,
+    /// Broadcasts that were too old.
+    pub expired: u64,
+    /// Events that an endpoint took.
+    pub delivered: u64,
+    /// Tries that failed.
+    pub failed_tries: u64,
+    /// Events given up after their time.
+    pub given_up: u64,
+    /// Events deleted because there were too many.
+    pub dropped: u64,
+    /// Endpoints that are asked with single events until they work again.
+    pub open_breakers: u64,
+}
+
+/// Times that tests shorten.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    /// Pause after the first failure; doubled after each.
+    backoff: Duration,
+    /// How long a broadcast waits for its callbacks.
+    hold: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { backoff: Duration::from_secs(1), hold: Duration::from_secs(2) }
+    }
 }
 
 impl Outbox {
     /// An outbox over this store, publishing through this hub. `node` names this process among those that
     /// share the store.
-    pub fn new(database: Database, hub: Hub, node: Arc<str>) -> Self {
-        Self { broadcasts: Arc::new(broadcast::Broadcasts::new(hub)), database, node }
+    pub fn new(database: Database, hub: Hub, node: Arc<str>, receivers: Arc<dyn Receivers>) -> Self {
+        Self::with_pace(database, hub, node, receivers, Pace::default())
     }
 
-    /// Adds a broadcast to a transaction.
+    fn with_pace(
+        database: Database,
+        hub: Hub,
+        node: Arc<str>,
+        receivers: Arc<dyn Receivers>,
+        pace: Pace,
+    ) -> Self {
+        let broadcasts = Arc::new(broadcast::Broadcasts::new(hub, pace.hold));
+        Self { broadcasts, couriers: Arc::default(), database, receivers, node, pace }
+    }
+
+    /// Adds a broadcast to a transaction. One with `after` waits until each of these events was tried, or
+    /// for 2 s; later broadcasts of its lane wait behind it.
     ///
     /// # Errors
     /// Of the store.
@@ -52,8 +185,89 @@ impl Outbox {
         broadcast::add(self, tx, app_id, lane, broadcast, now)
     }
 
+    /// Adds an event for an endpoint to a transaction; answers its row. Those of one lane go out one after
+    /// the other.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn post(
+        &self,
+        tx: &mut Transaction<'_>,
+        target: &Target,
+        lane: &str,
+        event: &Event,
+        now: i64,
+    ) -> Result<i64, StorageError> {
+        let payload = serde_json::to_string(event)
+            .map_err(|error| StorageError::Fault(format!("an event can't be written: {error}")))?;
+        let id = queue::add(tx, target, lane, payload, &self.node, now)?;
+        let (couriers, target) = (Arc::clone(&self.couriers), target.clone());
+        tx.on_commit(lane, move || couriers.wake(&target));
+        Ok(id)
+    }
+
+    /// Events of a target that were given up, oldest first, behind row `after`.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub async fn failed(
+        &self,
+        target: Target,
+        after: Option<i64>,
+        limit: i64,
+    ) -> Result<Vec<FailedEvent>, StorageError> {
+        self.database.read(move |tx| queue::failed(tx, &target, after.unwrap_or(0), limit)).await
+    }
+
+    /// Tries of one event, oldest first; kept for 24 h. An event that was taken at once has none.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub async fn attempts(&self, target: Target, event: i64) -> Result<Vec<Attempt>, StorageError> {
+        self.database.read(move |tx| queue::attempts(tx, &target, event)).await
+    }
+
+    /// Has events that were given up sent again, all of a target or these rows; answers how many.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub async fn resend(&self, target: Target, ids: Option<Vec<i64>>) -> Result<u64, StorageError> {
+        let mut resent = 0;
+        let mut after = 0;
+        loop {
+            let (page, of) = (ids.clone(), target.clone());
+            let done = self
+                .database
+                .write(move |tx| match &page {
+                    Some(ids) => queue::resend(tx, &of, ids),
+                    None => {
+                        let ids = queue::failed_ids(tx, &of, after, queue::PAGE)?;
+                        queue::resend(tx, &of, &ids)
+                    }
+                })
+                .await?;
+            resent += done.len() as u64;
+            self.couriers.wake(&target);
+            match done.last() {
+                Some(last) if ids.is_none() => after = *last,
+                _ => return Ok(resent),
+            }
+        }
+    }
+
+    /// What was counted.
+    pub fn stats(&self) -> OutboxStats {
+        let (published, expired) = self.broadcasts.counts();
+        OutboxStats { published, expired, ..self.couriers.stats() }
+    }
+
     /// Performs what is left over from before and what could not be performed at once; never ends.
     pub async fn run(self) {
-        broadcast::run(&self).await;
+        tokio::join!(broadcast::run(&self), held::run(&self), courier::run(&self), upkeep::run(&self));
     }
+}
+
+/// A duration in the unit of stored times.
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }

@@ -188,15 +188,16 @@ impl Telling<'_> {
     ) -> Result<(), StorageError> {
         let mut events = Events::new(self.app);
         self.event(&mut events, Audience::Conversation(&own.conversation), own)?;
-        self.call_back(tx, own)?;
+        events.after(self.call_back(tx, own)?);
         self.router.publish(tx, self.app, &own.conversation.thread_id, events, except, self.now)?;
         let Some(other) = other else { return Ok(()) };
-        self.call_back(tx, other)?;
+        let callback = self.call_back(tx, other)?;
         // What the recipient took out of their view stays out of it.
         if other.message.is_hidden(tx)? {
             return Ok(());
         }
         let mut events = Events::new(self.app);
+        events.after(callback);
         self.event(&mut events, Audience::Conversation(&other.conversation), other)?;
         self.event(&mut events, Audience::User(&other.conversation.user_id), other)?;
         other.tell_unread(&mut events)?;
@@ -218,17 +219,18 @@ impl Telling<'_> {
                     "conversation_id": events::conversation_id(conversation),
                     "deleted_at": carbon(self.now),
                 });
-                events.add(audience, "MessageDeleted", &data)
+                events.add_about(events::about(message, conversation), audience, "MessageDeleted", &data)
             }
         }
     }
 
-    fn call_back(&self, tx: &mut Transaction<'_>, half: &Half) -> Result<(), StorageError> {
+    fn call_back(&self, tx: &mut Transaction<'_>, half: &Half) -> Result<Option<i64>, StorageError> {
         let name = match self.event {
             Event::Updated => "message_updated",
             Event::Deleted => "message_deleted",
         };
-        callbacks::message(self.router, tx, self.app, name, &half.message, &half.conversation, self.now)
+        let told = (&half.message, &half.conversation);
+        callbacks::message(self.router, tx, self.app, name, told, json!({}), self.now)
     }
 }
 

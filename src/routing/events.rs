@@ -9,11 +9,12 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use super::json::Id;
+use super::portal_ids::PortalIds;
 use super::records::{Conversation, Message};
 use crate::apps::App;
-use crate::config::{ChannelMode, Payload, RoutingSettings};
+use crate::config::{ChannelMode, DirectoryMode, Payload, RoutingSettings};
 use crate::hub::AppHub;
-use crate::outbox::{Broadcast, Publication};
+use crate::outbox::{About, Broadcast, Publication};
 use crate::protocol::channel::ChannelName;
 use crate::storage::StorageError;
 
@@ -25,6 +26,7 @@ const MAX_DATA: usize = 10_000;
 pub struct Events<'a> {
     app: &'a App,
     publications: Vec<Publication>,
+    after: Vec<i64>,
 }
 
 /// Who gets an event.
@@ -41,22 +43,32 @@ pub enum Audience<'a> {
 impl<'a> Events<'a> {
     /// No events yet.
     pub fn new(app: &'a App) -> Self {
-        Self { app, publications: Vec::new() }
+        Self { app, publications: Vec::new(), after: Vec::new() }
     }
 
     fn settings(&self) -> &RoutingSettings {
         &self.app.settings.routing
     }
 
-    /// Adds an event with any data.
+    /// Adds an event whose `message_id` and `conversation_id`, or `message` and `conversation`, are these
+    /// records: in existing-database mode they get the portal's ids.
     ///
     /// # Errors
     /// The data can't be written as JSON.
-    pub fn add(&mut self, audience: Audience<'_>, event: &str, data: &Value) -> Result<(), StorageError> {
+    pub fn add_about(
+        &mut self,
+        about: About,
+        audience: Audience<'_>,
+        event: &str,
+        data: &Value,
+    ) -> Result<(), StorageError> {
         let data = raw(data)?;
         let event = wire_name(self.settings(), event);
+        let is_wanted = self.settings().directory.mode == DirectoryMode::Sql && about != About::default();
+        let about = is_wanted.then_some(about);
         for channel in channels(self.settings(), audience) {
-            self.publications.push(Publication { channel, event: event.clone(), data: data.clone() });
+            let data = data.clone();
+            self.publications.push(Publication { channel, event: event.clone(), data, about });
         }
         Ok(())
     }
@@ -87,8 +99,8 @@ impl<'a> Events<'a> {
             data = ids_only(message, conversation, true);
             merge(&mut data, more);
         }
-        patch_ids(&mut data, message, conversation);
-        self.add(audience, event, &data)
+        PortalIds::of(message, conversation).put(&mut data);
+        self.add_about(about(message, conversation), audience, event, &data)
     }
 
     /// Adds `ConversationUpdated` for its owner: `{conversation}`. With `payload = "ids"`, or when it is too
@@ -109,7 +121,8 @@ impl<'a> Events<'a> {
                 data["conversation"]["truncated"] = Value::Bool(true);
             }
         }
-        self.add(Audience::User(&conversation.user_id), "ConversationUpdated", &data)
+        let about = About { message: None, conversation: Some(conversation.id) };
+        self.add_about(about, Audience::User(&conversation.user_id), "ConversationUpdated", &data)
     }
 
     fn fits(&self, data: &Value) -> bool {
@@ -120,6 +133,14 @@ impl<'a> Events<'a> {
         self.app.settings.event_size.min(MAX_DATA)
     }
 
+    /// Has the events wait until this callback was tried: in existing-database mode a page that they make
+    /// reload must find what the portal learns from it.
+    pub fn after(&mut self, callback: Option<i64>) {
+        if self.settings().directory.mode == DirectoryMode::Sql {
+            self.after.extend(callback);
+        }
+    }
+
     /// What the outbox performs; `None` when there is nothing.
     pub fn broadcast(self, except: Option<&str>, now: i64) -> Option<Broadcast> {
         let max_age = self.settings().broadcast.max_age;
@@ -127,6 +148,7 @@ impl<'a> Events<'a> {
             publications: self.publications,
             except: except.map(str::to_owned),
             expires_at: now.saturating_add(micros(max_age)),
+            after: self.after,
         })
     }
 }
@@ -174,7 +196,8 @@ fn raw(data: &Value) -> Result<Box<RawValue>, StorageError> {
     to_raw_value(data).map_err(|error| StorageError::Fault(format!("an event can't be written: {error}")))
 }
 
-fn merge(data: &mut Value, more: Value) {
+/// Adds the fields of `more` to `data`.
+pub fn merge(data: &mut Value, more: Value) {
     if let (Value::Object(data), Value::Object(more)) = (data, more) {
         data.extend(more);
     }
@@ -196,15 +219,9 @@ fn ids_only(message: &Message, conversation: &Conversation, is_truncated: bool) 
     data
 }
 
-/// Puts the portal's own ids where they are known.
-fn patch_ids(data: &mut Value, message: &Message, conversation: &Conversation) {
-    if let Some(id) = &conversation.portal_id {
-        data["conversation"]["id"] = portal_id(id);
-        data["message"]["conversation_id"] = portal_id(id);
-    }
-    if let Some(id) = &message.portal_id {
-        data["message"]["id"] = portal_id(id);
-    }
+/// The rows of a message and its conversation.
+pub fn about(message: &Message, conversation: &Conversation) -> About {
+    About { message: Some(message.id), conversation: Some(conversation.id) }
 }
 
 /// A portal's id as the portal's own JSON has it.

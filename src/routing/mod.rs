@@ -45,6 +45,7 @@ mod opt_outs;
 mod overview;
 pub mod phone_number;
 pub mod portal_directory;
+mod portal_ids;
 mod progress;
 mod read;
 pub mod reading;
@@ -53,7 +54,6 @@ mod retention;
 mod scheduled;
 mod send;
 pub mod status;
-mod stub_for_api;
 #[cfg(test)]
 mod test_support;
 pub mod text;
@@ -66,6 +66,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use tokio::runtime::Handle;
 
+pub use callbacks::FailedCallback;
 pub use counters::{Counter, Counters};
 pub use edit::DeleteScope;
 pub use error::{Code, RoutingError};
@@ -74,7 +75,6 @@ pub use jobs::LineState;
 pub use opt_outs::OptOut;
 pub use overview::{Depth, Overview, Queues};
 pub use send::Sent;
-pub use stub_for_api::FailedCallback;
 
 use crate::apps::App;
 use crate::hub::Hub;
@@ -116,7 +116,12 @@ impl Router {
         hub.observe(&observer);
         hub.guard(Arc::new(channel_access::ChannelAccess::new(database.clone())));
         let inner = Inner {
-            outbox: Outbox::new(database.clone(), hub.clone(), Arc::clone(&node)),
+            outbox: Outbox::new(
+                database.clone(),
+                hub.clone(),
+                Arc::clone(&node),
+                Arc::new(callbacks::Portals { hub: hub.clone() }),
+            ),
             thread_key: server_key(&database).await?,
             database,
             hub,

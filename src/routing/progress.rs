@@ -57,8 +57,9 @@ impl Router {
         let more = json!({"previous_status": previous.as_str()});
         let mut events = Events::new(app);
         let audience = Audience::Conversation(conversation);
-        events.message(audience, "MessageStatusUpdated", message, conversation, more)?;
-        callbacks::message(self, tx, app, "message_status", message, conversation, now)?;
+        events.message(audience, "MessageStatusUpdated", message, conversation, more.clone())?;
+        let told = (message, conversation);
+        events.after(callbacks::message(self, tx, app, "message_status", told, more, now)?);
         self.publish(tx, app, &conversation.thread_id, events, None, now)
     }
 }

@@ -89,8 +89,10 @@ impl Reading<'_> {
             "message_id": events::message_id(&message),
             "read_at": carbon(now),
         });
-        events.add(Audience::Conversation(&conversation), "MessageRead", &data)?;
-        callbacks::message(self.router, tx, self.app, "message_read", &message, &conversation, now)?;
+        let about = events::about(&message, &conversation);
+        events.add_about(about, Audience::Conversation(&conversation), "MessageRead", &data)?;
+        let told = (&message, &conversation);
+        events.after(callbacks::message(self.router, tx, self.app, "message_read", told, json!({}), now)?);
         self.router.publish(tx, self.app, &conversation.thread_id, events, None, now)
     }
 }

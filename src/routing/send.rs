@@ -462,7 +462,10 @@ impl Delivery<'_> {
             &conversation,
             json!({}),
         )?;
-        callbacks::message(self.router, tx, self.app, "message_received", &received, &conversation, now)?;
+        // The recipient's record has no reference of its own: the portal finds its message by the sender's.
+        let (told, more) = ((&received, &conversation), json!({"reference": sent.reference}));
+        let callback = callbacks::message(self.router, tx, self.app, "message_received", told, more, now)?;
+        events.after(callback);
         self.router.publish(tx, self.app, lane, events, self.except, now)?;
         Ok(())
     }
@@ -481,7 +484,9 @@ impl Router {
     ) -> Result<(), StorageError> {
         let audience = Audience::Conversation(conversation);
         events.message(audience, "MessageSent", message, conversation, json!({}))?;
-        callbacks::message(self, tx, app, "message_sent", message, conversation, now)
+        let told = (message, conversation);
+        events.after(callbacks::message(self, tx, app, "message_sent", told, json!({}), now)?);
+        Ok(())
     }
 }
 

@@ -95,14 +95,25 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Sqlite3, StorageError> {
     connection.busy_timeout(BUSY).map_err(|error| unavailable_at(path, &error))?;
     // FULL: the last commits survive a power failure; a message whose record vanished after the carrier
     // took it would be sent twice. macOS flushes its disks' caches only when asked to by fullfsync.
-    connection
-        .execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
-             PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;
+    // The change to WAL does not wait as other statements do: it fails at once when another process is
+    // just making it.
+    let deadline = Instant::now() + BUSY;
+    let mut made = connection.execute_batch("PRAGMA journal_mode = WAL");
+    while let Err(error) = &made
+        && error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+        && Instant::now() < deadline
+    {
+        thread::sleep(BUSY / 500);
+        made = connection.execute_batch("PRAGMA journal_mode = WAL");
+    }
+    made.and_then(|()| {
+        connection.execute_batch(
+            "PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;
              PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864;
              PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY;",
         )
-        .map_err(|error| unavailable_at(path, &error))?;
+    })
+    .map_err(|error| unavailable_at(path, &error))?;
     Ok(connection)
 }
 

@@ -158,7 +158,8 @@ fn receive(
     let mut events = Events::new(app);
     let audience = Audience::User(receiver.user);
     events.message(audience, "MessageReceived", &received, &conversation, json!({}))?;
-    callbacks::message(router, tx, app, "message_received", &received, &conversation, now)?;
+    let told = (&received, &conversation);
+    events.after(callbacks::message(router, tx, app, "message_received", told, json!({}), now)?);
     router.publish(tx, app, &thread_id, events, None, now)
 }
 

@@ -127,16 +127,37 @@ CREATE TABLE outbox (
   kind TEXT NOT NULL,
   lane TEXT NOT NULL,
   payload TEXT NOT NULL,
+  -- 'pending', 'queued' behind another of its lane, 'failed': given up. What is done is deleted.
   state TEXT NOT NULL,
   attempts {int} NOT NULL,
+  -- Of a failed one, when it was given up.
   not_before {int} NOT NULL,
   locked_by TEXT,
   locked_until {int} NOT NULL,
   last_error TEXT,
-  created_at {int} NOT NULL
+  created_at {int} NOT NULL,
+  -- When it was written, or a person had it sent again. Broadcasts: 0.
+  queued_at {int} NOT NULL DEFAULT 0
 );
-CREATE INDEX outbox_due ON outbox (kind, state, not_before, id);
-CREATE INDEX outbox_lane ON outbox (app_id, kind, lane, id);
+-- A broadcast lives for milliseconds and is in one small index only.
+CREATE INDEX outbox_broadcasts ON outbox (locked_until, id) WHERE kind = 'broadcast';
+CREATE INDEX outbox_due ON outbox (app_id, kind, not_before, id) WHERE kind <> 'broadcast' AND state = 'pending';
+CREATE INDEX outbox_lane ON outbox (app_id, kind, lane, id) WHERE kind <> 'broadcast' AND state <> 'failed';
+CREATE INDEX outbox_age ON outbox (app_id, kind, state, id) WHERE kind <> 'broadcast';
+-- Tries of events that were not taken at once.
+CREATE TABLE outbox_attempts (
+  id {id},
+  outbox_id {int} NOT NULL,
+  app_id TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  started_at {int} NOT NULL,
+  latency_ms {int} NOT NULL,
+  status {int},
+  answer TEXT NOT NULL,
+  error TEXT
+);
+CREATE INDEX outbox_attempts_event ON outbox_attempts (outbox_id, id);
+CREATE INDEX outbox_attempts_age ON outbox_attempts (started_at);
 CREATE TABLE carrier_jobs (
   id {id},
   app_id TEXT NOT NULL,

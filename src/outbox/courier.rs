@@ -1,0 +1,373 @@
+//! Posts events to endpoints: one courier, a task of its own, for each.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
+
+use super::breaker::{self, Breaker};
+use super::queue::{self, Attempt, Claim, Due, Task};
+use super::{Endpoint, Event, Outbox, OutboxStats, Target, micros, request};
+use crate::http_client::{HttpAnswer, HttpClient, HttpFailure, HttpOptions};
+use crate::storage::{self, StorageError};
+
+/// Lanes of one endpoint that are served at once.
+const PARALLEL: usize = 8;
+/// Bytes read of an answer.
+const MAX_ANSWER: usize = 4 * 1024;
+/// Pause after the store failed.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How often targets with events are looked for, for what no wake-up told: a store of our own.
+const LOOK: Duration = Duration::from_secs(30);
+/// The same where other nodes may leave events to us.
+const LOOK_SHARED: Duration = Duration::from_secs(5);
+
+/// The couriers of this process.
+pub(super) struct Couriers {
+    client: HttpClient,
+    known: Mutex<HashMap<Target, Arc<Notify>>>,
+    has_new: Notify,
+    delivered: AtomicU64,
+    failed_tries: AtomicU64,
+    given_up: AtomicU64,
+    dropped: AtomicU64,
+    open_breakers: AtomicU64,
+}
+
+impl Default for Couriers {
+    fn default() -> Self {
+        let options = HttpOptions { title_case_headers: true, ..HttpOptions::default() };
+        Self {
+            client: HttpClient::new(options),
+            known: Mutex::default(),
+            has_new: Notify::new(),
+            delivered: AtomicU64::new(0),
+            failed_tries: AtomicU64::new(0),
+            given_up: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            open_breakers: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Couriers {
+    /// Has a target's courier look for events.
+    pub(super) fn wake(&self, target: &Target) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.get(target) {
+            Some(courier) => courier.notify_one(),
+            None => {
+                known.insert(target.clone(), Arc::default());
+                self.has_new.notify_one();
+            }
+        }
+    }
+
+    fn all(&self) -> Vec<(Target, Arc<Notify>)> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().map(|(target, wake)| (target.clone(), Arc::clone(wake))).collect()
+    }
+
+    pub(super) fn stats(&self) -> OutboxStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        OutboxStats {
+            delivered: read(&self.delivered),
+            failed_tries: read(&self.failed_tries),
+            given_up: read(&self.given_up),
+            dropped: read(&self.dropped),
+            open_breakers: read(&self.open_breakers),
+            ..OutboxStats::default()
+        }
+    }
+
+    pub(super) fn gave_up(&self, count: u64) {
+        self.given_up.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn dropped(&self, count: u64) {
+        self.dropped.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+/// Starts couriers where there are events; never ends.
+pub(super) async fn run(outbox: &Outbox) {
+    let couriers = &outbox.couriers;
+    let mut tasks = JoinSet::new();
+    let mut started = HashSet::new();
+    let mut look = tokio::time::interval(if outbox.database.is_shared() { LOOK_SHARED } else { LOOK });
+    loop {
+        tokio::select! {
+            () = couriers.has_new.notified() => {}
+            _ = look.tick() => match outbox.database.read(queue::targets).await {
+                Ok(targets) => targets.iter().for_each(|target| couriers.wake(target)),
+                Err(error) => tracing::error!(%error, "events for endpoints can't be looked for"),
+            },
+        }
+        for (target, wake) in couriers.all() {
+            if started.insert(target.clone()) {
+                let courier = Courier { outbox: outbox.clone(), target, wake, under_way: HashMap::new() };
+                tasks.spawn(courier.run());
+            }
+        }
+    }
+}
+
+/// Serves one endpoint.
+struct Courier {
+    outbox: Outbox,
+    target: Target,
+    wake: Arc<Notify>,
+    /// Events that are being posted, by the task that does.
+    under_way: HashMap<Id, i64>,
+}
+
+/// What a try says of the endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Health {
+    /// It answers, whatever it says of this event.
+    Works,
+    /// No answer, or one that says that it does not work.
+    Fails,
+}
+
+impl Courier {
+    async fn run(mut self) {
+        let mut tries = JoinSet::new();
+        let mut breaker = Breaker::default();
+        loop {
+            let next = self.start_due(&breaker, &mut tries).await;
+            tokio::select! {
+                Some(done) = tries.join_next_with_id() => self.note(done, &mut breaker).await,
+                () = self.wake.notified() => {}
+                () = wait_until(next) => {}
+            }
+        }
+    }
+
+    /// Starts what is due and has room; tells when to look again, if no wake-up comes first.
+    async fn start_due(&mut self, breaker: &Breaker, tries: &mut JoinSet<Health>) -> Option<Instant> {
+        let endpoint = self.outbox.receivers.endpoint(&self.target)?;
+        let limit = if breaker.is_open() { 1 } else { PARALLEL };
+        let room = limit.saturating_sub(self.under_way.len());
+        if room == 0 {
+            return None;
+        }
+        if breaker.until() > storage::now() {
+            return Some(instant(breaker.until()));
+        }
+        let due = match self.claim(limit, endpoint.timeout).await {
+            Ok(due) => due,
+            Err(error) => {
+                tracing::error!(app = self.target.app_id, %error, "events for an endpoint can't be read");
+                return Some(Instant::now() + PAUSE);
+            }
+        };
+        let is_under_way = |id| self.under_way.values().any(|under_way| *under_way == id);
+        let new: Vec<Task> = due.tasks.into_iter().filter(|task| !is_under_way(task.id)).take(room).collect();
+        for task in new {
+            let id = task.id;
+            let a_try = Try { outbox: self.outbox.clone(), target: self.target.clone(), task };
+            let handle = tries.spawn(a_try.run(endpoint.clone()));
+            self.under_way.insert(handle.id(), id);
+        }
+        due.next.map(instant)
+    }
+
+    async fn claim(&self, limit: usize, lease: Duration) -> Result<Due, StorageError> {
+        let database = &self.outbox.database;
+        let claim = Claim {
+            target: self.target.clone(),
+            node: database.is_shared().then(|| self.outbox.node.to_string()),
+            lease,
+            // Those under way are first in their lanes, too.
+            limit: (limit + self.under_way.len()) as i64,
+        };
+        if database.is_shared() {
+            database.write_lazily(move |tx| queue::claim(tx, &claim)).await
+        } else {
+            database.read(move |tx| queue::claim(tx, &claim)).await
+        }
+    }
+
+    async fn note(&mut self, done: Result<(Id, Health), JoinError>, breaker: &mut Breaker) {
+        let (id, health) = match done {
+            Ok(done) => done,
+            Err(error) => {
+                tracing::error!(app = self.target.app_id, %error, "bug: a try ended unexpectedly");
+                (error.id(), Health::Fails)
+            }
+        };
+        self.under_way.remove(&id);
+        let (was_open, open) = (breaker.is_open(), &self.outbox.couriers.open_breakers);
+        match health {
+            Health::Works => {
+                if breaker.answered() {
+                    open.fetch_sub(1, Ordering::Relaxed);
+                    tracing::info!(
+                        app = self.target.app_id,
+                        kind = self.target.kind,
+                        "an endpoint works again"
+                    );
+                    let target = self.target.clone();
+                    let hurried = self.outbox.database.write(move |tx| queue::hurry(tx, &target)).await;
+                    if let Err(error) = hurried {
+                        tracing::warn!(app = self.target.app_id, %error, "events wait for their next try");
+                    }
+                }
+            }
+            Health::Fails => {
+                breaker.failed(self.outbox.pace.backoff, storage::now());
+                if breaker.is_open() && !was_open {
+                    open.fetch_add(1, Ordering::Relaxed);
+                    let (app, kind) = (&self.target.app_id, &self.target.kind);
+                    tracing::warn!(
+                        app,
+                        kind,
+                        "an endpoint does not work: it is asked with one event at a time"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Waits; for ever when there is nothing to wait for.
+async fn wait_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn instant(at: i64) -> Instant {
+    Instant::now() + Duration::from_micros(u64::try_from(at - storage::now()).unwrap_or(0))
+}
+
+/// One try of one event.
+struct Try {
+    outbox: Outbox,
+    target: Target,
+    task: Task,
+}
+
+impl Try {
+    async fn run(self, endpoint: Endpoint) -> Health {
+        let event: Event = match serde_json::from_str(&self.task.payload) {
+            Ok(event) => event,
+            Err(error) => {
+                tracing::error!(app = self.target.app_id, id = self.task.id, %error, "bug: an event can't be read");
+                self.settle(Outcome::GivenUp("it can't be read".to_owned()), None).await;
+                return Health::Works;
+            }
+        };
+        let (started_at, started) = (storage::now(), Instant::now());
+        let answer = self.post(&endpoint, &event).await;
+        let latency_ms = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let (status, body, error) = match &answer {
+            Ok(answer) if answer.status.is_success() => (Some(answer.status), &answer.body[..], None),
+            Ok(answer) => {
+                (Some(answer.status), &answer.body[..], Some(format!("HTTP {}", answer.status.as_u16())))
+            }
+            Err(failure) => (None, &b""[..], Some(failure.to_string())),
+        };
+        let attempt = Attempt {
+            started_at,
+            latency_ms,
+            status: status.map(|status| status.as_u16()),
+            answer: Attempt::cut(body),
+            error: error.clone(),
+        };
+        let outcome = match error {
+            None => Outcome::Taken(event.about.map(|about| (about, Bytes::copy_from_slice(body)))),
+            Some(error) => self.after_failure(&endpoint, error),
+        };
+        self.settle(outcome, Some(attempt)).await;
+        match status {
+            Some(status) if !status.is_server_error() => Health::Works,
+            _ => Health::Fails,
+        }
+    }
+
+    async fn post(&self, endpoint: &Endpoint, event: &Event) -> Result<HttpAnswer, HttpFailure> {
+        let body = request::body(&self.target, &self.task, event)
+            .map_err(|error| HttpFailure::NotSent(format!("bug: the event can't be written: {error}")))?;
+        let headers = request::headers(&endpoint.app, &body);
+        let client = &self.outbox.couriers.client;
+        client.post(&endpoint.url, headers, body, endpoint.timeout, MAX_ANSWER).await
+    }
+
+    fn after_failure(&self, endpoint: &Endpoint, error: String) -> Outcome {
+        let failures = u32::try_from(self.task.attempts + 1).unwrap_or(u32::MAX);
+        let next = storage::now() + micros(breaker::pause(self.outbox.pace.backoff, failures));
+        let limit = self.task.queued_at.saturating_add(micros(endpoint.give_up_after));
+        if next < limit { Outcome::Again(next, error) } else { Outcome::GivenUp(error) }
+    }
+
+    /// Stores what the try came to. It goes on until that is done: otherwise the event would be posted again
+    /// at once.
+    async fn settle(&self, outcome: Outcome, attempt: Option<Attempt>) {
+        let (app, id, couriers) = (self.target.app_id.as_str(), self.task.id, &self.outbox.couriers);
+        while let Err(error) = self.store(outcome.clone(), attempt.clone()).await {
+            tracing::error!(app, id, %error, "what became of an event can't be stored");
+            tokio::time::sleep(PAUSE).await;
+        }
+        match &outcome {
+            Outcome::Taken(_) => {
+                couriers.delivered.fetch_add(1, Ordering::Relaxed);
+            }
+            Outcome::Again(_, error) => {
+                couriers.failed_tries.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(app, id, error, "an event was not taken and is tried again");
+            }
+            Outcome::GivenUp(error) => {
+                couriers.failed_tries.fetch_add(1, Ordering::Relaxed);
+                couriers.gave_up(1);
+                tracing::warn!(app, id, error, "an event was given up; it can be sent again");
+            }
+        }
+        self.outbox.broadcasts.held().tried(id);
+    }
+
+    async fn store(&self, outcome: Outcome, attempt: Option<Attempt>) -> Result<(), StorageError> {
+        let (target, task) = (self.target.clone(), self.task.clone());
+        let receivers = Arc::clone(&self.outbox.receivers);
+        self.outbox
+            .database
+            .write(move |tx| {
+                match &outcome {
+                    Outcome::Taken(answer) => {
+                        queue::remove(tx, &target, &task)?;
+                        if let Some((about, body)) = answer {
+                            receivers.answered(tx, *about, body)?;
+                        }
+                    }
+                    Outcome::Again(next, error) => queue::retry(tx, &target, &task, Some(*next), error)?,
+                    Outcome::GivenUp(error) => queue::retry(tx, &target, &task, None, error)?,
+                }
+                match &attempt {
+                    // What was taken at once has no history worth a row.
+                    Some(attempt) if attempt.error.is_some() || task.attempts > 0 => {
+                        queue::record(tx, &target, task.id, attempt)
+                    }
+                    _ => Ok(()),
+                }
+            })
+            .await
+    }
+}
+
+/// What a try came to.
+#[derive(Clone, Debug)]
+enum Outcome {
+    /// With what the answer is about and says, where that is wanted.
+    Taken(Option<(super::About, Bytes)>),
+    /// Failed; the next try is not before this time.
+    Again(i64, String),
+    /// Failed for good.
+    GivenUp(String),
+}

@@ -1,0 +1,450 @@
+//! The SQL of events for endpoints.
+//!
+//! The first event of a lane is `pending`, those behind it are `queued`; when the first is gone the next
+//! one is *promoted*. So what is due is found by an index, however many wait behind it.
+//!
+//! Where nodes share a store, an event that is added behind another one locks that one, and whoever ends
+//! it waits until the new one can be seen: no event is left `queued` behind nothing. Two that are added to
+//! an empty lane at once may both be `pending`; a claim therefore looks again whether it is the first.
+
+use serde::Serialize;
+
+use super::{Event, LEASE, Target, micros, request};
+use crate::storage::{self, Row, StorageError, Transaction, Value};
+
+/// Rows changed in one transaction.
+pub(super) const PAGE: i64 = 500;
+/// Bytes kept of an answer.
+const KEPT_ANSWER: usize = 200;
+
+/// An event to be posted.
+#[derive(Clone, Debug)]
+pub(super) struct Task {
+    pub id: i64,
+    pub lane: String,
+    pub payload: String,
+    pub attempts: i64,
+    pub created_at: i64,
+    pub queued_at: i64,
+}
+
+/// What can be done now, and when there will be more.
+#[derive(Debug, Default)]
+pub(super) struct Due {
+    pub tasks: Vec<Task>,
+    pub next: Option<i64>,
+}
+
+/// Who claims, and how much.
+#[derive(Clone, Debug)]
+pub(super) struct Claim {
+    pub target: Target,
+    /// Set where several nodes share the store.
+    pub node: Option<String>,
+    pub lease: std::time::Duration,
+    pub limit: i64,
+}
+
+/// One try of an event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Attempt {
+    /// Microseconds since 1970.
+    pub started_at: i64,
+    /// Until the answer, or until there was none.
+    pub latency_ms: i64,
+    /// HTTP status; `None`: no answer.
+    pub status: Option<u16>,
+    /// The answer's first 200 bytes.
+    pub answer: String,
+    /// Why it counts as failed; `None`: it was taken.
+    pub error: Option<String>,
+}
+
+/// An event that was given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedEvent {
+    /// Its row.
+    pub id: i64,
+    /// Its id for the receiver.
+    pub event_id: String,
+    /// Its name.
+    pub name: String,
+    /// Tries so far.
+    pub attempts: i64,
+    /// What the last one came to.
+    pub error: Option<String>,
+    /// Microseconds since 1970.
+    pub created_at: i64,
+    /// When it was given up.
+    pub failed_at: i64,
+}
+
+impl Attempt {
+    /// Cuts an answer to what is kept.
+    pub(super) fn cut(body: &[u8]) -> String {
+        String::from_utf8_lossy(&body[..body.len().min(KEPT_ANSWER)]).into_owned()
+    }
+}
+
+/// Writes an event. The node that writes it posts it, unless it does not get to it.
+pub(super) fn add(
+    tx: &mut Transaction<'_>,
+    target: &Target,
+    lane: &str,
+    payload: String,
+    node: &str,
+    now: i64,
+) -> Result<i64, StorageError> {
+    let is_behind = tx.execute(
+        "UPDATE outbox SET locked_until = locked_until WHERE id = (SELECT id FROM outbox \
+         WHERE app_id = ?1 AND kind = ?2 AND lane = ?3 AND kind <> 'broadcast' AND state <> 'failed' \
+         ORDER BY id LIMIT 1)",
+        &[(&target.app_id).into(), (&target.kind).into(), lane.into()],
+    )? > 0;
+    let row = tx.query_one(
+        "INSERT INTO outbox (app_id, kind, lane, payload, state, attempts, not_before, locked_by, locked_until, \
+         created_at, queued_at) VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, ?6, ?6) RETURNING id",
+        &[
+            (&target.app_id).into(),
+            (&target.kind).into(),
+            lane.into(),
+            payload.into(),
+            if is_behind { "queued" } else { "pending" }.into(),
+            now.into(),
+            node.into(),
+            (now + LEASE).into(),
+        ],
+    )?;
+    row.map_or_else(|| Err(StorageError::Fault("no id was given".to_owned())), |row| row.int(0))
+}
+
+/// Events that can be posted now: the first ones of their lanes, the longest due first.
+pub(super) fn claim(tx: &mut Transaction<'_>, claim: &Claim) -> Result<Due, StorageError> {
+    let (target, now) = (&claim.target, storage::now());
+    let of_target = [(&target.app_id).into(), (&target.kind).into(), now.into()];
+    let mut values = of_target.to_vec();
+    values.push(claim.limit.into());
+    let rows = match &claim.node {
+        // Nobody else claims, and the courier remembers what it has.
+        None => tx.query(
+            "SELECT id, lane, payload, attempts, created_at, queued_at FROM outbox AS o \
+             WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast' AND state = 'pending' AND not_before <= ?3 \
+             AND NOT EXISTS (SELECT 1 FROM outbox AS e WHERE e.app_id = o.app_id AND e.kind = o.kind \
+             AND e.lane = o.lane AND e.kind <> 'broadcast' AND e.state <> 'failed' AND e.id < o.id) \
+             ORDER BY not_before, id LIMIT ?4",
+            &values,
+        )?,
+        Some(node) => {
+            values.extend([node.into(), (now + micros(claim.lease) + LEASE).into()]);
+            tx.query(
+                "UPDATE outbox SET locked_by = ?5, locked_until = ?6 WHERE id IN (SELECT id FROM outbox AS o \
+                 WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast' AND state = 'pending' AND not_before <= ?3 \
+                 AND (locked_until <= ?3 OR locked_by = ?5) \
+                 AND NOT EXISTS (SELECT 1 FROM outbox AS e WHERE e.app_id = o.app_id AND e.kind = o.kind \
+                 AND e.lane = o.lane AND e.kind <> 'broadcast' AND e.state <> 'failed' AND e.id < o.id) \
+                 ORDER BY not_before, id LIMIT ?4) \
+                 AND state = 'pending' AND (locked_until <= ?3 OR locked_by = ?5) \
+                 RETURNING id, lane, payload, attempts, created_at, queued_at",
+                &values,
+            )?
+        }
+    };
+    let mut tasks: Vec<Task> = rows.iter().map(task).collect::<Result<_, _>>()?;
+    // RETURNING promises no order.
+    tasks.sort_by_key(|task| task.id);
+    let next = tx.query_one(
+        "SELECT MIN(not_before) FROM outbox WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast' \
+         AND state = 'pending' AND not_before > ?3",
+        &of_target,
+    )?;
+    Ok(Due { tasks, next: next.map_or(Ok(None), |row| row.optional_int(0))? })
+}
+
+fn task(row: &Row) -> Result<Task, StorageError> {
+    Ok(Task {
+        id: row.int(0)?,
+        lane: row.text(1)?,
+        payload: row.text(2)?,
+        attempts: row.int(3)?,
+        created_at: row.int(4)?,
+        queued_at: row.int(5)?,
+    })
+}
+
+/// Makes the first event of a lane the one that can be claimed, at once and by whoever looks first.
+fn promote(tx: &mut Transaction<'_>, target: &Target, lane: &str) -> Result<(), StorageError> {
+    tx.execute(
+        "UPDATE outbox SET state = 'pending', locked_until = 0 WHERE state = 'queued' AND id = (SELECT id FROM outbox \
+         WHERE app_id = ?1 AND kind = ?2 AND lane = ?3 AND kind <> 'broadcast' AND state <> 'failed' \
+         ORDER BY id LIMIT 1)",
+        &[(&target.app_id).into(), (&target.kind).into(), lane.into()],
+    )?;
+    Ok(())
+}
+
+/// The event was taken.
+pub(super) fn remove(tx: &mut Transaction<'_>, target: &Target, task: &Task) -> Result<(), StorageError> {
+    tx.execute("DELETE FROM outbox WHERE id = ?1", &[task.id.into()])?;
+    promote(tx, target, &task.lane)
+}
+
+/// A try failed: the next one is not before `next`, or never.
+pub(super) fn retry(
+    tx: &mut Transaction<'_>,
+    target: &Target,
+    task: &Task,
+    next: Option<i64>,
+    error: &str,
+) -> Result<(), StorageError> {
+    tx.execute(
+        "UPDATE outbox SET state = ?2, attempts = ?3, not_before = ?4, locked_until = 0, last_error = ?5 \
+         WHERE id = ?1 AND state = 'pending'",
+        &[
+            task.id.into(),
+            if next.is_some() { "pending" } else { "failed" }.into(),
+            (task.attempts + 1).into(),
+            next.unwrap_or_else(storage::now).into(),
+            error.into(),
+        ],
+    )?;
+    if next.is_none() { promote(tx, target, &task.lane) } else { Ok(()) }
+}
+
+/// Notes a try.
+pub(super) fn record(
+    tx: &mut Transaction<'_>,
+    target: &Target,
+    event: i64,
+    attempt: &Attempt,
+) -> Result<(), StorageError> {
+    tx.execute(
+        "INSERT INTO outbox_attempts (outbox_id, app_id, kind, started_at, latency_ms, status, answer, error) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        &[
+            event.into(),
+            (&target.app_id).into(),
+            (&target.kind).into(),
+            attempt.started_at.into(),
+            attempt.latency_ms.into(),
+            attempt.status.map(i64::from).into(),
+            (&attempt.answer).into(),
+            attempt.error.clone().into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// The endpoint is back: what waits for its next try need not wait longer.
+pub(super) fn hurry(tx: &mut Transaction<'_>, target: &Target) -> Result<(), StorageError> {
+    tx.execute(
+        "UPDATE outbox SET not_before = ?3 WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast' \
+         AND state = 'pending' AND not_before > ?3",
+        &[(&target.app_id).into(), (&target.kind).into(), storage::now().into()],
+    )?;
+    Ok(())
+}
+
+/// All targets that have events, found by hopping through an index.
+pub(super) fn targets(tx: &mut Transaction<'_>) -> Result<Vec<Target>, StorageError> {
+    let mut found: Vec<Target> = Vec::new();
+    loop {
+        let (app_id, kind) = found.last().map_or(("", ""), |last| (last.app_id.as_str(), last.kind.as_str()));
+        let row = tx.query_one(
+            "SELECT app_id, kind FROM outbox WHERE kind <> 'broadcast' AND (app_id, kind) > (?1, ?2) \
+             ORDER BY app_id, kind LIMIT 1",
+            &[app_id.into(), kind.into()],
+        )?;
+        let Some(row) = row else { return Ok(found) };
+        found.push(Target { app_id: row.text(0)?, kind: row.text(1)? });
+    }
+}
+
+/// Rows of events that were given up, behind `after`.
+pub(super) fn failed_ids(
+    tx: &mut Transaction<'_>,
+    target: &Target,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<i64>, StorageError> {
+    let rows = tx.query(
+        "SELECT id FROM outbox WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast' AND state = 'failed' \
+         AND id > ?3 ORDER BY id LIMIT ?4",
+        &[(&target.app_id).into(), (&target.kind).into(), after.into(), limit.into()],
+    )?;
+    rows.iter().map(|row| row.int(0)).collect()
+}
+
+/// Events that were given up, behind row `after`.
+pub(super) fn failed(
+    tx: &mut Transaction<'_>,
+    target: &Target,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<FailedEvent>, StorageError> {
+    let rows = tx.query(
+        "SELECT id, created_at, payload, attempts, last_error, not_before FROM outbox WHERE app_id = ?1 AND kind = ?2 \
+         AND kind <> 'broadcast' AND state = 'failed' AND id > ?3 ORDER BY id LIMIT ?4",
+        &[(&target.app_id).into(), (&target.kind).into(), after.into(), limit.into()],
+    )?;
+    let event = |row: &Row| {
+        let (id, created_at) = (row.int(0)?, row.int(1)?);
+        Ok(FailedEvent {
+            id,
+            event_id: request::event_id(target, id, created_at),
+            name: serde_json::from_str(&row.text(2)?)
+                .map_or_else(|_| String::new(), |event: Event| event.name),
+            attempts: row.int(3)?,
+            error: row.optional_text(4)?,
+            created_at,
+            failed_at: row.int(5)?,
+        })
+    };
+    rows.iter().map(event).collect()
+}
+
+/// Tries of an event.
+pub(super) fn attempts(
+    tx: &mut Transaction<'_>,
+    target: &Target,
+    event: i64,
+) -> Result<Vec<Attempt>, StorageError> {
+    let rows = tx.query(
+        "SELECT started_at, latency_ms, status, answer, error FROM outbox_attempts \
+         WHERE outbox_id = ?1 AND app_id = ?2 AND kind = ?3 ORDER BY id",
+        &[event.into(), (&target.app_id).into(), (&target.kind).into()],
+    )?;
+    let attempt = |row: &Row| {
+        Ok(Attempt {
+            started_at: row.int(0)?,
+            latency_ms: row.int(1)?,
+            status: row.optional_int(2)?.and_then(|status| u16::try_from(status).ok()),
+            answer: row.text(3)?,
+            error: row.optional_text(4)?,
+        })
+    };
+    rows.iter().map(attempt).collect()
+}
+
+/// Puts events that were given up back in their lanes; answers the rows, in order.
+pub(super) fn resend(
+    tx: &mut Transaction<'_>,
+    target: &Target,
+    ids: &[i64],
+) -> Result<Vec<i64>, StorageError> {
+    let now = storage::now();
+    let (mut done, mut lanes) = (Vec::new(), Vec::new());
+    for id in ids {
+        let row = tx.query_one(
+            "UPDATE outbox SET state = 'queued', attempts = 0, not_before = ?4, queued_at = ?4, locked_until = 0 \
+             WHERE id = ?1 AND app_id = ?2 AND kind = ?3 AND state = 'failed' RETURNING lane",
+            &[(*id).into(), (&target.app_id).into(), (&target.kind).into(), now.into()],
+        )?;
+        if let Some(row) = row {
+            done.push(*id);
+            lanes.push(row.text(0)?);
+        }
+    }
+    promote_all(tx, target, lanes)?;
+    Ok(done)
+}
+
+/// Gives up the events that were written (or sent again) before `limit`, a page of them; answers how many.
+pub(super) fn give_up_old(
+    tx: &mut Transaction<'_>,
+    target: &Target,
+    limit: i64,
+) -> Result<usize, StorageError> {
+    let now = storage::now();
+    let mut lanes = Vec::new();
+    for state in ["pending", "queued"] {
+        // In its first page: a lane's events are about in the order of their times.
+        let rows = tx.query(
+            "UPDATE outbox SET state = 'failed', not_before = ?5, last_error = COALESCE(last_error, 'never tried') \
+             WHERE id IN (SELECT id FROM outbox WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast' AND state = ?3 \
+             ORDER BY id LIMIT ?6) AND state = ?3 AND queued_at < ?4 AND (state = 'queued' OR locked_until < ?5) \
+             RETURNING lane",
+            &[
+                (&target.app_id).into(),
+                (&target.kind).into(),
+                state.into(),
+                limit.into(),
+                now.into(),
+                PAGE.into(),
+            ],
+        )?;
+        for row in &rows {
+            lanes.push(row.text(0)?);
+        }
+    }
+    let count = lanes.len();
+    promote_all(tx, target, lanes)?;
+    Ok(count)
+}
+
+/// How many events a target has, those that were given up among them.
+pub(super) fn count(tx: &mut Transaction<'_>, target: &Target) -> Result<i64, StorageError> {
+    let row = tx.query_one(
+        "SELECT COUNT(*) FROM outbox WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast'",
+        &[(&target.app_id).into(), (&target.kind).into()],
+    )?;
+    row.map_or(Ok(0), |row| row.int(0))
+}
+
+/// Deletes the oldest events, a page of them: first what was given up, then what waits longest.
+pub(super) fn drop_oldest(
+    tx: &mut Transaction<'_>,
+    target: &Target,
+    count: i64,
+) -> Result<usize, StorageError> {
+    let mut lanes = Vec::new();
+    for state in ["failed", "pending", "queued"] {
+        let room = count.min(PAGE) - lanes.len() as i64;
+        if room <= 0 {
+            break;
+        }
+        let rows = tx.query(
+            "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE app_id = ?1 AND kind = ?2 \
+             AND kind <> 'broadcast' AND state = ?3 ORDER BY id LIMIT ?4) RETURNING lane",
+            &[(&target.app_id).into(), (&target.kind).into(), state.into(), room.into()],
+        )?;
+        for row in &rows {
+            lanes.push(row.text(0)?);
+        }
+    }
+    let count = lanes.len();
+    promote_all(tx, target, lanes)?;
+    Ok(count)
+}
+
+/// Deletes events that were given up before `limit`, a page of them; answers how many.
+pub(super) fn delete_failed(
+    tx: &mut Transaction<'_>,
+    target: &Target,
+    limit: i64,
+) -> Result<u64, StorageError> {
+    tx.execute(
+        "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE app_id = ?1 AND kind = ?2 \
+         AND kind <> 'broadcast' AND state = 'failed' ORDER BY id LIMIT ?4) AND not_before < ?3",
+        &[(&target.app_id).into(), (&target.kind).into(), limit.into(), PAGE.into()],
+    )
+}
+
+/// Deletes tries before `limit`, a page of them; answers how many.
+pub(super) fn delete_attempts(tx: &mut Transaction<'_>, limit: i64) -> Result<u64, StorageError> {
+    let values: [Value; 2] = [limit.into(), PAGE.into()];
+    tx.execute(
+        "DELETE FROM outbox_attempts WHERE id IN (SELECT id FROM outbox_attempts WHERE started_at < ?1 \
+         ORDER BY started_at LIMIT ?2)",
+        &values,
+    )
+}
+
+fn promote_all(
+    tx: &mut Transaction<'_>,
+    target: &Target,
+    mut lanes: Vec<String>,
+) -> Result<(), StorageError> {
+    lanes.sort_unstable();
+    lanes.dedup();
+    lanes.iter().try_for_each(|lane| promote(tx, target, lane))
+}

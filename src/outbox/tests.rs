@@ -1,0 +1,565 @@
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use serde_json::value::to_raw_value;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use super::testing::{Backend, Got, Published, Reply, hub, store};
+use super::*;
+use crate::config::AppSettings;
+use crate::storage;
+
+const OK: Reply = Reply::Status("200 OK", "");
+const MILLISECOND: Duration = Duration::from_millis(1);
+const PACE: Pace = Pace { backoff: Duration::from_millis(2), hold: Duration::from_secs(600) };
+
+/// Endpoints by app; answers' ids take the place of channels' ends.
+#[derive(Default)]
+struct Portal {
+    endpoints: Mutex<HashMap<String, Endpoint>>,
+    answers: Mutex<Vec<(About, String)>>,
+}
+
+impl Receivers for Portal {
+    fn endpoint(&self, target: &Target) -> Option<Endpoint> {
+        self.endpoints.lock().expect("not poisoned").get(&target.app_id).cloned()
+    }
+
+    fn answered(&self, _: &mut Transaction<'_>, about: About, body: &[u8]) -> Result<(), StorageError> {
+        let body = String::from_utf8_lossy(body).into_owned();
+        self.answers.lock().expect("not poisoned").push((about, body));
+        Ok(())
+    }
+
+    fn amend(&self, _: &mut Transaction<'_>, broadcast: &mut Broadcast) -> Result<(), StorageError> {
+        for publication in &mut broadcast.publications {
+            let answers = self.answers.lock().expect("not poisoned");
+            let answer = answers.iter().find(|(about, _)| Some(*about) == publication.about);
+            if let Some((_, answer)) = answer {
+                publication.channel = format!("messenger.{answer}");
+            }
+        }
+        Ok(())
+    }
+}
+
+struct World {
+    folder: TempDir,
+    portal: Arc<Portal>,
+    outbox: Outbox,
+    published: Published,
+    running: JoinHandle<()>,
+}
+
+fn target(app: &str) -> Target {
+    Target { app_id: app.to_owned(), kind: "callback".to_owned() }
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with_pace(PACE)
+    }
+
+    fn with_pace(pace: Pace) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (outbox, published, portal) = open(&folder, pace, Arc::default());
+        let running = tokio::spawn(outbox.clone().run());
+        Self { folder, portal, outbox, published, running }
+    }
+
+    /// As a crash and a new start do it.
+    async fn restart(self) -> Self {
+        let Self { folder, portal, outbox, published, running } = self;
+        running.abort();
+        let _ = running.await;
+        let pace = outbox.pace;
+        drop((outbox, published));
+        let (outbox, published, portal) = open(&folder, pace, portal);
+        let running = tokio::spawn(outbox.clone().run());
+        Self { folder, portal, outbox, published, running }
+    }
+
+    fn set(&self, app: &str, backend: &Backend, timeout: Duration, give_up_after: Duration) {
+        let settings = AppSettings::new(app, "the-key", "the-secret");
+        let url = backend.url().parse().expect("a URL");
+        let endpoint = Endpoint { app: Arc::new(App::new(settings)), url, timeout, give_up_after };
+        self.portal.endpoints.lock().expect("not poisoned").insert(app.to_owned(), endpoint);
+    }
+
+    async fn point(&self, app: &str, decide: impl Fn(&Got) -> Reply + Send + Sync + 'static) -> Backend {
+        let backend = Backend::start(decide).await;
+        self.set(app, &backend, Duration::from_secs(10), Duration::from_secs(3600));
+        backend
+    }
+
+    /// Writes one event for each of these data, each in a transaction of its own.
+    async fn post(&self, app: &str, lane: &str, data: impl IntoIterator<Item = Value>) -> Vec<i64> {
+        let mut ids = Vec::new();
+        for data in data {
+            ids.push(self.post_at(app, lane, data, None, storage::now()).await);
+        }
+        ids
+    }
+
+    async fn post_at(&self, app: &str, lane: &str, data: Value, about: Option<About>, now: i64) -> i64 {
+        let (outbox, target, lane) = (self.outbox.clone(), target(app), lane.to_owned());
+        let post = move |tx: &mut Transaction<'_>| {
+            let data = to_raw_value(&data).expect("JSON");
+            outbox.post(tx, &target, &lane, &Event { name: "message_sent".to_owned(), data, about }, now)
+        };
+        self.outbox.database.write(post).await.expect("stored")
+    }
+
+    /// A broadcast to channel `name`, after these events of the same transaction.
+    async fn broadcast(&self, lane: &str, name: &str, callbacks: &[i64], about: Option<About>) {
+        let (outbox, lane, name) = (self.outbox.clone(), lane.to_owned(), name.to_owned());
+        let callbacks = callbacks.to_vec();
+        let add = move |tx: &mut Transaction<'_>| {
+            let (now, mut after) = (storage::now(), Vec::new());
+            for number in &callbacks {
+                let event = Event { name: "e".to_owned(), data: to_raw_value(number).expect("JSON"), about };
+                after.push(outbox.post(tx, &target("a"), &lane, &event, now)?);
+            }
+            let data = to_raw_value(&json!({})).expect("JSON");
+            let publication = Publication { channel: name.clone(), event: "E".to_owned(), data, about };
+            let expires_at = now + 60_000_000;
+            let broadcast = Broadcast { publications: vec![publication], except: None, expires_at, after };
+            outbox.broadcast(tx, "a", &lane, broadcast, now)
+        };
+        self.outbox.database.write(add).await.expect("stored");
+    }
+
+    async fn next_channel(&mut self) -> String {
+        self.published.recv().await.expect("the hub is there").0
+    }
+
+    /// Waits until nothing of an app is left to be posted.
+    async fn until_done(&self, app: &str) {
+        self.until(app, "state <> 'failed'", 0).await;
+    }
+
+    /// Counters follow what is stored.
+    async fn until_stats(&self, fits: impl Fn(OutboxStats) -> bool) {
+        while !fits(self.outbox.stats()) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn until(&self, app: &str, which: &'static str, count: i64) {
+        while self.count(app, which).await != count {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn count(&self, app: &str, which: &'static str) -> i64 {
+        let app = app.to_owned();
+        let sql: &'static str = match which {
+            "state <> 'failed'" => "SELECT COUNT(*) FROM outbox WHERE app_id = ?1 AND state <> 'failed'",
+            "state = 'failed'" => "SELECT COUNT(*) FROM outbox WHERE app_id = ?1 AND state = 'failed'",
+            "attempts > 0" => "SELECT COUNT(*) FROM outbox WHERE app_id = ?1 AND attempts > 0",
+            _ => panic!("{which}"),
+        };
+        let count =
+            move |tx: &mut Transaction<'_>| tx.query_one(sql, &[(&app).into()])?.expect("a row").int(0);
+        self.outbox.database.read(count).await.expect("readable")
+    }
+}
+
+fn open(folder: &TempDir, pace: Pace, portal: Arc<Portal>) -> (Outbox, Published, Arc<Portal>) {
+    let (hub, published) = hub(vec![AppSettings::new("a", "the-key", "the-secret")]);
+    let node = ulid::Ulid::generate().to_string().into();
+    let receivers = Arc::clone(&portal) as Arc<dyn Receivers>;
+    (Outbox::with_pace(store(folder.path()), hub, node, receivers, pace), published, portal)
+}
+
+fn numbers(range: std::ops::Range<i64>) -> impl Iterator<Item = Value> {
+    range.map(|number| json!(number))
+}
+
+#[tokio::test]
+async fn an_event_is_posted_and_signed_as_pusher_webhooks_are() {
+    let world = World::new();
+    let mut backend = world.point("a", |_| OK).await;
+    let created_at = 1_767_225_600_123_456;
+    let id = world.post_at("a", "l", json!({"n": 1, "t": "ü"}), None, created_at).await;
+    let got = backend.next().await;
+    let expected = format!(
+        r#"{{"time_ms":1767225600123,"events":[{{"name":"message_sent","id":"a-{created_at}-{id}","seq":{id},"data":{{"n":1,"t":"ü"}}}}]}}"#
+    );
+    assert_eq!(got.body, expected);
+    let signature =
+        App::new(AppSettings::new("a", "the-key", "the-secret")).keys.sign(&[expected.as_bytes()]);
+    let version = env!("CARGO_PKG_VERSION");
+    for line in [
+        "POST /hook HTTP/1.1".to_owned(),
+        "Content-Type: application/json".to_owned(),
+        "X-Pusher-Key: the-key".to_owned(),
+        format!("X-Pusher-Signature: {signature}"),
+        format!("User-Agent: switchboard/{version}"),
+    ] {
+        assert!(got.head.lines().any(|found| found == line), "{line} in {}", got.head);
+    }
+    world.until_done("a").await;
+    world.until_stats(|stats| stats.delivered == 1).await;
+    assert!(world.outbox.attempts(target("a"), id).await.expect("readable").is_empty());
+}
+
+#[tokio::test]
+async fn a_lane_keeps_its_order_through_failures_and_others_go_on() {
+    let world = World::new();
+    let tries: Mutex<HashMap<String, usize>> = Mutex::default();
+    let mut backend = world
+        .point("a", move |got| {
+            let mut tries = tries.lock().expect("not poisoned");
+            let count = tries.entry(got.body.clone()).or_default();
+            *count += 1;
+            // Every third event fails twice; there are other answers in between, so the breaker is quiet.
+            if got.data().as_i64().is_some_and(|number| number % 3 == 0) && *count <= 2 {
+                return Reply::Status("500 Internal Server Error", "oops");
+            }
+            OK
+        })
+        .await;
+    let mut ids = Vec::new();
+    for lane in 0..4 {
+        ids.extend(world.post("a", &format!("lane-{lane}"), numbers(lane * 100..lane * 100 + 12)).await);
+    }
+    world.until_done("a").await;
+    let got = backend.rest();
+    for lane in 0..4 {
+        let mut seen: Vec<i64> = got.iter().filter_map(|got| got.data().as_i64()).collect();
+        seen.retain(|number| number / 100 == lane);
+        seen.dedup();
+        assert_eq!(seen, (lane * 100..lane * 100 + 12).collect::<Vec<_>>(), "lane {lane}");
+    }
+    // The bytes of a try are those of the first.
+    let bodies: std::collections::HashSet<&str> = got.iter().map(|got| got.body.as_str()).collect();
+    assert_eq!(bodies.len(), 48);
+    let attempts = world.outbox.attempts(target("a"), ids[0]).await.expect("readable");
+    let said: Vec<_> = attempts.iter().map(|attempt| (attempt.status, attempt.answer.as_str())).collect();
+    assert_eq!(said, [(Some(500), "oops"), (Some(500), "oops"), (Some(200), "")]);
+}
+
+#[tokio::test]
+async fn a_lane_that_fails_and_an_endpoint_that_is_dead_delay_nobody_else() {
+    let world = World::new();
+    let mut backend = world
+        .point("a", |got| if got.data() == "stuck" { Reply::Status("404 Not Found", "") } else { OK })
+        .await;
+    let dead = world.point("b", |_| Reply::Hang).await;
+    for lane in 0..20 {
+        world.post("b", &format!("lane-{lane}"), [json!(lane)]).await;
+    }
+    world.post("a", "stuck", [json!("stuck"), json!("behind")]).await;
+    world.post("a", "free", numbers(0..20)).await;
+    let mut seen = Vec::new();
+    while seen.len() < 20 {
+        let data = backend.next().await.data();
+        assert_ne!(data, "behind");
+        seen.extend(data.as_i64());
+    }
+    assert_eq!(seen, (0..20).collect::<Vec<_>>());
+    assert_eq!(world.count("b", "state <> 'failed'").await, 20);
+    drop(dead);
+}
+
+#[tokio::test]
+async fn whatever_is_no_2xx_in_time_fails() {
+    let cases: [(Reply, &str); 5] = [
+        (Reply::Status("301 Moved Permanently\r\nLocation: /ok", ""), "HTTP 301"),
+        (Reply::Status("404 Not Found", ""), "HTTP 404"),
+        (Reply::Status("503 Service Unavailable", ""), "HTTP 503"),
+        (Reply::Hang, "no answer within"),
+        (Reply::Close, "outcome unclear"),
+    ];
+    let world = World::new();
+    for (reply, error) in cases {
+        let tries = std::sync::atomic::AtomicUsize::new(0);
+        let decide = move |_: &Got| match tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+            0 => reply.clone(),
+            _ => OK,
+        };
+        let mut backend = Backend::start(decide).await;
+        let timeout = if error.starts_with("no answer") { MILLISECOND * 100 } else { MILLISECOND * 10_000 };
+        world.set("a", &backend, timeout, Duration::from_secs(3600));
+        let id = world.post("a", "l", [json!(1)]).await[0];
+        let (first, second) = (backend.next().await, backend.next().await);
+        assert_eq!(first.body, second.body);
+        assert!(second.head.starts_with("POST /hook "));
+        world.until_done("a").await;
+        let attempts = world.outbox.attempts(target("a"), id).await.expect("readable");
+        assert_eq!(attempts.len(), 2);
+        let found = attempts[0].error.as_deref().unwrap_or_default();
+        assert!(found.contains(error), "{found}");
+        assert_eq!((attempts[1].status, &attempts[1].error), (Some(200), &None));
+    }
+}
+
+#[tokio::test]
+async fn a_dead_endpoint_is_probed_with_single_events_until_it_works() {
+    let world = World::with_pace(Pace { backoff: Duration::from_secs(600), ..PACE });
+    let mut backend = world.point("a", |_| Reply::Status("500 Internal Server Error", "")).await;
+    // In one transaction, so that the courier finds them all.
+    let outbox = world.outbox.clone();
+    let post = move |tx: &mut Transaction<'_>| {
+        for lane in 0..200 {
+            let data = to_raw_value(&lane).expect("JSON");
+            let event = Event { name: "message_sent".to_owned(), data, about: None };
+            outbox.post(tx, &target("a"), &format!("lane-{lane}"), &event, storage::now())?;
+        }
+        Ok::<_, StorageError>(())
+    };
+    world.outbox.database.write(post).await.expect("stored");
+    while world.outbox.stats().open_breakers == 0 {
+        backend.next().await;
+    }
+    // Those that were under way when it opened end too; the others cost nothing.
+    world.until_stats(|stats| stats.failed_tries == 12).await;
+    upkeep::tidy(&world.outbox, MAX_ROWS).await.expect("tidied");
+    assert_eq!(world.count("a", "attempts > 0").await, 12, "five, and seven beside the fifth");
+
+    // It is asked again after a restart, and everything follows.
+    backend.change(|_| OK);
+    let world = world.restart().await;
+    let outbox = &world.outbox;
+    // As when their time has come.
+    outbox.database.write(|tx| queue::hurry(tx, &target("a"))).await.expect("stored");
+    outbox.couriers.wake(&target("a"));
+    world.until_done("a").await;
+    world.until_stats(|stats| stats.delivered == 200).await;
+}
+
+#[tokio::test]
+async fn when_an_endpoint_works_again_nothing_waits_for_its_own_next_try() {
+    let world = World::with_pace(Pace { backoff: MILLISECOND * 100, ..PACE });
+    let mut backend = world.point("a", |_| Reply::Close).await;
+    for lane in 0..6 {
+        world.post("a", &format!("lane-{lane}"), [json!(lane)]).await;
+    }
+    while world.outbox.stats().open_breakers == 0 {
+        backend.next().await;
+        tokio::task::yield_now().await;
+    }
+    backend.change(|_| OK);
+    // Much later than the probe.
+    let delay = |tx: &mut Transaction<'_>| {
+        tx.execute("UPDATE outbox SET not_before = not_before + 3600000000 WHERE id > 1", &[])
+    };
+    world.outbox.database.write(delay).await.expect("stored");
+    world.until_done("a").await;
+    world.until_stats(|stats| stats.open_breakers == 0).await;
+}
+
+#[tokio::test]
+async fn what_is_given_up_is_listed_and_can_be_sent_again() {
+    let world = World::new();
+    let mut backend = Backend::start(|got| match got.data().as_i64() {
+        Some(2) => OK,
+        _ => Reply::Status("422 Unprocessable Content", "no"),
+    })
+    .await;
+    world.set("a", &backend, Duration::from_secs(10), MILLISECOND * 20);
+    let ids = world.post("a", "l", numbers(0..3)).await;
+    world.until("a", "state = 'failed'", 2).await;
+    world.until_done("a").await;
+    let failed = world.outbox.failed(target("a"), None, 10).await.expect("readable");
+    let rows: Vec<i64> = failed.iter().map(|event| event.id).collect();
+    assert_eq!(rows, ids[..2]);
+    assert_eq!(failed[0].error.as_deref(), Some("HTTP 422"));
+    assert_eq!(failed[0].name, "message_sent");
+    assert!(failed[0].attempts > 0 && failed[0].failed_at > failed[0].created_at);
+    let after = world.outbox.failed(target("a"), Some(ids[0]), 10).await.expect("readable");
+    assert_eq!(after.iter().map(|event| event.id).collect::<Vec<_>>(), ids[1..2]);
+    world.until_stats(|stats| stats.given_up == 2).await;
+    assert!(world.outbox.failed(target("b"), None, 10).await.expect("readable").is_empty(), "another app's");
+
+    let first = backend.rest()[0].event()["id"].clone();
+    backend.change(|_| OK);
+    world.set("a", &backend, Duration::from_secs(10), Duration::from_secs(3600));
+    assert_eq!(world.outbox.resend(target("b"), Some(ids.clone())).await, Ok(0), "another app's");
+    assert_eq!(world.outbox.resend(target("a"), Some(vec![ids[1], ids[2], 999])).await, Ok(1));
+    assert_eq!(backend.next().await.data(), 1);
+    assert_eq!(world.outbox.resend(target("a"), None).await, Ok(1));
+    let again = backend.next().await;
+    assert_eq!((again.data(), &again.event()["id"]), (json!(0), &first));
+    world.until_done("a").await;
+    assert_eq!(world.outbox.resend(target("a"), None).await, Ok(0));
+}
+
+#[tokio::test]
+async fn a_restart_loses_nothing_and_keeps_the_order() {
+    let world = World::new();
+    let mut backend = world.point("a", |_| Reply::Hang).await;
+    for lane in ["x", "y"] {
+        world.post("a", lane, numbers(0..10)).await;
+    }
+    let (first, second) = (backend.next().await, backend.next().await);
+    assert_eq!((first.data(), second.data()), (json!(0), json!(0)), "one of each lane");
+    backend.change(|_| OK);
+    let world = world.restart().await;
+    world.until_done("a").await;
+    let all: Vec<i64> = backend.rest().iter().filter_map(|got| got.data().as_i64()).collect();
+    assert_eq!(all.len(), 20);
+    let mut next = [0, 0];
+    for number in all {
+        let lane = next.iter_mut().find(|next| **next == number).expect("in the order of a lane");
+        *lane += 1;
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_old_is_given_up_and_what_is_too_much_is_dropped() {
+    let world = World::new();
+    // No endpoint: they just wait.
+    let old = storage::now() - 25 * 3_600_000_000;
+    for number in 0..3 {
+        world.post_at("a", "l", json!(number), None, old).await;
+    }
+    let claim = "UPDATE outbox SET locked_until = 0";
+    world.outbox.database.write(move |tx| tx.execute(claim, &[])).await.expect("stored");
+    let fresh = world.post("a", "l", numbers(3..8)).await;
+    upkeep::tidy(&world.outbox, 100).await.expect("tidied");
+    assert_eq!((world.count("a", "state = 'failed'").await, world.outbox.stats().given_up), (3, 3));
+    let failed = world.outbox.failed(target("a"), None, 10).await.expect("readable");
+    assert_eq!(failed[0].error.as_deref(), Some("never tried"));
+
+    upkeep::tidy(&world.outbox, 3).await.expect("tidied");
+    assert_eq!(
+        (world.count("a", "state = 'failed'").await, world.count("a", "state <> 'failed'").await),
+        (0, 3)
+    );
+    assert_eq!(world.outbox.stats().dropped, 5);
+    let mut backend = world.point("a", |_| OK).await;
+    world.outbox.couriers.wake(&target("a"));
+    world.until_done("a").await;
+    let seen: Vec<i64> = backend.rest().iter().filter_map(|got| got.event()["seq"].as_i64()).collect();
+    assert_eq!(seen, fresh[2..]);
+}
+
+#[tokio::test]
+async fn a_broadcast_comes_after_its_callbacks_with_the_ids_of_their_answers() {
+    let mut world = World::new();
+    let mut backend = world.point("a", |_| Reply::Status("200 OK", "p-77")).await;
+    let about = About { message: Some(4), conversation: Some(5) };
+    world.broadcast("held", "messenger.5", &[1, 2], Some(about)).await;
+    world.broadcast("held", "later", &[], None).await;
+    assert_eq!(world.next_channel().await, "messenger.p-77");
+    // Both came before it: it would have waited for ten minutes.
+    let got: Vec<Value> = backend.rest().iter().map(Got::data).collect();
+    assert_eq!(got, [1, 2]);
+    assert_eq!(world.next_channel().await, "later");
+}
+
+#[tokio::test]
+async fn a_broadcast_does_not_wait_for_a_second_try() {
+    let mut world = World::with_pace(Pace { backoff: Duration::from_secs(600), ..PACE });
+    let _backend = world.point("a", |_| Reply::Status("500 Internal Server Error", "")).await;
+    world.broadcast("held", "first", &[1], None).await;
+    assert_eq!(world.next_channel().await, "first");
+}
+
+#[tokio::test]
+async fn a_broadcast_waits_for_a_slow_backend_for_a_time_only_and_other_lanes_do_not() {
+    let mut world = World::with_pace(Pace { hold: Duration::from_millis(300), ..PACE });
+    let mut backend = world.point("a", |_| Reply::Hang).await;
+    let start = std::time::Instant::now();
+    world.broadcast("held", "first", &[1], None).await;
+    world.broadcast("held", "second", &[], None).await;
+    world.broadcast("other", "third", &[], None).await;
+    backend.next().await;
+    for channel in ["third", "first", "second"] {
+        assert_eq!(world.next_channel().await, channel);
+    }
+    assert!(start.elapsed() >= Duration::from_millis(300));
+    world.broadcast("held", "fourth", &[], None).await;
+    assert_eq!(world.next_channel().await, "fourth");
+}
+
+#[tokio::test]
+async fn after_a_restart_a_broadcast_still_comes_after_its_callback() {
+    let world = World::new();
+    let mut backend = world.point("a", |_| Reply::Hang).await;
+    let about = About { message: None, conversation: Some(5) };
+    world.broadcast("held", "messenger.5", &[1], Some(about)).await;
+    backend.next().await;
+    backend.change(|_| Reply::Status("503 Service Unavailable", ""));
+    let mut world = world.restart().await;
+    assert_eq!(world.next_channel().await, "messenger.5");
+    assert!(!backend.rest().is_empty());
+}
+
+/// Only PostgreSQL is shared.
+#[tokio::test]
+async fn nodes_that_share_a_store_leave_nothing_behind_and_post_nothing_twice() {
+    let world = World::new();
+    if !world.outbox.database.is_shared() {
+        return;
+    }
+    let (other, _published, _) = open(&world.folder, PACE, Arc::clone(&world.portal));
+    let running = tokio::spawn(other.clone().run());
+    let mut backend = world.point("a", |_| OK).await;
+    let mut posts = tokio::task::JoinSet::new();
+    for number in 0..400 {
+        let outbox = if number % 2 == 0 { world.outbox.clone() } else { other.clone() };
+        posts.spawn(async move {
+            let of_job = outbox.clone();
+            let post = move |tx: &mut Transaction<'_>| {
+                let data = to_raw_value(&number).expect("JSON");
+                let event = Event { name: "e".to_owned(), data, about: None };
+                of_job.post(tx, &target("a"), &format!("lane-{}", number % 3), &event, storage::now())
+            };
+            outbox.database.write(post).await.expect("stored")
+        });
+    }
+    posts.join_all().await;
+    world.until_done("a").await;
+    let mut seen: Vec<i64> = backend.rest().iter().filter_map(|got| got.data().as_i64()).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, (0..400).collect::<Vec<_>>());
+    running.abort();
+}
+
+/// With many rows each statement must find what it looks for by an index.
+#[tokio::test]
+async fn statements_use_indices() {
+    let world = World::new();
+    // PostgreSQL's planner goes by what is in the tables: nothing.
+    if world.outbox.database.is_shared() {
+        return;
+    }
+    let database = &world.outbox.database;
+    let explain = |sql: &'static str| async move {
+        let plan = move |tx: &mut Transaction<'_>| {
+            let rows = tx.query(sql, &[])?;
+            rows.iter().map(|row| row.text(3)).collect::<Result<Vec<_>, _>>()
+        };
+        database.read(plan).await.expect("a plan").join("; ")
+    };
+    const LANE: &str = "EXPLAIN QUERY PLAN SELECT id FROM outbox WHERE app_id = 'a' AND kind = 'b' AND lane = 'c' \
+         AND kind <> 'broadcast' AND state <> 'failed' ORDER BY id LIMIT 1";
+    const DUE: &str = "EXPLAIN QUERY PLAN SELECT id FROM outbox AS o \
+         WHERE app_id = 'a' AND kind = 'b' AND kind <> 'broadcast' AND state = 'pending' AND not_before <= 3 \
+         AND NOT EXISTS (SELECT 1 FROM outbox AS e WHERE e.app_id = o.app_id AND e.kind = o.kind \
+         AND e.lane = o.lane AND e.kind <> 'broadcast' AND e.state <> 'failed' AND e.id < o.id) \
+         ORDER BY not_before, id LIMIT 4";
+    const AGE: &str = "EXPLAIN QUERY PLAN SELECT id FROM outbox WHERE app_id = 'a' AND kind = 'b' \
+         AND kind <> 'broadcast' AND state = 'failed' AND id > 3 ORDER BY id LIMIT 4";
+    const TARGETS: &str = "EXPLAIN QUERY PLAN SELECT app_id, kind FROM outbox WHERE kind <> 'broadcast' \
+         AND (app_id, kind) > ('a', 'b') ORDER BY app_id, kind LIMIT 1";
+    const LEFT_OVER: &str = "EXPLAIN QUERY PLAN SELECT id FROM outbox WHERE kind = 'broadcast' AND state = 'pending' \
+         AND locked_until < 3 AND (locked_by IS NULL OR locked_by <> 'n') ORDER BY id LIMIT 4";
+    for (sql, index, may_sort) in [
+        (LANE, "outbox_lane", false),
+        (DUE, "outbox_due", false),
+        (DUE, "outbox_lane", false),
+        (AGE, "outbox_age", false),
+        (TARGETS, "outbox_age", false),
+        (LEFT_OVER, "outbox_broadcasts", true),
+    ] {
+        let plan = explain(sql).await;
+        assert!(plan.contains(index), "{sql}: {plan}");
+        assert!(!plan.contains("SCAN") && (may_sort || !plan.contains("TEMP B-TREE")), "{sql}: {plan}");
+    }
+}

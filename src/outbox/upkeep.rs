@@ -1,0 +1,92 @@
+//! Keeps the table small: gives up what is too old, drops what is too much, forgets what is long done.
+
+use std::time::Duration;
+
+use super::{Outbox, Target, micros, queue};
+use crate::storage::{self, StorageError};
+
+/// Events that one endpoint may have waiting or given up; beyond that the oldest are deleted, first those
+/// that were given up. At about 1.5 KB each this is 1.5 GB.
+pub const MAX_ROWS: i64 = 1_000_000;
+/// How often this is done.
+const EVERY: Duration = Duration::from_mins(1);
+/// How long events that were given up can be sent again.
+const KEEP_FAILED: Duration = Duration::from_hours(7 * 24);
+/// How long tries are kept.
+const KEEP_ATTEMPTS: Duration = Duration::from_hours(24);
+/// How long events wait for an endpoint that is not configured (any more).
+const WITHOUT_ENDPOINT: Duration = Duration::from_hours(24);
+
+/// Does it once a minute; never ends.
+pub(super) async fn run(outbox: &Outbox) {
+    let mut clock = tokio::time::interval(EVERY);
+    loop {
+        clock.tick().await;
+        if let Err(error) = tidy(outbox, MAX_ROWS).await {
+            tracing::error!(%error, "the outbox can't be tidied");
+        }
+    }
+}
+
+pub(super) async fn tidy(outbox: &Outbox, max_rows: i64) -> Result<(), StorageError> {
+    for target in outbox.database.read(queue::targets).await? {
+        give_up(outbox, &target).await?;
+        forget(outbox, &target).await?;
+        drop_excess(outbox, &target, max_rows).await?;
+        outbox.couriers.wake(&target);
+    }
+    let limit = storage::now() - micros(KEEP_ATTEMPTS);
+    while outbox.database.write_lazily(move |tx| queue::delete_attempts(tx, limit)).await? > 0 {}
+    Ok(())
+}
+
+async fn give_up(outbox: &Outbox, target: &Target) -> Result<(), StorageError> {
+    let endpoint = outbox.receivers.endpoint(target);
+    let time = endpoint.map_or(WITHOUT_ENDPOINT, |endpoint| endpoint.give_up_after);
+    let limit = storage::now() - micros(time);
+    let mut all = 0;
+    loop {
+        let of = target.clone();
+        let count = outbox.database.write_lazily(move |tx| queue::give_up_old(tx, &of, limit)).await?;
+        if count == 0 {
+            break;
+        }
+        all += count as u64;
+    }
+    if all > 0 {
+        outbox.couriers.gave_up(all);
+        tracing::warn!(app = target.app_id, count = all, "events were given up; they can be sent again");
+    }
+    Ok(())
+}
+
+async fn forget(outbox: &Outbox, target: &Target) -> Result<(), StorageError> {
+    let limit = storage::now() - micros(KEEP_FAILED);
+    loop {
+        let of = target.clone();
+        if outbox.database.write_lazily(move |tx| queue::delete_failed(tx, &of, limit)).await? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+async fn drop_excess(outbox: &Outbox, target: &Target, max_rows: i64) -> Result<(), StorageError> {
+    let of = target.clone();
+    let count = outbox.database.read(move |tx| queue::count(tx, &of)).await?;
+    let mut excess = count - max_rows;
+    let mut all = 0;
+    while excess > 0 {
+        let of = target.clone();
+        let count = outbox.database.write_lazily(move |tx| queue::drop_oldest(tx, &of, excess)).await? as i64;
+        if count == 0 {
+            break;
+        }
+        excess -= count;
+        all += count as u64;
+    }
+    if all > 0 {
+        outbox.couriers.dropped(all);
+        tracing::error!(app = target.app_id, count = all, "the oldest events were dropped: too many wait");
+    }
+    Ok(())
+}
