@@ -110,6 +110,8 @@ async fn t41_the_state_of_a_message_follows_it() {
 async fn t41_contacts_are_seen_online_and_offline() {
     let router = Router::setup().routing("features.offline_grace", "1s").start().await;
     let (mut ann, _, _) = pair(&router).await;
+    // Who opens a conversation learns the present state at once.
+    includes(&ann.hear(PRESENCE).await.json(), &json!({"conversation_id": ann.id, "online": false}));
     let bob = router.listen("user.2").await;
     let online = ann.hear(PRESENCE).await.json();
     includes(&online, &json!({"conversation_id": ann.id, "online": true}));

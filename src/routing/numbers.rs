@@ -465,7 +465,7 @@ impl Router {
     /// # Errors
     /// Of the store.
     pub async fn report_shared_numbers(&self) -> Result<(), StorageError> {
-        let numbers = self.database().read(|tx| shared_numbers(tx)).await?;
+        let numbers = self.database().read(shared_numbers).await?;
         for (number, apps) in numbers {
             let number = mask(&number);
             tracing::warn!(number, apps, "a phone number is assigned in several apps");

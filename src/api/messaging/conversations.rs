@@ -28,7 +28,7 @@ pub struct StartAnswer {
 
 /// `GET /conversations`.
 #[derive(Debug, Deserialize, JsonSchema)]
-pub struct ListRequest {
+pub struct ConversationsRequest {
     /// Whose conversations.
     user_id: Option<UserRef>,
     /// At most so many, up to 100; 50 if not given.
@@ -43,7 +43,7 @@ pub struct ListRequest {
 
 /// A page of conversations, the most active first.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct ListAnswer {
+pub struct ConversationList {
     /// The conversations.
     conversations: Vec<ConversationJson>,
     /// To be sent as `before` for the next page; null on the last one.
@@ -76,7 +76,7 @@ pub struct MessagesRequest {
 
 /// A page of messages, newest first.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct MessagesAnswer {
+pub struct MessageList {
     /// The messages.
     messages: Vec<MessageJson>,
     /// The message to go on from: to be sent as `after` where that was given, otherwise as `before`; null at
@@ -129,7 +129,7 @@ pub async fn start(caller: Caller, request: SendRequest) -> Result<StartAnswer, 
 }
 
 /// A page of a user's conversations.
-pub async fn list(caller: Caller, request: ListRequest) -> Result<ListAnswer, RoutingError> {
+pub async fn list(caller: Caller, request: ConversationsRequest) -> Result<ConversationList, RoutingError> {
     let user = caller.user(request.user_id.as_ref())?;
     let query = ConversationQuery {
         limit: limit(request.limit, 50, 100)?,
@@ -139,7 +139,7 @@ pub async fn list(caller: Caller, request: ListRequest) -> Result<ListAnswer, Ro
     let Caller { router, app, .. } = caller;
     let page = router.conversations(app.clone(), user, query).await?;
     let settings = &app.settings.routing;
-    Ok(ListAnswer {
+    Ok(ConversationList {
         conversations: page.conversations.iter().map(|conversation| conversation.json(settings)).collect(),
         next: page.next,
         unread_total: page.unread_total,
@@ -155,7 +155,7 @@ pub async fn show(caller: Caller, request: UserRequest) -> Result<ConversationAn
 }
 
 /// A page of its messages.
-pub async fn messages(caller: Caller, request: MessagesRequest) -> Result<MessagesAnswer, RoutingError> {
+pub async fn messages(caller: Caller, request: MessagesRequest) -> Result<MessageList, RoutingError> {
     let user = caller.user(request.user_id.as_ref())?;
     let query =
         MessageQuery { limit: limit(request.limit, 50, 200)?, before: request.before, after: request.after };
@@ -163,7 +163,7 @@ pub async fn messages(caller: Caller, request: MessagesRequest) -> Result<Messag
     let page = router.messages(app.clone(), user, id, query).await?;
     let settings = &app.settings.routing;
     let messages = page.messages.iter().map(|message| message.json(settings)).collect();
-    Ok(MessagesAnswer { messages, next: page.next })
+    Ok(MessageList { messages, next: page.next })
 }
 
 /// Marks its messages as read.

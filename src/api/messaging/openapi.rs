@@ -69,6 +69,8 @@ impl Document {
         let error = self.answers.subschema_for::<ErrorJson<'static>>();
         let mut schemas = self.answers.take_definitions(true);
         schemas.extend(self.requests.take_definitions(true));
+        let fields = schemas.values_mut().filter_map(|schema| schema.get_mut("properties")?.as_object_mut());
+        fields.flat_map(Map::values_mut).for_each(remove_default);
         json!({
             "openapi": "3.1.0",
             "info": {
@@ -142,8 +144,9 @@ impl Document {
         let Some(properties) = properties else { return Vec::new() };
         let parameter = |(name, schema): (&String, &Value)| {
             let mut schema = schema.clone();
+            remove_default(&mut schema);
             let description = schema.as_object_mut().and_then(|schema| schema.remove("description"));
-            json!({"name": name, "in": "query", "description": description, "schema": schema})
+            json!({"name": name, "in": "query", "description": description, "schema": without_null(schema)})
         };
         properties.iter().map(parameter).collect()
     }
@@ -173,6 +176,26 @@ fn outcomes(call: &Call, answer: &Schema) -> Value {
         outcomes.insert(status.to_string(), response);
     }
     Value::Object(outcomes)
+}
+
+/// That a field may be missing is said by `required` alone.
+fn remove_default(field: &mut Value) {
+    if let Some(field) = field.as_object_mut() {
+        field.remove("default");
+    }
+}
+
+/// The same schema without null, which a query can't hold.
+fn without_null(mut schema: Value) -> Value {
+    if let Some([kind, null]) = schema["type"].as_array().map(Vec::as_slice)
+        && null == "null"
+    {
+        schema["type"] = kind.clone();
+    }
+    match schema["anyOf"].as_array().map(Vec::as_slice) {
+        Some([only, null]) if null["type"] == "null" => only.clone(),
+        _ => schema,
+    }
 }
 
 /// A response for each error code.
@@ -245,6 +268,7 @@ mod tests {
     fn every_field_is_described() {
         let document: Value = serde_json::from_slice(&document()).expect("JSON");
         for (name, schema) in document["components"]["schemas"].as_object().expect("schemas") {
+            assert!(!name.ends_with(|c: char| c.is_ascii_digit()), "two types are called {name}");
             let properties = schema["properties"].as_object().into_iter().flatten();
             for (field, schema) in properties {
                 assert!(schema["description"].is_string(), "{name}.{field}");

@@ -14,10 +14,11 @@ const MAX_RESEND: usize = 1_000;
 
 /// `POST /contacts`.
 #[derive(Debug, Deserialize, JsonSchema)]
-pub struct ContactRequest {
+pub struct NameRequest {
     /// Whose contact it is.
     user_id: Option<UserRef>,
     /// The contact's number, in any usual spelling.
+    #[schemars(required)]
     number: Option<String>,
     /// As the user calls it.
     name: Option<String>,
@@ -34,12 +35,13 @@ pub struct ContactAnswer {
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct OptOutRequest {
     /// In any usual spelling.
+    #[schemars(required)]
     number: Option<String>,
 }
 
 /// Numbers that want no messages.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct OptOutsAnswer {
+pub struct OptOutList {
     /// All of them.
     opt_outs: Vec<OptOut>,
 }
@@ -69,7 +71,7 @@ enum CallbackState {
 
 /// A page of callbacks, the oldest first.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct CallbacksAnswer {
+pub struct CallbackList {
     /// The callbacks.
     callbacks: Vec<FailedCallback>,
     /// To be sent as `after` for the next page; null on the last one.
@@ -93,7 +95,7 @@ pub struct ResendAnswer {
 }
 
 /// Gives a contact a name.
-pub async fn name_contact(caller: Caller, request: ContactRequest) -> Result<ContactAnswer, RoutingError> {
+pub async fn name_contact(caller: Caller, request: NameRequest) -> Result<ContactAnswer, RoutingError> {
     let user = caller.user(request.user_id.as_ref())?;
     let Caller { router, app, .. } = caller;
     let settings = &app.settings.routing;
@@ -104,27 +106,27 @@ pub async fn name_contact(caller: Caller, request: ContactRequest) -> Result<Con
 }
 
 /// Numbers that want no messages.
-pub async fn opt_outs(caller: Caller, _request: NoFields) -> Result<OptOutsAnswer, RoutingError> {
+pub async fn opt_outs(caller: Caller, _request: NoFields) -> Result<OptOutList, RoutingError> {
     let Caller { router, app, .. } = caller;
-    Ok(OptOutsAnswer { opt_outs: router.opt_outs(app).await? })
+    Ok(OptOutList { opt_outs: router.opt_outs(app).await? })
 }
 
 /// Adds one.
-pub async fn add_opt_out(caller: Caller, request: OptOutRequest) -> Result<OptOutsAnswer, RoutingError> {
+pub async fn add_opt_out(caller: Caller, request: OptOutRequest) -> Result<OptOutList, RoutingError> {
     let Caller { router, app, .. } = caller;
     let number = number(request.number.as_deref(), &app.settings.routing)?.as_str().to_owned();
-    Ok(OptOutsAnswer { opt_outs: router.add_opt_out(app, number).await? })
+    Ok(OptOutList { opt_outs: router.add_opt_out(app, number).await? })
 }
 
 /// Takes one away.
-pub async fn remove_opt_out(caller: Caller, request: OptOutRequest) -> Result<OptOutsAnswer, RoutingError> {
+pub async fn remove_opt_out(caller: Caller, request: OptOutRequest) -> Result<OptOutList, RoutingError> {
     let Caller { router, app, .. } = caller;
     let number = number(request.number.as_deref(), &app.settings.routing)?.as_str().to_owned();
-    Ok(OptOutsAnswer { opt_outs: router.remove_opt_out(app, number).await? })
+    Ok(OptOutList { opt_outs: router.remove_opt_out(app, number).await? })
 }
 
 /// Callbacks that were given up.
-pub async fn callbacks(caller: Caller, request: CallbacksRequest) -> Result<CallbacksAnswer, RoutingError> {
+pub async fn callbacks(caller: Caller, request: CallbacksRequest) -> Result<CallbackList, RoutingError> {
     let CallbacksRequest { state: Some(CallbackState::Failed) | None, .. } = request;
     let Caller { router, app, .. } = caller;
     let limit = limit(request.limit, 50, 200)?;
@@ -133,7 +135,7 @@ pub async fn callbacks(caller: Caller, request: CallbacksRequest) -> Result<Call
     let has_more = callbacks.len() > size;
     callbacks.truncate(size);
     let next = callbacks.last().filter(|_| has_more).map(|last| Id::Number(last.id));
-    Ok(CallbacksAnswer { callbacks, next })
+    Ok(CallbackList { callbacks, next })
 }
 
 /// Sends them again.

@@ -18,7 +18,7 @@ const MAX_TEXT: usize = 255;
 
 /// `GET /phone_numbers`.
 #[derive(Debug, Deserialize, JsonSchema)]
-pub struct ListRequest {
+pub struct PhoneNumbersRequest {
     /// Only those of this user.
     user_id: Option<UserRef>,
     /// Only those in this state.
@@ -35,7 +35,7 @@ pub struct ListRequest {
 
 /// A page of the directory, in the order in which numbers were added.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct ListAnswer {
+pub struct PhoneNumberList {
     /// The numbers.
     phone_numbers: Vec<PhoneNumberJson>,
     /// To be sent as `after` for the next page; null on the last one.
@@ -46,6 +46,7 @@ pub struct ListAnswer {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 pub struct NumberEntry {
     /// In any usual spelling.
+    #[schemars(required)]
     number: Option<String>,
     /// Who has it.
     #[serde(default, deserialize_with = "given")]
@@ -105,6 +106,7 @@ pub struct SaveAnswer {
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct AssignRequest {
     /// In any usual spelling.
+    #[schemars(required)]
     number: Option<String>,
     /// Who gets it; whoever has it already if not given.
     user_id: Option<UserRef>,
@@ -114,6 +116,7 @@ pub struct AssignRequest {
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct NumberRequest {
     /// In any usual spelling.
+    #[schemars(required)]
     number: Option<String>,
 }
 
@@ -125,7 +128,7 @@ pub struct NumberAnswer {
 }
 
 /// A page of the directory.
-pub async fn list(caller: Caller, request: ListRequest) -> Result<ListAnswer, RoutingError> {
+pub async fn list(caller: Caller, request: PhoneNumbersRequest) -> Result<PhoneNumberList, RoutingError> {
     let user = request.user_id.as_ref();
     let query = NumberQuery {
         user_id: user.map(|user| UserRef::required(Some(user))).transpose()?,
@@ -137,7 +140,7 @@ pub async fn list(caller: Caller, request: ListRequest) -> Result<ListAnswer, Ro
     let (found, has_more) = router.phone_numbers(app.clone(), query).await?;
     let next = found.last().filter(|_| has_more).map(|last| Id::Number(last.id));
     let settings = &app.settings.routing;
-    Ok(ListAnswer { phone_numbers: found.iter().map(|number| number.json(settings)).collect(), next })
+    Ok(PhoneNumberList { phone_numbers: found.iter().map(|number| number.json(settings)).collect(), next })
 }
 
 /// Adds and changes numbers.

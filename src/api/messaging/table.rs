@@ -54,13 +54,13 @@ calls! {
         [FromNotOwned OptedOut NotFound IdempotencyMismatch DirectoryAmbiguous InvalidNumber SelfMessage
          FromRequired TooLong TooManyMedia RecipientUnassigned RateLimited DirectoryUnavailable];
     /// Lists a user's conversations, the most active first.
-    GET "/conversations" conversations::list: conversations::ListRequest => conversations::ListAnswer, User [];
+    GET "/conversations" conversations::list: conversations::ConversationsRequest => conversations::ConversationList, User [];
     /// Shows a conversation.
     GET "/conversations/{id}" conversations::show: UserRequest => conversations::ConversationAnswer, User
         [NotFound];
     /// Lists a conversation's messages, newest first.
     GET "/conversations/{id}/messages" conversations::messages:
-        conversations::MessagesRequest => conversations::MessagesAnswer, User [NotFound];
+        conversations::MessagesRequest => conversations::MessageList, User [NotFound];
     /// Marks a conversation's messages as read; the sender of internal ones learns of it.
     POST "/conversations/{id}/read" conversations::read:
         conversations::ReadRequest => conversations::ReadAnswer, User [NotFound];
@@ -84,7 +84,7 @@ calls! {
     POST "/messages/{id}/cancel" messages::cancel: UserRequest => messages::MessageAnswer, User
         [NotFound NotCancellable];
     /// Lists the directory's phone numbers.
-    GET "/phone_numbers" phone_numbers::list: phone_numbers::ListRequest => phone_numbers::ListAnswer, Portal
+    GET "/phone_numbers" phone_numbers::list: phone_numbers::PhoneNumbersRequest => phone_numbers::PhoneNumberList, Portal
         [DirectoryReadOnly];
     /// Adds or changes a phone number, or a list of them, all or none.
     POST "/phone_numbers" phone_numbers::save: phone_numbers::SaveRequest => phone_numbers::SaveAnswer, Portal
@@ -105,18 +105,18 @@ calls! {
     POST "/phone_numbers/lookup" phone_numbers::look_up: phone_numbers::NumberRequest => Lookup, Portal
         [InvalidNumber DirectoryAmbiguous DirectoryUnavailable];
     /// Gives a user's contact a name.
-    POST "/contacts" operations::name_contact: operations::ContactRequest => operations::ContactAnswer, Portal
+    POST "/contacts" operations::name_contact: operations::NameRequest => operations::ContactAnswer, Portal
         [InvalidNumber];
     /// Lists the numbers that want no messages.
-    GET "/opt_outs" operations::opt_outs: NoFields => operations::OptOutsAnswer, Portal [];
+    GET "/opt_outs" operations::opt_outs: NoFields => operations::OptOutList, Portal [];
     /// Notes that a number wants no messages.
-    POST "/opt_outs" operations::add_opt_out: operations::OptOutRequest => operations::OptOutsAnswer, Portal
+    POST "/opt_outs" operations::add_opt_out: operations::OptOutRequest => operations::OptOutList, Portal
         [InvalidNumber];
     /// Notes that a number wants messages again.
     POST "/opt_outs/remove" operations::remove_opt_out:
-        operations::OptOutRequest => operations::OptOutsAnswer, Portal [InvalidNumber];
+        operations::OptOutRequest => operations::OptOutList, Portal [InvalidNumber];
     /// Lists callbacks to the portal that were given up.
-    GET "/callbacks" operations::callbacks: operations::CallbacksRequest => operations::CallbacksAnswer, Portal [];
+    GET "/callbacks" operations::callbacks: operations::CallbacksRequest => operations::CallbackList, Portal [];
     /// Sends callbacks that were given up again.
     POST "/callbacks/resend" operations::resend: operations::ResendRequest => operations::ResendAnswer, Portal [];
     /// Shows how directory, carrier and outbox stand.
