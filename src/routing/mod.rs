@@ -144,6 +144,7 @@ impl Router {
         tokio::join!(
             self.report_portal_directories(apps),
             observe::run(&self),
+            opt_outs::take_over(&self),
             self.inner.outbox.clone().run(),
             jobs::run(&self),
             inbox::run(&self),

@@ -4,21 +4,27 @@
 //! call is wasted and people see it. Internal messages are not subject to it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 
+use super::carrier::Telnyx;
 use super::directory::OwnNumber;
 use super::error::{Code, RoutingError};
 use super::events::Events;
 use super::json::carbon;
-use super::phone_number::Destination;
+use super::phone_number::{Destination, contact_identity};
 use super::records::Conversation;
 use super::{Router, callbacks};
 use crate::apps::App;
 use crate::storage::{self, StorageError, Transaction};
 
+/// How long after the start the carrier is asked for its list.
+const TAKE_OVER_AFTER: Duration = Duration::from_secs(30);
+/// Entries of that list noted in one transaction.
+const PAGE: usize = 500;
 /// What the portal says itself; the other sources are the carrier's.
 const API: &str = "api";
 
@@ -72,6 +78,44 @@ impl Router {
             })
             .await
     }
+}
+
+/// Takes over the carrier's list of each app some time after the start: who opted out while the server was
+/// not there, or before it was. Not at once, so that a server that comes up has other things done first.
+pub(super) async fn take_over(router: &Router) {
+    tokio::time::sleep(TAKE_OVER_AFTER).await;
+    for app in router.inner.hub.apps().iter().map(|app| app.app()) {
+        if !app.settings.routing.enabled || app.settings.routing.telnyx.api_key.is_none() {
+            continue;
+        }
+        if let Err(error) = take_over_of(router, &app).await {
+            tracing::warn!(
+                app = app.settings.id,
+                error,
+                "the carrier's list of opt-outs can't be taken over"
+            );
+        }
+    }
+}
+
+async fn take_over_of(router: &Router, app: &Arc<App>) -> Result<(), String> {
+    let telnyx = Telnyx::new(&app.settings.routing.telnyx).map_err(|error| error.to_string())?;
+    let listed = telnyx.opt_outs().await.map_err(|error| error.to_string())?;
+    let count = listed.len();
+    for page in listed.chunks(PAGE) {
+        let (in_job, app, page) = (router.clone(), Arc::clone(app), page.to_vec());
+        let noted = router.database().write(move |tx| {
+            for one in &page {
+                let number = contact_identity(&one.number);
+                let profile = one.profile_id.as_deref().unwrap_or_default();
+                note(tx, &in_job, &app, profile, &number, "carrier_list", storage::now())?;
+            }
+            Ok::<_, StorageError>(())
+        });
+        noted.await.map_err(|error| error.to_string())?;
+    }
+    tracing::info!(app = app.settings.id, count, "the carrier's list of opt-outs was taken over");
+    Ok(())
 }
 
 fn parsed(app: &App, number: &str) -> Result<Destination, RoutingError> {
@@ -222,6 +266,7 @@ impl Change<'_> {
 mod tests {
     use super::super::test_support::Lab;
     use super::*;
+    use crate::http_client::test_server::{Behaviour, TestServer};
 
     const OUTSIDE: &str = "+13125559999";
 
@@ -263,6 +308,20 @@ mod tests {
         let wrong =
             lab.router.add_opt_out(Arc::clone(&lab.app), "x".to_owned()).await.expect_err("no number");
         assert_eq!((wrong.code, wrong.field.as_deref()), (Code::InvalidNumber, Some("number")));
+    }
+
+    #[tokio::test]
+    async fn the_carriers_list_is_taken_over_and_told() {
+        let list =
+            r#"{"data":[{"to":"+13125559999","messaging_profile_id":"mp-1"}],"meta":{"total_pages":1}}"#;
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{list}", list.len());
+        let server = TestServer::start(vec![Behaviour::Answer(answer)]).await;
+        let lab = Lab::with(|routing| routing.telnyx.base_url = server.url("/v2")).await;
+        lab.send("7", OUTSIDE, "hello").await;
+        lab.events();
+        take_over_of(&lab.router, &lab.app).await.expect("taken over");
+        assert_eq!(lab.events().len(), 1);
+        assert_eq!(lab.try_send("7", OUTSIDE, "again").await.expect_err("refused").code, Code::OptedOut);
     }
 
     #[tokio::test]

@@ -19,7 +19,8 @@ pub struct Line {
     settings: TelnyxSettings,
     /// Speaks to the carrier.
     pub telnyx: Telnyx,
-    state: Mutex<State>,
+    /// Outlives a change of settings: what is out comes back to the same count.
+    state: Arc<Mutex<State>>,
 }
 
 /// What changes.
@@ -55,16 +56,12 @@ impl Lines {
         if let Some(line) = known.filter(|line| line.settings == *settings) {
             return Ok(Arc::clone(line));
         }
-        // New credentials deserve a new try: only what is out is carried over.
-        let state = known.map_or_else(State::default, |line| {
-            let state = line.state();
-            State { lanes: state.lanes.clone(), calls: state.calls, ..State::default() }
-        });
-        let line = Arc::new(Line {
-            settings: settings.clone(),
-            telnyx: Telnyx::new(settings)?,
-            state: Mutex::new(state),
-        });
+        let telnyx = Telnyx::new(settings)?;
+        let state = known.map(|line| Arc::clone(&line.state)).unwrap_or_default();
+        // New credentials deserve a new try.
+        lock(&state).breaker = Breaker::default();
+        lock(&state).buckets.clear();
+        let line = Arc::new(Line { settings: settings.clone(), telnyx, state });
         lines.insert(app.settings.id.clone(), Arc::clone(&line));
         Ok(line)
     }

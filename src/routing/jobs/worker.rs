@@ -177,7 +177,7 @@ async fn claim_and_call(
                     router.inner.jobs.in_flight.fetch_sub(1, Atomic::AcqRel);
                 });
             }
-            None => release(router, app, &due.lane),
+            None => release(line, &due.lane),
         }
     }
     Ok(())
@@ -225,18 +225,15 @@ async fn call(router: &Router, app: &Arc<App>, line: &Line, claimed: Claimed, pe
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(10));
     }
-    release(router, app, &claimed.lane);
+    release(line, &claimed.lane);
     router.inner.jobs.wake();
 }
 
 /// Lets the lane go on.
-fn release(router: &Router, app: &App, lane: &str) {
-    // By id: the settings may have changed meanwhile.
-    if let Ok(line) = router.inner.jobs.lines.get(app) {
-        let mut state = line.state();
-        state.calls = state.calls.saturating_sub(1);
-        state.lanes.remove(lane);
-    }
+fn release(line: &Line, lane: &str) {
+    let mut state = line.state();
+    state.calls = state.calls.saturating_sub(1);
+    state.lanes.remove(lane);
 }
 
 fn counter(outcome: &Outcome) -> Counter {
