@@ -1,8 +1,10 @@
 //! What the disk itself does.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// How often a second, and how long one takes.
@@ -13,7 +15,7 @@ pub struct Rate {
 }
 
 /// Writes of one page, each flushed.
-pub fn flushes(folder: &Path, time: Duration) -> Rate {
+pub fn flushes(folder: &Path, delay: Duration, time: Duration) -> Rate {
     let mut file = OpenOptions::new()
         .create(true)
         .truncate(true)
@@ -29,12 +31,13 @@ pub fn flushes(folder: &Path, time: Duration) -> Rate {
         file.seek(SeekFrom::Start(offset)).expect("sought");
         file.write_all(&page).expect("written");
         file.sync_data().expect("flushed");
+        thread::sleep(delay);
         offset = (offset + 4096) % (64 << 20);
     })
 }
 
 /// Transactions of one row, each committed for itself, durable as the server's are.
-pub fn commits(folder: &Path, time: Duration) -> Rate {
+pub fn commits(folder: &Path, delay: Duration, time: Duration) -> Rate {
     let database = rusqlite::Connection::open(folder.join("commits.db")).expect("a database");
     database
         .execute_batch(
@@ -48,7 +51,24 @@ pub fn commits(folder: &Path, time: Duration) -> Rate {
             .prepare_cached("INSERT INTO messages (body) VALUES (?1)")
             .and_then(|mut insert| insert.execute([&body]))
             .expect("inserted");
+        thread::sleep(delay);
     })
+}
+
+/// A library that makes the flushes of a process that much slower.
+pub fn slow(folder: &Path, delay: Duration) -> PathBuf {
+    let (source, library) = (folder.join("slow.c"), folder.join("slow.so"));
+    let program = format!(
+        "#define _GNU_SOURCE\n#include <dlfcn.h>\n#include <unistd.h>\n\
+         #define SLOW(call) int call(int fd) {{ int (*real)(int) = dlsym(RTLD_NEXT, #call); \
+         int done = real(fd); usleep({}); return done; }}\nSLOW(fsync)\nSLOW(fdatasync)\n",
+        delay.as_micros()
+    );
+    fs::write(&source, program).expect("written");
+    let compiled =
+        Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).arg("-ldl").status();
+    assert!(compiled.expect("cc").success(), "the C compiler failed");
+    library
 }
 
 fn measure(time: Duration, mut step: impl FnMut()) -> Rate {

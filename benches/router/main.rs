@@ -1,13 +1,14 @@
 //! What the message router does a second, and how soon a message is seen.
 //!
 //! ```text
-//! cargo bench --bench router -- [--seconds N] [--store URL]
+//! cargo bench --bench router -- [--seconds N] [--store URL] [--flush-delay MS]
 //! ```
 //!
 //! `throughput`: internal messages, each acknowledged when it is on disk, from 64 senders at once and from
 //! one; beside them, on the same disk in the same run, one `fdatasync` for each write of a page, and for
 //! each commit of a small SQLite transaction. `latency`: 100 messages a second, from the call to the
-//! recipient's WebSocket. `docs/performance.md` explains the figures.
+//! recipient's WebSocket. `--flush-delay` makes each flush that much slower, for the server and for what is
+//! measured beside it: a disk without a write cache takes milliseconds. `docs/performance.md` explains the figures.
 
 mod client;
 mod disk;
@@ -38,6 +39,9 @@ struct Options {
     /// Where messages are kept [default: an SQLite file beside the build output]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
+    /// Milliseconds that each flush of the disk takes longer; needs a C compiler
+    #[arg(long, default_value_t = 0, value_name = "MS")]
+    flush_delay: u64,
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
@@ -53,8 +57,10 @@ fn main() -> ExitCode {
 async fn run(options: &Options) {
     let time = Duration::from_secs(options.seconds);
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
-    let flushes = disk::flushes(folder.path(), Duration::from_secs(3));
-    let commits = disk::commits(folder.path(), Duration::from_secs(3));
+    let delay = Duration::from_millis(options.flush_delay);
+    let flushes = disk::flushes(folder.path(), delay, Duration::from_secs(3));
+    let commits = disk::commits(folder.path(), delay, Duration::from_secs(3));
+    let slow_disk = (!delay.is_zero()).then(|| disk::slow(folder.path(), delay));
     println!(
         "fdatasync of a page:        {:>8.0} a second, p50 {:?}, p99 {:?}",
         flushes.rate, flushes.p50, flushes.p99
@@ -64,7 +70,7 @@ async fn run(options: &Options) {
         commits.rate, commits.p50, commits.p99
     );
 
-    let server = Server::start(folder.path(), options.store.as_deref());
+    let server = Server::start(folder.path(), options.store.as_deref(), slow_disk.as_deref());
     let client = Client::new(&server);
     let numbers: Vec<_> = (0..USERS).map(|user| json!({"number": number(user), "user_id": user})).collect();
     client.post("phone_numbers", &json!({"phone_numbers": numbers})).await;

@@ -15,7 +15,8 @@ pub struct Server {
 
 impl Server {
     /// Starts it with its store in this folder.
-    pub fn start(folder: &Path, store: Option<&str>) -> Self {
+    /// `preload`: a library that comes before the system's.
+    pub fn start(folder: &Path, store: Option<&str>, preload: Option<&Path>) -> Self {
         let store = store.unwrap_or("sqlite:bench.db");
         let config = format!(
             "[server]\nbind = \"127.0.0.1:0\"\ndata_dir = {folder:?}\n[admin]\nbind = \"127.0.0.1:0\"\n\
@@ -25,7 +26,11 @@ impl Server {
         );
         let path = folder.join("switchboard.toml");
         fs::write(&path, config).expect("written");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_switchboard"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_switchboard"));
+        if let Some(library) = preload {
+            command.env("LD_PRELOAD", library);
+        }
+        let mut child = command
             .arg("serve")
             .arg("--config")
             .arg(path)
