@@ -37,7 +37,7 @@ impl Router {
         self.tell_status(tx, app, message, &conversation, previous, now)?;
         tracing::info!(
             app = app.settings.id.as_str(),
-            message = %message.public_id(),
+            message_id = %message.public_id(),
             from = previous.as_str(),
             to = next.as_str(),
             "message status changed"

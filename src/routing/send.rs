@@ -372,7 +372,7 @@ impl Sending<'_> {
         conversation.add_message(tx, &message, false)?;
         tracing::info!(
             app = self.app.settings.id.as_str(),
-            message = %message.public_id(),
+            message_id = %message.public_id(),
             route = explanation.route,
             reason = explanation.reason,
             number_status = explanation.number_status,
@@ -405,7 +405,7 @@ impl Delivery<'_> {
         let app_id = self.app.settings.id.as_str();
         tracing::info!(
             app = app_id,
-            message = %sent.public_id(),
+            message_id = %sent.public_id(),
             user = sent.user_id,
             "Internal message detected - skipping Telnyx API"
         );
@@ -446,7 +446,7 @@ impl Delivery<'_> {
         conversation.add_message(tx, &received, true)?;
         tracing::info!(
             app = app_id,
-            message = %received.public_id(),
+            message_id = %received.public_id(),
             created,
             "Reciprocal conversation created for internal message"
         );

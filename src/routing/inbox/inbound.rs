@@ -149,7 +149,7 @@ fn receive(
     tracing::info!(
         app = app_id,
         user = receiver.user,
-        message = %received.public_id(),
+        message_id = %received.public_id(),
         from = mask(receiver.contact),
         to = mask(receiver.number),
         "Inbound message received"

@@ -46,7 +46,7 @@ pub fn apply(
     let mapped = message_status(word);
     let is_older = at < message.status_at;
     if let MessageStatus::Unknown(word) = &mapped.status {
-        tracing::warn!(app = app_id, message = %message.public_id(), status = word, "unknown carrier status");
+        tracing::warn!(app = app_id, message_id = %message.public_id(), status = word, "unknown carrier status");
     }
     take_facts(&mut message, report, word, is_older);
     message.is_unconfirmed = mapped.unconfirmed && message.status != Status::Delivered;

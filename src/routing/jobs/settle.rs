@@ -287,7 +287,7 @@ fn report_duplicate(router: &Router, app: &App, message: &Message, known: &str, 
     router.counters().count(Counter::CarrierDuplicate);
     tracing::error!(
         app = app.settings.id,
-        message = %message.public_id(),
+        message_id = %message.public_id(),
         known,
         other,
         "the carrier has this message twice"
