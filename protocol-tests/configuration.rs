@@ -171,7 +171,10 @@ fn check_says_what_it_looked_at_and_starts_nothing() {
     assert_eq!(answer["ok"], true);
     let names: Vec<_> =
         answer["checks"].as_array().expect("checks").iter().map(|c| c["check"].clone()).collect();
-    assert_eq!(names, ["configuration", "server.bind", "admin.bind", "open files"]);
+    assert_eq!(
+        names,
+        ["configuration", "server.bind", "admin.bind", "open files", "store.url", "routing.channels"]
+    );
     let files: Vec<_> = fs::read_dir(folder.path()).expect("readable").collect();
     assert_eq!(files.len(), 1, "{files:?}");
 }
@@ -293,7 +296,10 @@ async fn each_familys_variables_define_an_app() {
         let variables = [(&*names[0], &*app.id), (&*names[1], &*app.key), (&*names[2], &*app.secret)];
         let server = TestServer::launch(serve(&folder, &[], &variables), vec![app], Some(folder));
         expect_serves(&server).await;
-        assert!(!server.folder().join("switchboard-data").exists(), "no development app is made");
+        assert!(
+            !server.folder().join("switchboard-data/development-app.toml").exists(),
+            "no development app is made"
+        );
     }
 }
 
