@@ -153,6 +153,12 @@ impl<'a> Events<'a> {
     }
 }
 
+/// Whether anybody on this node listens to one of the audience's channels.
+pub fn is_heard(app: &AppHub, audience: Audience<'_>) -> bool {
+    let names = channels(&app.app().settings.routing, audience);
+    names.iter().any(|name| ChannelName::parse(name).is_ok_and(|channel| app.is_occupied(&channel)))
+}
+
 /// Publishes an event that is stored nowhere: at once or not at all.
 ///
 /// # Errors

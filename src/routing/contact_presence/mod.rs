@@ -223,7 +223,12 @@ const EVENT: &str = "ContactPresence";
 
 fn publish(app: &AppHub, view: &View, is_online: bool, seen: Option<i64>) -> Result<(), StorageError> {
     let id = view.channel_id();
-    events::publish_now(app, Audience::ConversationId(&id), EVENT, &event_data(view, is_online, seen))
+    let audience = Audience::ConversationId(&id);
+    // A user with many contacts comes and goes; few of them have the conversation open.
+    if !events::is_heard(app, audience) {
+        return Ok(());
+    }
+    events::publish_now(app, audience, EVENT, &event_data(view, is_online, seen))
 }
 
 fn event_data(view: &View, is_online: bool, seen: Option<i64>) -> Value {

@@ -56,6 +56,7 @@ CREATE TABLE conversations (
 CREATE INDEX conversations_list ON conversations (app_id, user_id, active_at, id);
 CREATE INDEX conversations_thread ON conversations (app_id, thread_id);
 CREATE INDEX conversations_contact ON conversations (app_id, contact_number);
+CREATE INDEX conversations_portal ON conversations (app_id, portal_id) WHERE portal_id IS NOT NULL;
 CREATE TABLE messages (
   id {id},
   public_id TEXT UNIQUE,
