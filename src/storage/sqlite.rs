@@ -24,6 +24,8 @@ use super::{Connection, Effect, Purpose, Row, StorageError, Value};
 const LAZY: Duration = Duration::from_millis(200);
 /// Jobs that may wait.
 const QUEUE: usize = 16_384;
+/// How long a job waits for company at most; never longer than half a flush takes.
+const COMPANY: Duration = Duration::from_millis(5);
 /// Jobs of one commit.
 const GROUP: usize = 1_024;
 /// How long another process (an import) may hold the file.
@@ -148,24 +150,35 @@ fn read_all(connection: &Sqlite3, jobs: &Receiver<Box<dyn Job>>) {
 
 /// The writer's thread; ends with the last handle, when all that waits is written.
 fn write_all(connection: &Sqlite3, jobs: &Receiver<(Box<dyn Job>, Purpose)>) {
-    while let Some(group) = gather(jobs) {
-        commit(connection, group);
+    let mut pace = Pace::default();
+    while let Some(group) = gather(jobs, pace) {
+        let company = group.len();
+        pace = Pace { company, flush: commit(connection, group) };
     }
+}
+
+/// What the last commit was like, from which the next one's company is guessed: callers that were just
+/// answered come back with their next job a moment later, and a flush that starts without them makes
+/// them wait for two.
+#[derive(Clone, Copy, Default)]
+struct Pace {
+    company: usize,
+    flush: Duration,
 }
 
 /// Waits for a job and takes all that wait with it; lazy ones wait for an urgent one, [`LAZY`] at most.
 /// `None` when no more can come.
-fn gather(jobs: &Receiver<(Box<dyn Job>, Purpose)>) -> Option<Vec<Box<dyn Job>>> {
+fn gather(jobs: &Receiver<(Box<dyn Job>, Purpose)>, pace: Pace) -> Option<Vec<Box<dyn Job>>> {
     let (first, mut purpose) = jobs.recv().ok()?;
-    let deadline = Instant::now() + LAZY;
+    let start = Instant::now();
     let mut group = vec![first];
     while group.len() < GROUP {
-        let next = match purpose {
-            Purpose::WriteLazily => {
-                jobs.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()
-            }
-            _ => jobs.try_recv().ok(),
+        let patience = match purpose {
+            Purpose::WriteLazily => LAZY,
+            _ if group.len() < pace.company => (pace.flush / 2).min(COMPANY),
+            _ => Duration::ZERO,
         };
+        let next = jobs.recv_timeout(patience.saturating_sub(start.elapsed())).ok();
         let Some((job, its)) = next else { break };
         group.push(job);
         if its != Purpose::WriteLazily {
@@ -175,27 +188,34 @@ fn gather(jobs: &Receiver<(Box<dyn Job>, Purpose)>) -> Option<Vec<Box<dyn Job>>>
     Some(group)
 }
 
-/// Runs a group of jobs in one transaction and answers them.
-fn commit(connection: &Sqlite3, mut group: Vec<Box<dyn Job>>) {
+/// Runs a group of jobs in one transaction and answers them; tells how long the commit itself took.
+fn commit(connection: &Sqlite3, mut group: Vec<Box<dyn Job>>) -> Duration {
     let mut outcomes = Vec::with_capacity(group.len());
     let mut effects = Vec::new();
     let committed = run(connection, "BEGIN IMMEDIATE").and_then(|()| {
         for job in &mut group {
             outcomes.push(run_in_savepoint(connection, job.as_mut(), &mut effects)?);
         }
-        run(connection, "COMMIT")
+        let start = Instant::now();
+        run(connection, "COMMIT")?;
+        Ok(start.elapsed())
     });
-    match committed {
-        Ok(()) => job::follow(effects),
+    let flush = match committed {
+        Ok(flush) => {
+            job::follow(effects);
+            flush
+        }
         Err(error) => {
             // Fails when the failure ended the transaction itself.
             let _ = run(connection, "ROLLBACK");
             outcomes = vec![Err(error); group.len()];
+            Duration::ZERO
         }
-    }
+    };
     for (job, outcome) in group.into_iter().zip(outcomes) {
         job.finish(outcome);
     }
+    flush
 }
 
 /// Runs a job and answers its outcome.
