@@ -3,6 +3,7 @@
 
 mod api;
 mod carrier_webhooks;
+mod crash;
 mod features;
 mod isolation;
 mod once_only;

@@ -49,7 +49,8 @@ impl Router {
 fn take_back(tx: &mut Transaction<'_>, message: i64) -> Result<bool, StorageError> {
     let taken = tx.execute(
         "UPDATE carrier_jobs SET state = 'done' \
-         WHERE message_id = ?1 AND state = 'waiting' AND attempts = 0 AND first_attempt_at IS NULL",
+         WHERE message_id = ?1 AND state = 'waiting' AND attempts = 0 AND first_attempt_at IS NULL \
+         AND NOT EXISTS (SELECT 1 FROM carrier_attempts a WHERE a.job_id = carrier_jobs.id)",
         &[message.into()],
     )?;
     Ok(taken == 1)

@@ -75,3 +75,15 @@ pub fn own_numbers(
     };
     rows.iter().map(own).collect()
 }
+
+/// The carrier's profile of an own number, where it has one of its own.
+///
+/// # Errors
+/// Of the store.
+pub fn profile(tx: &mut Transaction<'_>, app_id: &str, number: &str) -> Result<Option<String>, StorageError> {
+    let row = tx.query_one(
+        "SELECT messaging_profile_id FROM phone_numbers WHERE app_id = ?1 AND number = ?2",
+        &[app_id.into(), number.into()],
+    )?;
+    row.map_or(Ok(None), |row| row.optional_text(0))
+}

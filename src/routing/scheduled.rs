@@ -10,10 +10,10 @@ use super::error::RoutingError;
 use super::records::{Conversation, Message};
 use super::send::Delivery;
 use super::status::{Cause, Status};
-use super::{Router, directory, jobs};
+use super::{Router, directory, jobs, opt_outs};
 use crate::apps::App;
 use crate::config::DirectoryMode;
-use crate::routing::directory::Owner;
+use crate::routing::directory::{OwnNumber, Owner};
 use crate::routing::phone_number::PhoneNumber;
 use crate::storage::{self, Transaction};
 
@@ -34,21 +34,35 @@ pub async fn run(router: &Router) {
 }
 
 async fn send_due(router: &Router) -> Result<(), RoutingError> {
-    let rows = router
-        .database()
-        .read(|tx| {
-            tx.query(
-                "SELECT id, app_id FROM messages WHERE status = 'scheduled' AND send_at <= ?1 ORDER BY send_at LIMIT ?2",
-                &[storage::now().into(), PAGE.into()],
-            )
-        })
-        .await?;
-    for row in rows {
-        let (id, app_id) = (row.int(0)?, row.text(1)?);
-        let Some(app) = router.inner.hub.app_by_id(&app_id) else { continue };
-        send(router, app.app(), id).await?;
+    let mut last = (0, 0);
+    loop {
+        let rows = router
+            .database()
+            .read(move |tx| {
+                tx.query(
+                    "SELECT id, app_id, send_at FROM messages WHERE status = 'scheduled' AND send_at <= ?1 \
+                     AND (send_at > ?2 OR (send_at = ?2 AND id > ?3)) ORDER BY send_at, id LIMIT ?4",
+                    &[storage::now().into(), last.0.into(), last.1.into(), PAGE.into()],
+                )
+            })
+            .await?;
+        for row in &rows {
+            let (id, app_id) = (row.int(0)?, row.text(1)?);
+            last = (row.int(2)?, id);
+            let Some(app) = router.inner.hub.app_by_id(&app_id) else { continue };
+            // One that can't be sent now keeps back no other.
+            if let Err(error) = send(router, app.app(), id).await {
+                tracing::error!(
+                    app = app_id,
+                    code = error.code.as_str(),
+                    "a scheduled message can't be sent"
+                );
+            }
+        }
+        if rows.len() < PAGE as usize {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 async fn send(router: &Router, app: Arc<App>, id: i64) -> Result<(), RoutingError> {
@@ -62,21 +76,38 @@ async fn send(router: &Router, app: Arc<App>, id: i64) -> Result<(), RoutingErro
             let conversation = Conversation::by_row(tx, message.conversation_id)?;
             if message.is_internal {
                 deliver(&router_in_job, tx, &app, &mut message, &conversation, owner.clone(), now)
-            } else if router_in_job.advance(
-                tx,
-                &app,
-                &mut message,
-                (Status::Sending, Cause::Event),
-                now,
-                now,
-            )? {
-                jobs::create(&router_in_job, tx, &app, &message, None, &conversation.thread_id, now)?;
-                Ok(())
             } else {
-                Ok(())
+                hand_over(&router_in_job, tx, &app, &mut message, &conversation, now)
             }
         })
         .await
+}
+
+/// Gives an external message to the carrier, if that is still possible.
+fn hand_over(
+    router: &Router,
+    tx: &mut Transaction<'_>,
+    app: &App,
+    message: &mut Message,
+    conversation: &Conversation,
+    now: i64,
+) -> Result<(), RoutingError> {
+    let profile = directory::profile(tx, &app.settings.id, &message.from_number)?;
+    let own = OwnNumber {
+        number: message.from_number.clone(),
+        is_default: false,
+        messaging_profile_id: profile.clone(),
+    };
+    let to = message.to_number.clone();
+    if let Err(refusal) = jobs::check_enabled(app).and_then(|()| opt_outs::check(tx, app, &own, &to)) {
+        let reason = json!({"code": refusal.code.as_str(), "title": refusal.message, "carrier": null});
+        message.error = Some(reason.to_string());
+        message.save_carrier_facts(tx)?;
+        router.advance(tx, app, message, (Status::Failed, Cause::Event), now, now)?;
+    } else if router.advance(tx, app, message, (Status::Sending, Cause::Event), now, now)? {
+        jobs::create(router, tx, app, message, profile.as_deref(), &conversation.thread_id, now)?;
+    }
+    Ok(())
 }
 
 /// Who has the number now, when the portal's tables say it.
@@ -163,7 +194,9 @@ impl Router {
                 }
                 message.error = None;
                 message.save_carrier_facts(tx)?;
-                router.advance(tx, &app, &mut message, (Status::Sending, Cause::Retry), now, now)?;
+                if !router.advance(tx, &app, &mut message, (Status::Sending, Cause::Retry), now, now)? {
+                    return Err(tx.conflict().into());
+                }
                 let conversation = Conversation::by_row(tx, message.conversation_id)?;
                 Ok((message, conversation))
             })

@@ -227,7 +227,7 @@ impl Sending<'_> {
 
     fn count(&self, tx: &mut Transaction<'_>, is_internal: bool, parts: Option<i64>) {
         let router = self.router.clone();
-        tx.on_commit("", move || {
+        tx.on_commit(self.draft.user_id.as_str(), move || {
             if is_internal {
                 router.counters().count(Counter::SentInternal);
                 let parts = parts.and_then(|parts| u64::try_from(parts).ok()).unwrap_or(1).max(1);
@@ -241,7 +241,8 @@ impl Sending<'_> {
     /// Claims the idempotency key, or answers what it was used for. Of two at once, the unique index makes
     /// the second wait for the first.
     fn claim_key(&self, tx: &mut Transaction<'_>, now: i64) -> Result<Option<Sent>, RoutingError> {
-        let Some(key) = &self.draft.idempotency_key else { return Ok(None) };
+        let key = self.draft.idempotency_key.as_ref().filter(|_| self.draft.has_content());
+        let Some(key) = key else { return Ok(None) };
         let (app_id, user_id) = (&self.app.settings.id, &self.draft.user_id);
         let hash = self.draft.hash();
         let claimed = tx.execute(

@@ -123,6 +123,15 @@ impl Breaker {
         }
     }
 
+    /// A permit was not used: if it was the probe's, another call may be that.
+    pub fn give_back(&mut self, permit: Permit, now_us: i64) {
+        if let Phase::Probing { .. } = self.phase
+            && permit.epoch == self.epoch
+        {
+            self.enter(Phase::Waiting { since: now_us, until: now_us, cause: Cause::Failures });
+        }
+    }
+
     /// When calls are tried again, while none goes out; microseconds since 1970.
     pub fn paused_until(&self) -> Option<i64> {
         match self.phase {

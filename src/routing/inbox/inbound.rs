@@ -51,9 +51,8 @@ pub fn store(
     now: i64,
 ) -> Result<(), StorageError> {
     let contact = contact_identity(&message.from);
-    note_keyword(router, tx, app, message, &contact, now)?;
     let numbers: Vec<String> = message.to.iter().map(|to| contact_identity(&to.number)).collect();
-    let mut is_anybodys = false;
+    let (mut is_anybodys, mut is_new) = (false, false);
     for number in &numbers {
         let owner = match owners {
             Some(owners) => owners.get(number).cloned().flatten(),
@@ -63,7 +62,7 @@ pub fn store(
             Some(Owner { is_assigned: true, user_id: Some(user), .. }) => {
                 is_anybodys = true;
                 let others = others(message, &numbers, number);
-                receive(
+                is_new |= receive(
                     router,
                     tx,
                     app,
@@ -76,12 +75,16 @@ pub fn store(
             None if numbers.len() > 1 => {}
             _ => {
                 is_anybodys = true;
-                set_aside(router, tx, app, message, &contact, number, now)?;
+                is_new |= set_aside(router, tx, app, message, &contact, number, now)?;
             }
         }
     }
     if let (false, Some(number)) = (is_anybodys, numbers.first()) {
-        set_aside(router, tx, app, message, &contact, number, now)?;
+        is_new |= set_aside(router, tx, app, message, &contact, number, now)?;
+    }
+    // Not for a repeat, which may come after a later word.
+    if is_new {
+        note_keyword(router, tx, app, message, &contact, now)?;
     }
     Ok(())
 }
@@ -108,7 +111,7 @@ fn receive(
     message: &CarrierMessage,
     receiver: &Receiver<'_>,
     now: i64,
-) -> Result<(), StorageError> {
+) -> Result<bool, StorageError> {
     let (app_id, settings) = (app.settings.id.as_str(), &app.settings.routing);
     let thread_id = router.thread_id(app_id, receiver.number, receiver.contact);
     let key = ConversationKey {
@@ -143,7 +146,7 @@ fn receive(
     };
     let Some(received) = Message::insert(tx, &conversation, &new, settings.ids.kind, now)? else {
         router.counters().count(Counter::WebhookRepeated);
-        return Ok(());
+        return Ok(false);
     };
     conversation.add_message(tx, &received, true)?;
     tracing::info!(
@@ -160,7 +163,8 @@ fn receive(
     events.message(audience, "MessageReceived", &received, &conversation, json!({}))?;
     let told = (&received, &conversation);
     events.after(callbacks::message(router, tx, app, "message_received", told, json!({}), now)?);
-    router.publish(tx, app, &thread_id, events, None, now)
+    router.publish(tx, app, &thread_id, events, None, now)?;
+    Ok(true)
 }
 
 /// Keeps a message for a number that nobody has: who it is for is never guessed.
@@ -172,7 +176,7 @@ fn set_aside(
     contact: &str,
     number: &str,
     now: i64,
-) -> Result<(), StorageError> {
+) -> Result<bool, StorageError> {
     let media: Vec<&str> = message.media.iter().map(|media| media.url.as_str()).collect();
     let kept = tx.execute(
         "INSERT INTO unrouted_inbound (app_id, carrier_id, own_number, contact_number, body, media_urls, created_at) \
@@ -188,7 +192,7 @@ fn set_aside(
         ],
     )?;
     if kept == 0 {
-        return Ok(());
+        return Ok(false);
     }
     router.counters().count(Counter::Unrouted);
     tracing::warn!(
@@ -205,7 +209,8 @@ fn set_aside(
         "media_urls": media,
     });
     let lane = router.thread_id(&app.settings.id, number, contact);
-    callbacks::other(router, tx, app, "message_unrouted", &lane, data, now)
+    callbacks::other(router, tx, app, "message_unrouted", &lane, data, now)?;
+    Ok(true)
 }
 
 /// The carrier acted on STOP and START by itself; we keep its list in step.

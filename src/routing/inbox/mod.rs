@@ -123,7 +123,7 @@ impl Router {
                 router.counters().count(Counter::WebhookRepeated);
             }
             let router = router.clone();
-            tx.on_commit("inbox", move || router.inner.inbox.wake.notify_one());
+            tx.on_commit(event.event_id.as_str(), move || router.inner.inbox.wake.notify_one());
             Ok::<_, StorageError>(())
         });
         stored.await.map_err(|error| {
@@ -210,7 +210,9 @@ async fn process(router: &Router, entry: Entry) {
     match result {
         Ok(()) => {}
         Err(Undone::Unknown) if storage::now() - entry.received_at < PATIENCE => {
-            put_off(router, &entry, "pending", RETRY).await;
+            // Often at first, when an answer is on its way; a report of somebody else's message rarely.
+            let age = storage::now() - entry.received_at;
+            put_off(router, &entry, "pending", RETRY.max(age / 4)).await;
         }
         Err(Undone::Unknown) => {
             router.counters().count(Counter::WebhookSetAside);

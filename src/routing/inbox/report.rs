@@ -49,7 +49,9 @@ pub fn apply(
         tracing::warn!(app = app_id, message_id = %message.public_id(), status = word, "unknown carrier status");
     }
     take_facts(&mut message, report, word, is_older);
-    message.is_unconfirmed = mapped.unconfirmed && message.status != Status::Delivered;
+    if !is_older {
+        message.is_unconfirmed = mapped.unconfirmed && message.status != Status::Delivered;
+    }
     let next = Status::parse(mapped.status.as_str());
     // What led to a failure may be overtaken by a later truth, not by an earlier one.
     let is_overtaken = message.status == Status::Failed && is_older;

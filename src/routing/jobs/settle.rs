@@ -13,7 +13,7 @@ use crate::routing::counters::Counter;
 use crate::routing::events::micros;
 use crate::routing::records::Message;
 use crate::routing::status::{Cause, Status};
-use crate::routing::{Router, opt_outs};
+use crate::routing::{Router, directory, opt_outs};
 use crate::storage::{self, StorageError, Transaction};
 
 /// How long the carrier remembers an idempotency key, less an hour, in microseconds.
@@ -29,6 +29,8 @@ struct Job {
     attempts: i64,
     valid_until: i64,
     first_attempt_at: Option<i64>,
+    idempotency_key: String,
+    is_locked: bool,
 }
 
 /// What becomes of a job.
@@ -86,7 +88,47 @@ pub async fn recover(router: &Router, lapsed: i64) -> Result<(), StorageError> {
             alert: false,
         };
         tracing::warn!(app = app_id, job, reason = INTERRUPTED, "Carrier outcome unclear");
-        settle(router, &app.app(), job, attempt, &outcome).await?;
+        // One that can't be settled keeps back no other.
+        if let Err(error) = settle(router, &app.app(), job, attempt, &outcome).await {
+            tracing::error!(%error, app = app_id, job, "an interrupted call can't be settled");
+        }
+    }
+    Ok(())
+}
+
+/// Gives up jobs whose time is over while they waited for a call: behind a breaker, a pause, or an app
+/// that can't send any more.
+pub async fn expire(router: &Router) -> Result<(), StorageError> {
+    let rows = router
+        .database()
+        .read(|tx| {
+            tx.query(
+                "SELECT id, app_id FROM carrier_jobs WHERE state = 'waiting' AND locked_by IS NULL \
+                 AND valid_until <= ?1 ORDER BY id LIMIT 500",
+                &[storage::now().into()],
+            )
+        })
+        .await?;
+    for row in rows {
+        let (id, app_id) = (row.int(0)?, row.text(1)?);
+        let Some(app) = router.inner.hub.app_by_id(&app_id) else { continue };
+        let (app, router_in_job) = (app.app(), router.clone());
+        let message = router
+            .database()
+            .write(move |tx| {
+                let (job, now) = (find(tx, id)?, storage::now());
+                let Some(job) = job.filter(|job| job.state == "waiting" && !job.is_locked) else {
+                    return Ok(None);
+                };
+                let Some(mut message) = Message::by_row(tx, job.message_id)? else { return Ok(None) };
+                let verdict = if may_be_with_carrier(tx, id)? { Verdict::Held } else { expired() };
+                carry_out(&router_in_job, tx, &app, &job, &mut message, verdict, now)?;
+                Ok::<_, StorageError>(Some(message.id))
+            })
+            .await?;
+        if let Some(message) = message {
+            router.inner.jobs.attempted(message);
+        }
     }
     Ok(())
 }
@@ -100,30 +142,55 @@ fn apply(
     outcome: &Outcome,
     now: i64,
 ) -> Result<Option<i64>, StorageError> {
-    finish_attempt(tx, attempt, outcome, now)?;
     let Some(job) = find(tx, job)? else { return Ok(None) };
     let Some(mut message) = Message::by_row(tx, job.message_id)? else { return Ok(None) };
-    if job.state != "waiting" {
-        // A webhook was faster. If this is another message than the one it told of, there are two.
-        if let Outcome::Accepted(accepted) = outcome {
-            note_accepted(router, tx, app, &mut message, accepted, now)?;
+    let is_current = finish_attempt(tx, &job, attempt, outcome, now)?;
+    if job.state != "waiting" || !is_current {
+        // A webhook was faster, or a person asked for another send meanwhile. If this is another message
+        // than the one that is known, there are two.
+        match outcome {
+            Outcome::Accepted(accepted) if is_current => {
+                note_accepted(router, tx, app, &mut message, accepted, now)?;
+            }
+            Outcome::Accepted(accepted)
+                if message.telnyx_message_id.as_ref() != Some(&accepted.carrier_id) =>
+            {
+                report_duplicate(router, app, &message, "another send", &accepted.carrier_id);
+            }
+            _ => {}
         }
         return Ok(Some(message.id));
     }
-    match verdict(&app.settings.routing.telnyx, &job, outcome, now) {
+    if let Outcome::Refused(error) = outcome
+        && error.is_opt_out()
+    {
+        let profile = directory::profile(tx, &app.settings.id, &message.from_number)?;
+        let profile = profile.as_deref().unwrap_or(&app.settings.routing.telnyx.messaging_profile_id);
+        opt_outs::note(tx, router, app, profile, &message.to_number, "carrier_40300", now)?;
+    }
+    let may_have_it = may_be_with_carrier(tx, job.id)?;
+    let verdict = verdict(&app.settings.routing.telnyx, &job, outcome, may_have_it, now);
+    carry_out(router, tx, app, &job, &mut message, verdict, now)?;
+    Ok(Some(message.id))
+}
+
+fn carry_out(
+    router: &Router,
+    tx: &mut Transaction<'_>,
+    app: &App,
+    job: &Job,
+    message: &mut Message,
+    verdict: Verdict,
+    now: i64,
+) -> Result<(), StorageError> {
+    match verdict {
         Verdict::Done(accepted) => {
             close(tx, job.id, "done")?;
-            note_accepted(router, tx, app, &mut message, &accepted, now)?;
+            note_accepted(router, tx, app, message, &accepted, now)?;
         }
         Verdict::Failed { code, title } => {
             close(tx, job.id, "done")?;
-            if let Outcome::Refused(error) = outcome
-                && error.is_opt_out()
-            {
-                let profile = &app.settings.routing.telnyx.messaging_profile_id;
-                opt_outs::note(tx, router, app, profile, &message.to_number, "carrier_40300", now)?;
-            }
-            fail(router, tx, app, &mut message, &code, &title, now)?;
+            fail(router, tx, app, message, &code, &title, now)?;
         }
         Verdict::Again { at, counts } => {
             tx.execute(
@@ -134,18 +201,26 @@ fn apply(
         }
         Verdict::Held => {
             close(tx, job.id, "held")?;
-            router.advance(tx, app, &mut message, (Status::Unconfirmed, Cause::Event), now, now)?;
+            router.advance(tx, app, message, (Status::Unconfirmed, Cause::Event), now, now)?;
         }
     }
-    let lane = message.id.to_string();
     let router = router.clone();
-    tx.on_commit(lane, move || router.inner.jobs.wake());
-    Ok(Some(message.id))
+    tx.on_commit(message.id.to_string(), move || router.inner.jobs.wake());
+    Ok(())
 }
 
-fn verdict(settings: &TelnyxSettings, job: &Job, outcome: &Outcome, now: i64) -> Verdict {
+/// Whether any call with the job's present key may have reached the carrier.
+fn may_be_with_carrier(tx: &mut Transaction<'_>, job: i64) -> Result<bool, StorageError> {
+    let row = tx.query_one(
+        "SELECT 1 FROM carrier_attempts a JOIN carrier_jobs j ON j.id = a.job_id \
+         AND j.idempotency_key = a.idempotency_key WHERE j.id = ?1 AND a.outcome IN ('unclear', 'in_progress') LIMIT 1",
+        &[job.into()],
+    )?;
+    Ok(row.is_some())
+}
+
+fn verdict(settings: &TelnyxSettings, job: &Job, outcome: &Outcome, may_have_it: bool, now: i64) -> Verdict {
     let is_over = now >= job.valid_until;
-    let may_have_it = job.first_attempt_at.is_some() && matches!(outcome, Outcome::Unclear { .. });
     let failures = u32::try_from(job.attempts).unwrap_or(u32::MAX);
     let again = |pause: Duration, counts: bool| {
         let is_spent = counts && job.attempts >= i64::try_from(settings.max_attempts).unwrap_or(i64::MAX);
@@ -157,6 +232,8 @@ fn verdict(settings: &TelnyxSettings, job: &Job, outcome: &Outcome, now: i64) ->
     };
     match outcome {
         Outcome::Accepted(accepted) => Verdict::Done(accepted.clone()),
+        // Without a key a refusal tells nothing of an earlier call whose outcome is unclear.
+        Outcome::Refused(_) if may_have_it && settings.idempotency == Idempotency::Off => Verdict::Held,
         Outcome::Refused(error) => refused(error),
         Outcome::Throttled { wait, .. } => again(backoff::pause(failures, *wait), false),
         Outcome::NotSent { .. } => again(backoff::pause(failures, None), true),
@@ -164,6 +241,10 @@ fn verdict(settings: &TelnyxSettings, job: &Job, outcome: &Outcome, now: i64) ->
         // The breaker holds the app back; a number or a lane waits by itself.
         Outcome::Config { scope: ConfigScope::App, .. } => again(Duration::ZERO, false),
         Outcome::Config { until, .. } => match until.end_us(now) {
+            end if (is_over || end > job.valid_until) && may_have_it => {
+                let _ = end;
+                Verdict::Held
+            }
             end if is_over || end > job.valid_until => refused_by_settings(outcome),
             end => Verdict::Again { at: end, counts: false },
         },
@@ -200,8 +281,8 @@ fn expired() -> Verdict {
 
 fn find(tx: &mut Transaction<'_>, id: i64) -> Result<Option<Job>, StorageError> {
     let row = tx.query_one(
-        "SELECT id, message_id, state, attempts, valid_until, first_attempt_at FROM carrier_jobs WHERE id = ?1 \
-         /* FOR UPDATE */",
+        "SELECT id, message_id, state, attempts, valid_until, first_attempt_at, idempotency_key, locked_by \
+         FROM carrier_jobs WHERE id = ?1 /* FOR UPDATE */",
         &[id.into()],
     )?;
     row.map(|row| {
@@ -212,6 +293,8 @@ fn find(tx: &mut Transaction<'_>, id: i64) -> Result<Option<Job>, StorageError> 
             attempts: row.int(3)?,
             valid_until: row.int(4)?,
             first_attempt_at: row.optional_int(5)?,
+            idempotency_key: row.text(6)?,
+            is_locked: row.optional_text(7)?.is_some(),
         })
     })
     .transpose()
@@ -225,12 +308,15 @@ fn close(tx: &mut Transaction<'_>, id: i64, state: &'static str) -> Result<(), S
     Ok(())
 }
 
+/// Notes an attempt's outcome; answers whether it is the present one of the job: its last, with its key,
+/// and without an outcome so far.
 fn finish_attempt(
     tx: &mut Transaction<'_>,
+    job: &Job,
     attempt: i64,
     outcome: &Outcome,
     now: i64,
-) -> Result<(), StorageError> {
+) -> Result<bool, StorageError> {
     let (carrier_id, detail) = match outcome {
         Outcome::Accepted(accepted) => (Some(accepted.carrier_id.clone()), None),
         Outcome::Refused(error) | Outcome::Throttled { error, .. } | Outcome::Config { error, .. } => {
@@ -239,12 +325,16 @@ fn finish_attempt(
         Outcome::NotSent { reason } | Outcome::Unclear { reason, .. } => (None, Some(reason.clone())),
         Outcome::InProgress { .. } => (None, None),
     };
-    tx.execute(
+    let rows = tx.query(
         "UPDATE carrier_attempts SET finished_at = ?2, outcome = ?3, detail = ?4, \
-         carrier_id = COALESCE(?5, carrier_id) WHERE id = ?1",
+         carrier_id = COALESCE(?5, carrier_id) WHERE id = ?1 AND finished_at IS NULL RETURNING idempotency_key",
         &[attempt.into(), now.into(), outcome.class().into(), detail.into(), carrier_id.into()],
     )?;
-    Ok(())
+    let Some(row) = rows.first() else { return Ok(attempt == 0) };
+    let key = row.text(0)?;
+    let last = tx.query_one("SELECT MAX(id) FROM carrier_attempts WHERE job_id = ?1", &[job.id.into()])?;
+    let last = last.map_or(Ok(None), |row| row.optional_int(0))?;
+    Ok(key == job.idempotency_key && last == Some(attempt))
 }
 
 /// Notes the carrier's id and facts. Another id than the one known: two messages went out.
@@ -305,7 +395,9 @@ fn fail(
 ) -> Result<(), StorageError> {
     message.error = Some(json!({"code": code, "title": title, "carrier": "telnyx"}).to_string());
     message.save_carrier_facts(tx)?;
-    router.advance(tx, app, message, (Status::Failed, Cause::Event), now, now)?;
+    // As of when it was made: whatever the carrier reports of it later is the truth.
+    let at = message.created_at;
+    router.advance(tx, app, message, (Status::Failed, Cause::Event), at, now)?;
     Ok(())
 }
 
@@ -322,7 +414,7 @@ pub fn resolve_by_webhook(
     carrier_id: &str,
 ) -> Result<Option<Message>, StorageError> {
     let row = tx.query_one(
-        "SELECT j.id, j.message_id FROM carrier_attempts a JOIN carrier_jobs j ON j.id = a.job_id \
+        "SELECT j.id, j.message_id, j.token FROM carrier_attempts a JOIN carrier_jobs j ON j.id = a.job_id \
          WHERE a.token = ?1 AND j.app_id = ?2 ORDER BY a.id DESC LIMIT 1",
         &[token.into(), (&app.settings.id).into()],
     )?;
@@ -340,6 +432,8 @@ pub fn resolve_by_webhook(
     match &message.telnyx_message_id {
         Some(known) if known != carrier_id => report_duplicate(router, app, &message, known, carrier_id),
         Some(_) => {}
+        // Of an earlier send, while another one is under way.
+        None if row.text(2)? != token => {}
         None => {
             message.telnyx_message_id = Some(carrier_id.to_owned());
             message.save_carrier_facts(tx)?;
@@ -379,7 +473,8 @@ pub fn start_over(
             &[job.into(), now.into(), valid_until.into()],
         )?;
     } else {
-        let request = Request::new(app, message, None)?;
+        let profile = directory::profile(tx, &app.settings.id, &message.from_number)?;
+        let request = Request::new(app, message, profile.as_deref())?;
         tx.execute(
             "UPDATE carrier_jobs SET state = 'waiting', attempts = 0, not_before = ?2, valid_until = ?3, \
              first_attempt_at = NULL, body = ?4, idempotency_key = ?5, token = ?6 WHERE id = ?1",

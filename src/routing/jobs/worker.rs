@@ -45,18 +45,25 @@ struct Claimed {
 pub async fn run(router: &Router) {
     // A store of our own: whatever is locked was being sent when the last process ended.
     let mut lapsed = if router.database().is_shared() { storage::now() } else { i64::MAX };
+    let mut is_recovered = false;
     let mut next_recovery = Instant::now();
     loop {
         if Instant::now() >= next_recovery {
             match settle::recover(router, lapsed).await {
                 Ok(()) => {
                     lapsed = storage::now();
+                    is_recovered = true;
                     next_recovery = Instant::now() + POLL * 10;
                 }
                 Err(error) => tracing::error!(%error, "interrupted calls to the carrier can't be settled"),
             }
         }
-        if !router.inner.jobs.is_stopping.load(Atomic::Acquire) {
+        if let Err(error) = settle::expire(router).await {
+            tracing::error!(%error, "messages whose time is over can't be given up");
+        }
+        router.inner.jobs.waiting.retain(|_, sender| !sender.is_closed());
+        // Before that, a call of ours could be taken for one of the process that ended.
+        if is_recovered && !router.inner.jobs.is_stopping.load(Atomic::Acquire) {
             for app in router.inner.hub.apps() {
                 if let Err(error) = start_due(router, &app.app()).await {
                     tracing::error!(%error, "messages for the carrier can't be read");
@@ -81,6 +88,9 @@ async fn start_due(router: &Router, app: &Arc<App>) -> Result<(), StorageError> 
         }
     };
     loop {
+        if router.inner.jobs.is_stopping.load(Atomic::Acquire) {
+            return Ok(());
+        }
         let due = find_due(router, app).await?;
         let chosen = choose(router, &line, app, due);
         if chosen.is_empty() {
@@ -129,11 +139,11 @@ fn choose(router: &Router, line: &Line, app: &App, due: Vec<Due>) -> Vec<(Due, P
         if settings.ordering == Ordering::Strict && state.lanes.contains(&job.lane) {
             continue;
         }
-        let Ok(permit) = state.breaker.may_call(storage::now()) else { break };
         if !state.take_number_rate(&job.own_number, settings) {
             router.counters().count(Counter::NumberRateWait);
             continue;
         }
+        let Ok(permit) = state.breaker.may_call(storage::now()) else { break };
         chosen.push((job, permit));
     }
     state.calls += chosen.len();
@@ -162,6 +172,7 @@ async fn claim_and_call(
         Err(error) => {
             let lanes: HashSet<_> = chosen.iter().map(|(job, _)| job.lane.clone()).collect();
             let mut state = line.state();
+            chosen.iter().for_each(|(_, permit)| state.breaker.give_back(*permit, storage::now()));
             state.calls -= chosen.len();
             state.lanes.retain(|lane| !lanes.contains(lane));
             return Err(error);
@@ -177,7 +188,10 @@ async fn claim_and_call(
                     router.inner.jobs.in_flight.fetch_sub(1, Atomic::AcqRel);
                 });
             }
-            None => release(line, &due.lane),
+            None => {
+                line.state().breaker.give_back(permit, storage::now());
+                release(line, &due.lane);
+            }
         }
     }
     Ok(())
@@ -188,7 +202,7 @@ fn claim(tx: &mut Transaction<'_>, node: &str, id: i64, now: i64) -> Result<Opti
     let row = tx.query_one(
         "UPDATE carrier_jobs SET locked_by = ?2, locked_until = ?3, attempts = attempts + 1, \
          first_attempt_at = COALESCE(first_attempt_at, ?4) \
-         WHERE id = ?1 AND state = 'waiting' AND locked_by IS NULL \
+         WHERE id = ?1 AND state = 'waiting' AND locked_by IS NULL AND valid_until > ?4 \
          RETURNING attempts, lane, body, idempotency_key, token",
         &[id.into(), node.into(), (now + LEASE).into(), now.into()],
     )?;

@@ -422,7 +422,8 @@ impl Message {
                 now.into(),
             ],
         )?;
-        let Some(row) = rows.first() else { return Ok(false) };
+        // Somebody else moved it meanwhile: the whole job is to see that, not just this step.
+        let Some(row) = rows.first() else { return Err(tx.conflict()) };
         self.status = next;
         self.status_at = at;
         self.sent_at = row.optional_int(0)?;

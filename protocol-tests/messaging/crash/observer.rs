@@ -1,0 +1,168 @@
+//! A client that is always there: it reconnects as soon as it can and notes what it hears.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::harness::messaging::{RECEIVED, Router, SENT, STATUS, text};
+use crate::harness::sign::App;
+use crate::harness::ws::Event;
+use crate::harness::{DEADLINE, within};
+
+/// Pause between attempts to connect.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Notes from here on until it is dropped.
+#[derive(Debug)]
+pub struct Observer {
+    seen: Arc<Mutex<Seen>>,
+    /// Answers of the server to our pings.
+    pongs: watch::Receiver<u64>,
+    task: JoinHandle<()>,
+}
+
+/// What was heard.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Event and text of the message.
+    pub texts: HashSet<(String, String)>,
+    /// Steps (from, to) of the message with this text.
+    steps: HashMap<String, HashSet<(String, String)>>,
+    pub count: usize,
+}
+
+impl Seen {
+    /// The step that leads towards `last` and was not seen, if any: they must form a chain from the first
+    /// status.
+    pub fn missing_step(&self, text: &str, last: &str) -> Option<String> {
+        let none = HashSet::new();
+        let steps = self.steps.get(text).unwrap_or(&none);
+        let mut at = last;
+        while at != "sending" {
+            match steps.iter().find(|(_, to)| to == at) {
+                Some((from, _)) => at = from,
+                None => return Some(format!("the step to {at}")),
+            }
+        }
+        None
+    }
+
+    fn note(&mut self, event: &Event) {
+        if ![SENT, RECEIVED, STATUS].contains(&event.event.as_str()) {
+            return;
+        }
+        self.count += 1;
+        let data = event.json();
+        let words = text(&data["message"]["text"]);
+        if event.event == STATUS {
+            let step = (text(&data["previous_status"]), text(&data["message"]["status"]));
+            self.steps.entry(words.clone()).or_default().insert(step);
+        }
+        self.texts.insert((event.event.clone(), words));
+    }
+}
+
+impl Observer {
+    /// Answers when it hears all channels.
+    pub async fn start(router: &Router, channels: Vec<String>) -> Self {
+        let seen = Arc::<Mutex<Seen>>::default();
+        let (sender, mut pongs) = watch::channel(0);
+        let ears = Ears {
+            address: router.server().public,
+            app: router.app.clone(),
+            channels,
+            seen: Arc::clone(&seen),
+            pongs: sender,
+        };
+        let task = tokio::spawn(async move {
+            loop {
+                // It ends with the server.
+                let _ = ears.hear().await;
+                tokio::time::sleep(PAUSE).await;
+            }
+        });
+        within(DEADLINE, "the observer", pongs.changed()).await.expect("it lives");
+        Self { seen, pongs, task }
+    }
+
+    pub fn seen(&self) -> Seen {
+        lock(&self.seen).clone()
+    }
+
+    /// Waits for what was published by now.
+    pub async fn fence(&self) {
+        let mut pongs = self.pongs.clone();
+        pongs.borrow_and_update();
+        // The second ping is sent after this call.
+        for _ in 0..2 {
+            within(DEADLINE, "the observer", pongs.changed()).await.expect("it lives");
+        }
+    }
+}
+
+impl Drop for Observer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Ears {
+    address: SocketAddr,
+    app: App,
+    channels: Vec<String>,
+    seen: Arc<Mutex<Seen>>,
+    pongs: watch::Sender<u64>,
+}
+
+impl Ears {
+    /// Hears one server until it ends.
+    async fn hear(&self) -> Option<()> {
+        let url = format!("ws://{}/app/{}?protocol=7", self.address, self.app.key);
+        let stream = TcpStream::connect(self.address).await.ok()?;
+        let (mut socket, _) = tokio_tungstenite::client_async(url, stream).await.ok()?;
+        for channel in &self.channels {
+            let data = json!({"event": "pusher:subscribe", "data": {"auth": "", "channel": channel}});
+            socket.send(Message::text(data.to_string())).await.ok()?;
+        }
+        let mut ping = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            tokio::select! {
+                _ = ping.tick() => {
+                    let data = r#"{"event":"pusher:ping","data":{}}"#;
+                    socket.send(Message::text(data)).await.ok()?;
+                }
+                event = next(&mut socket) => {
+                    let event = event?;
+                    if event.event == "pusher:pong" {
+                        self.pongs.send_modify(|count| *count += 1);
+                    }
+                    lock(&self.seen).note(&event);
+                }
+            }
+        }
+    }
+}
+
+/// The next event, or nothing at the end.
+async fn next(socket: &mut WebSocketStream<TcpStream>) -> Option<Event> {
+    loop {
+        match socket.next().await?.ok()? {
+            Message::Text(text) => return Some(Event::read(&text)),
+            Message::Close(_) => return None,
+            _ => {}
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("not poisoned")
+}
