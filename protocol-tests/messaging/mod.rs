@@ -2,11 +2,14 @@
 //! are the numbered acceptance tests.
 
 mod api;
+mod carrier_settings;
 mod carrier_webhooks;
 mod crash;
 mod features;
 mod isolation;
 mod once_only;
+mod operating;
 mod own;
 mod portal_database;
 mod routing;
+mod settings;

@@ -39,7 +39,7 @@ pub struct RoutingSettings {
     pub default_region: Option<String>,
     /// What an own number that is assigned to nobody is.
     pub unassigned_own_number: UnassignedOwnNumber,
-    /// Whether `contact.is_internal` is told.
+    /// Whether `is_internal` of contacts, conversations and messages is told.
     pub expose_internal: bool,
     /// What events carry.
     pub payload: Payload,

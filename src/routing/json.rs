@@ -85,8 +85,8 @@ pub struct MessageJson {
     pub status: String,
     /// Whether the carrier got no receipt in time for a message that was sent.
     pub delivery_unconfirmed: bool,
-    /// Whether it went to a portal user, without carrier.
-    pub is_internal: bool,
+    /// Whether it went to a portal user, without carrier; null when that is not told.
+    pub is_internal: Option<bool>,
     /// Sender, E.164.
     pub from_number: String,
     /// Recipient, E.164.
@@ -192,7 +192,7 @@ impl Message {
             group: !self.cc.is_empty(),
             status: self.status.as_str().to_owned(),
             delivery_unconfirmed: self.is_unconfirmed,
-            is_internal: self.is_internal,
+            is_internal: settings.expose_internal.then_some(self.is_internal),
             from_number: self.from_number.clone(),
             to_number: self.to_number.clone(),
             telnyx_message_id: self.telnyx_message_id.clone(),

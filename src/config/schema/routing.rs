@@ -27,7 +27,7 @@ pub(super) static SECTIONS: &[Section] = &[
         /// A destination that is an own number assigned to nobody: `"external"` sends it to the carrier as any
         /// other number, `"reject"` refuses it.
         unassigned_own_number: OneOf<UnassignedOwnNumber>;
-        /// Whether `contact.is_internal` tells that a number belongs to a user of the portal.
+        /// Whether `is_internal` of contacts, conversations and messages tells that a number belongs to a user of the portal; `false`: it is null, and nobody sees who is online.
         expose_internal: Switch;
         /// What events carry: whole records, or ids and states only, so that the page reloads from the
         /// portal. `"ids"` is the cheapest protection of public channels.

@@ -1,0 +1,232 @@
+//! What surrounds the router: callbacks, user tokens, the command line, metrics, readiness, documentation.
+
+use serde_json::{Value, json};
+
+use super::own::includes;
+use crate::harness::DEADLINE;
+use crate::harness::databases::postgres;
+use crate::harness::http::{Response, exchange, get};
+use crate::harness::messaging::{ANN, BOB, OUTSIDE, RECEIVED, Router, never, plain};
+use crate::harness::portal::Reply;
+use crate::harness::server::{binary, run};
+
+#[tokio::test]
+async fn callbacks_that_were_given_up_are_listed_and_sent_again() {
+    let mut router = Router::setup()
+        .portal()
+        .routing("callbacks.timeout", "100ms")
+        .routing("callbacks.give_up_after", "1s")
+        .start()
+        .await;
+    router.portal().answers_next(Reply::Hang);
+    router.portal().answers(500, "{}");
+    router.send(1, BOB, "Hello").await;
+    let start = std::time::Instant::now();
+    let failed = loop {
+        let list = router.get("/callbacks", &[]).await;
+        let rows = list["callbacks"].as_array().expect("a list").clone();
+        if rows.len() == 2 {
+            assert_eq!(list["next"], Value::Null);
+            break rows;
+        }
+        assert!(start.elapsed() < DEADLINE, "{list}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    };
+    for row in &failed {
+        assert!(row["id"].is_i64() && row["event_id"].is_string() && row["error"].is_string(), "{row}");
+        assert!(row["attempts"].as_i64() >= Some(1), "{row}");
+        assert!(!row.to_string().contains("Hello"), "{row}");
+    }
+    router.portal().passed();
+    router.portal().answers(200, "{}");
+    for wrong in [json!({}), json!({"ids": [failed[0]["id"]], "all": true}), json!({"ids": "x"})] {
+        router.post("/callbacks/resend", &wrong).await.refused(422, "invalid_field");
+    }
+    let answer = router.ok("/callbacks/resend", json!({"ids": [failed[0]["id"]]})).await;
+    assert_eq!(answer, json!({"resent": 1}));
+    assert_eq!(router.ok("/callbacks/resend", json!({"all": true})).await, json!({"resent": 1}));
+    let start = std::time::Instant::now();
+    while router.get("/status", &[]).await["callbacks"]["count"] != 0 {
+        assert!(start.elapsed() < DEADLINE, "{}", router.get("/status", &[]).await);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(router.get("/callbacks", &[]).await["callbacks"], json!([]));
+}
+
+/// A call below `/messaging` as a browser makes it.
+async fn browse(router: &Router, method: &str, path: &str, headers: &str, body: &str) -> Response {
+    let path = router.app.path(&format!("messaging{path}"));
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nOrigin: https://portal.example\r\n{headers}\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    exchange(router.server().public, request).await
+}
+
+#[tokio::test]
+async fn a_browser_with_a_token_speaks_for_its_user_only() {
+    let router = Router::setup().routing("tokens.enabled", true).start().await;
+    let minted = router.ok("/user_tokens", json!({"user_id": 1, "ttl": 60})).await;
+    assert_eq!(minted["user_id"], 1);
+    let bearer = format!("Authorization: Bearer {}\r\n", minted["token"].as_str().expect("a token"));
+    let send = json!({"to": BOB, "text": "from the page"}).to_string();
+    let sent = browse(&router, "POST", "/messages", &bearer, &send).await.expect_status(200);
+    assert_eq!(sent.header("access-control-allow-origin"), Some("https://portal.example"));
+    assert_eq!(sent.json()["message"]["user_id"], 1);
+    let own = browse(&router, "GET", "/conversations", &bearer, "").await.expect_status(200).json();
+    assert_eq!(own["conversations"].as_array().map(Vec::len), Some(1));
+
+    let theirs = plain(&router.conversations(2).await[0]["id"]);
+    let foreign = browse(&router, "GET", &format!("/conversations/{theirs}"), &bearer, "").await;
+    foreign.refused(404, "not_found");
+    let as_other = browse(&router, "GET", "/conversations?user_id=2", &bearer, "").await;
+    assert!([403, 404, 422].contains(&as_other.status), "{}", as_other.text());
+    for path in ["/user_tokens", "/phone_numbers", "/opt_outs", "/callbacks/resend"] {
+        let answer = browse(&router, "POST", path, &bearer, r#"{"user_id":1}"#).await;
+        assert!([401, 403].contains(&answer.status), "{path}: {}", answer.text());
+    }
+    let altered = bearer.replace("\r\n", "0\r\n");
+    let refused = browse(&router, "GET", "/conversations", &altered, "").await;
+    assert_eq!(refused.header("access-control-allow-origin"), Some("https://portal.example"));
+    refused.refused(401, "bad_signature");
+
+    let asks = "Access-Control-Request-Method: POST\r\n\
+                Access-Control-Request-Headers: authorization,content-type\r\n";
+    let preflight = browse(&router, "OPTIONS", "/messages", asks, "").await;
+    assert_eq!(preflight.status, 204);
+    assert_eq!(preflight.header("access-control-allow-headers"), Some("authorization, content-type"));
+    for ttl in [json!(0), json!(86_401), json!("soon")] {
+        let answer = router.post("/user_tokens", &json!({"user_id": 1, "ttl": ttl})).await;
+        assert_eq!(answer.refused(422, "invalid_field")["field"], "ttl");
+    }
+}
+
+#[tokio::test]
+async fn there_are_no_tokens_by_default() {
+    let router = Router::start().await;
+    router.post("/user_tokens", &json!({"user_id": 1})).await.refused(403, "messaging_disabled");
+    let answer = browse(&router, "GET", "/conversations", "Authorization: Bearer a.b\r\n", "").await;
+    assert_eq!(answer.header("access-control-allow-origin"), None);
+    answer.refused(401, "bad_signature");
+}
+
+#[tokio::test]
+async fn numbers_are_imported_and_listed_while_the_server_runs() {
+    let router = Router::start().await;
+    let folder = router.server().folder();
+    let command = |args: &[&str]| {
+        let mut command = binary();
+        command.current_dir(&folder).args(args);
+        run(command, "")
+    };
+    let number = "+13125550120";
+    let file =
+        format!("number,user_id,status,label\n(312) 555-0120,7,assigned,Reception\n{BOB},2,suspended,\n");
+    std::fs::write(folder.join("numbers.csv"), file).expect("written");
+    let dry = command(&["numbers", "import", "numbers.csv", "--dry-run"]);
+    assert_eq!(dry.code, Some(0), "{dry:?}");
+    assert_eq!(router.send(1, number, "before").await["internal"], false);
+    let done = command(&["numbers", "import", "numbers.csv", "--json"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(serde_json::from_str::<Value>(&done.stdout).is_ok(), "{done:?}");
+    let mut reception = router.listen("user.7").await;
+    assert_eq!(router.send(1, number, "after").await["internal"], true);
+    reception.wait_for(RECEIVED).await;
+    assert_eq!(router.send(1, BOB, "suspended").await["internal"], false);
+
+    let listed = command(&["numbers", "list", "--json"]);
+    let listed: Value = serde_json::from_str(&listed.stdout).unwrap_or_else(|_| panic!("{listed:?}"));
+    assert_eq!(listed["phone_numbers"], router.get("/phone_numbers", &[]).await["phone_numbers"]);
+    assert!(command(&["numbers", "list"]).stdout.contains("Reception"));
+
+    std::fs::write(folder.join("wrong.csv"), "number,user_id\n+13125550130,1\n12,2\n").expect("written");
+    let wrong = command(&["numbers", "import", "wrong.csv"]);
+    assert_eq!(wrong.code, Some(1), "{wrong:?}");
+    assert!(wrong.stderr.contains('3'), "the line is named: {wrong:?}");
+    let lookup = router.ok("/phone_numbers/lookup", json!({"number": "+13125550130"})).await;
+    assert_eq!(lookup["internal"], false, "all or nothing");
+    let check = command(&["check"]);
+    assert!(!format!("{check:?}").contains("KEY_TEST"), "{check:?}");
+}
+
+#[tokio::test]
+async fn metrics_count_what_was_sent_and_name_nobody() {
+    let router = Router::start().await;
+    let mut thread = router.thread(1, OUTSIDE).await;
+    router.send(1, BOB, "inside").await;
+    let sent = router.send(1, OUTSIDE, "outside").await;
+    if sent["message"]["status"] != "delivered" {
+        thread.reaches(&sent["message"]["id"], "delivered").await;
+    }
+    let mut ann = router.listen("user.1").await;
+    router.carrier.inbound(json!({"from": OUTSIDE, "to": ANN, "text": "back"})).await;
+    ann.wait_for(RECEIVED).await;
+    let metrics = get(router.server().admin, "/metrics").await.text();
+    for line in [
+        r#"switchboard_messages_total{kind="internal"} 1"#,
+        r#"switchboard_messages_total{kind="external"} 1"#,
+        r#"switchboard_messages_total{kind="inbound"} 1"#,
+        "switchboard_internal_parts_saved_total 1",
+        r#"switchboard_carrier_attempts_total{class="accepted"} 1"#,
+        "switchboard_carrier_duplicates_total 0",
+        "# TYPE switchboard_messages_total counter",
+    ] {
+        assert!(metrics.lines().any(|other| other == line), "{line} not in\n{metrics}");
+    }
+    for number in [ANN, BOB, OUTSIDE, "31255501"] {
+        assert!(!metrics.contains(number), "{number} in\n{metrics}");
+    }
+    let families: Vec<&str> = metrics.lines().filter(|line| line.starts_with("# TYPE")).collect();
+    let mut once = families.clone();
+    once.sort_unstable();
+    once.dedup();
+    assert_eq!(once.len(), families.len(), "each family stands there once");
+}
+
+#[tokio::test]
+async fn a_server_whose_store_is_broken_is_not_ready_but_lives() {
+    let database = postgres().await;
+    let router = Router::setup().store(&database.url).start().await;
+    let (public, admin) = (router.server().public, router.server().admin);
+    let reaches = async |status: u16| {
+        let start = std::time::Instant::now();
+        while get(public, "/ready").await.status != status {
+            assert!(start.elapsed() < DEADLINE, "/ready is never {status}");
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        assert_eq!(get(admin, "/ready").await.status, status);
+        assert_eq!(get(public, "/live").await.status, 200);
+    };
+    reaches(200).await;
+    database.run("ALTER TABLE server_keys RENAME TO elsewhere").await;
+    reaches(503).await;
+    database.run("ALTER TABLE elsewhere RENAME TO server_keys").await;
+    reaches(200).await;
+    assert_eq!(router.send(1, BOB, "all is well").await["internal"], true);
+}
+
+#[tokio::test]
+async fn the_description_of_the_api_is_served() {
+    let router = Router::start().await;
+    let kept = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json"));
+    let kept: Value = serde_json::from_str(&kept.expect("readable")).expect("JSON");
+    for addr in [router.server().public, router.server().admin] {
+        let answer = get(addr, "/openapi.json").await.expect_status(200);
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+        assert_eq!(answer.json(), kept);
+    }
+}
+
+#[tokio::test]
+async fn a_group_message_names_its_other_recipients() {
+    let router = Router::start().await;
+    let (mut ann, mut bob) = (router.listen("user.1").await, router.listen("user.2").await);
+    let group = json!({"from": OUTSIDE, "to": ANN, "cc": [BOB, "+13125550155"], "text": "all of you"});
+    router.carrier.inbound(group).await;
+    let received = ann.wait_for(RECEIVED).await.json();
+    includes(&received["message"], &json!({"text": "all of you", "user_id": 1, "from_number": OUTSIDE}));
+    includes(&received["message"], &json!({"group": true, "cc": [BOB, "+13125550155"]}));
+    // The carrier reports each number's copy by itself.
+    never(&mut bob, &router, RECEIVED).await;
+}
