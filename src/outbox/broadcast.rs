@@ -1,6 +1,6 @@
 //! Broadcasts: events for connected clients.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -70,6 +70,8 @@ pub(super) struct Broadcasts {
     sender: UnboundedSender<Entry>,
     receiver: Mutex<Option<UnboundedReceiver<Entry>>>,
     done: Mutex<Vec<i64>>,
+    /// Clients are leaving: what is performed now is kept for the next start as well.
+    is_ending: AtomicBool,
     published: AtomicU64,
     expired: AtomicU64,
 }
@@ -84,6 +86,7 @@ impl Broadcasts {
             sender,
             receiver: Mutex::new(Some(receiver)),
             done: Mutex::default(),
+            is_ending: AtomicBool::new(false),
             published: AtomicU64::new(0),
             expired: AtomicU64::new(0),
         }
@@ -145,7 +148,15 @@ impl Broadcasts {
         true
     }
 
+    /// From here on rows are kept.
+    pub(super) fn end(&self) {
+        self.is_ending.store(true, Ordering::Release);
+    }
+
     fn finish(&self, id: i64) {
+        if self.is_ending.load(Ordering::Acquire) {
+            return;
+        }
         self.done.lock().unwrap_or_else(PoisonError::into_inner).push(id);
     }
 }
@@ -188,6 +199,7 @@ pub(super) async fn run(outbox: &Outbox) {
     let mut due = if outbox.database.is_shared() { storage::now() } else { i64::MAX };
     let mut sweep = tokio::time::interval(SWEEP);
     let mut last_search = None;
+    let mut ripe = Vec::new();
     loop {
         tokio::select! {
             Some(entry) = receiver.recv() => {
@@ -197,9 +209,13 @@ pub(super) async fn run(outbox: &Outbox) {
                 broadcasts.waiting.fetch_sub(1, Ordering::AcqRel);
             }
             _ = sweep.tick() => {
-                delete_done(outbox).await;
+                // Not before the next sweep: a broadcast is performed when the connections' threads have it,
+                // and they need time to write.
+                delete(outbox, &mut ripe).await;
+                ripe.append(&mut broadcasts.done.lock().unwrap_or_else(PoisonError::into_inner));
                 let is_time = last_search.is_none_or(|at: tokio::time::Instant| at.elapsed() > SWEEP * 20);
-                if is_time && (last_search.is_none() || outbox.database.is_shared()) {
+                let is_start = last_search.is_none();
+                if is_time && (is_start || outbox.database.is_shared()) {
                     match claim_left_over(outbox, due).await {
                         Ok(entries) => {
                             // A full page: there is more.
@@ -207,22 +223,29 @@ pub(super) async fn run(outbox: &Outbox) {
                                 last_search = Some(tokio::time::Instant::now());
                             }
                             for entry in entries {
-                                broadcasts.accept(entry);
+                                if is_start {
+                                    // Nobody is there to hear it yet.
+                                    broadcasts.held.keep_for(outbox.pace.reconnect, entry);
+                                } else {
+                                    broadcasts.accept(entry);
+                                }
                             }
                         }
                         Err(error) => tracing::error!(%error, "left-over broadcasts can't be read"),
                     }
                 }
-                due = storage::now();
+                // Until the first search is through, it goes on with what it began with.
+                if last_search.is_some() {
+                    due = storage::now();
+                }
             }
         }
     }
 }
 
-/// Deletes the rows of what was performed; what a crash keeps from being deleted is performed again.
-async fn delete_done(outbox: &Outbox) {
-    let done = std::mem::take(&mut *outbox.broadcasts.done.lock().unwrap_or_else(PoisonError::into_inner));
-    if done.is_empty() {
+/// Deletes rows of what was performed; what a crash keeps from being deleted is performed again.
+async fn delete(outbox: &Outbox, done: &mut Vec<i64>) {
+    if done.is_empty() || outbox.broadcasts.is_ending.load(Ordering::Acquire) {
         return;
     }
     let ids = done.clone();
@@ -235,9 +258,9 @@ async fn delete_done(outbox: &Outbox) {
             Ok::<_, StorageError>(())
         })
         .await;
-    if let Err(error) = deleted {
-        tracing::error!(%error, "performed broadcasts can't be deleted");
-        outbox.broadcasts.done.lock().unwrap_or_else(PoisonError::into_inner).extend(done);
+    match deleted {
+        Ok(()) => done.clear(),
+        Err(error) => tracing::error!(%error, "performed broadcasts can't be deleted"),
     }
 }
 

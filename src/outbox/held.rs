@@ -3,6 +3,8 @@
 //!
 //! Each lane with such a broadcast has a queue of its own, in which its later broadcasts wait, too. The
 //! first of a queue goes when its callbacks were tried, whatever came of it, or its time is over.
+//!
+//! What a crash left over waits here, too, until clients had time to come back.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -40,12 +42,19 @@ struct Lanes {
 struct Waiting {
     entry: Entry,
     after: Vec<i64>,
+    /// It goes no earlier, whatever was tried.
+    from: Instant,
     until: Instant,
 }
 
 impl Waiting {
     fn may_go(&self, now: Instant) -> bool {
-        self.after.is_empty() || self.until <= now
+        self.until <= now || (self.after.is_empty() && self.from <= now)
+    }
+
+    /// When it goes at the latest.
+    fn deadline(&self) -> Instant {
+        if self.after.is_empty() { self.from } else { self.until }
     }
 }
 
@@ -59,25 +68,36 @@ impl Held {
     }
 
     /// Keeps an entry that must wait; gives back any other.
-    pub(super) fn keep(&self, mut entry: Entry) -> Option<Entry> {
+    pub(super) fn keep(&self, entry: Entry) -> Option<Entry> {
         if entry.broadcast.after.is_empty() && self.count.load(Ordering::Acquire) == 0 {
             return Some(entry);
         }
         let lane = (entry.app_id.clone(), entry.lane.clone());
-        let mut lanes = self.lock();
+        let lanes = self.lock();
         if entry.broadcast.after.is_empty() && !lanes.queues.contains_key(&lane) {
             return Some(entry);
         }
+        self.line_up(lanes, lane, entry, Duration::ZERO);
+        None
+    }
+
+    /// Keeps an entry for so long at least.
+    pub(super) fn keep_for(&self, time: Duration, entry: Entry) {
+        let lane = (entry.app_id.clone(), entry.lane.clone());
+        self.line_up(self.lock(), lane, entry, time);
+    }
+
+    fn line_up(&self, mut lanes: MutexGuard<'_, Lanes>, lane: Lane, mut entry: Entry, time: Duration) {
         let after = std::mem::take(&mut entry.broadcast.after);
         for callback in &after {
             lanes.awaited.insert(*callback, lane.clone());
         }
-        let until = Instant::now() + self.time;
-        lanes.queues.entry(lane).or_default().push_back(Waiting { entry, after, until });
+        let now = Instant::now();
+        let (from, until) = (now + time, now + self.time.max(time));
+        lanes.queues.entry(lane).or_default().push_back(Waiting { entry, after, from, until });
         self.count.fetch_add(1, Ordering::AcqRel);
         drop(lanes);
         self.wake.notify_one();
-        None
     }
 
     /// A callback was tried.
@@ -103,7 +123,7 @@ impl Held {
             || lanes.queues.iter().filter_map(|(lane, queue)| queue.front().map(|first| (lane, first)));
         let ready = firsts().filter(|(_, first)| first.may_go(now)).take(PAGE);
         let ready = ready.map(|(lane, first)| (lane.clone(), first.entry.broadcast.clone())).collect();
-        (ready, firsts().map(|(_, first)| first.until).min())
+        (ready, firsts().map(|(_, first)| first.deadline()).min())
     }
 
     /// Takes the first one of a lane out and gives it to `go`. A later one of the lane can't come first: it

@@ -40,8 +40,9 @@ pub use broadcast::{Broadcast, Publication};
 pub use queue::{Attempt, FailedEvent};
 pub use upkeep::MAX_ROWS;
 
-/// How long a row is left to the process that wrote it, in microseconds.
-const LEASE: i64 = 30_000_000;
+/// How long a row is left to the process that wrote it, in microseconds. Broadcasts are performed within
+/// milliseconds, and beyond the lease of an event comes the time of its call.
+const LEASE: i64 = 10_000_000;
 
 /// The outbox. Cloning shares it.
 #[derive(Clone)]
@@ -143,11 +144,15 @@ struct Pace {
     backoff: Duration,
     /// How long a broadcast waits for its callbacks.
     hold: Duration,
+    /// Time for clients to come back after a start, before they are told what was left over: pusher-js
+    /// tries every second.
+    reconnect: Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { backoff: Duration::from_secs(1), hold: Duration::from_secs(2) }
+        let second = Duration::from_secs(1);
+        Self { backoff: second, hold: second * 2, reconnect: second * 3 }
     }
 }
 
@@ -259,6 +264,12 @@ impl Outbox {
     pub fn stats(&self) -> OutboxStats {
         let (published, expired) = self.broadcasts.counts();
         OutboxStats { published, expired, ..self.couriers.stats() }
+    }
+
+    /// The process is about to end and its clients are sent away. They are still told what happens, but it
+    /// is told again after the next start.
+    pub fn end(&self) {
+        self.broadcasts.end();
     }
 
     /// Performs what is left over from before and what could not be performed at once; never ends.

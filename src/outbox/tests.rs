@@ -13,7 +13,8 @@ use crate::storage;
 
 const OK: Reply = Reply::Status("200 OK", "");
 const MILLISECOND: Duration = Duration::from_millis(1);
-const PACE: Pace = Pace { backoff: Duration::from_millis(2), hold: Duration::from_secs(600) };
+const PACE: Pace =
+    Pace { backoff: Duration::from_millis(2), hold: Duration::from_secs(600), reconnect: Duration::ZERO };
 
 /// Endpoints by app; answers' ids take the place of channels' ends.
 #[derive(Default)]

@@ -157,6 +157,7 @@ impl Router {
     /// Ends the calls to the carrier: starts no more and waits for those that are out, for so long at most.
     /// What remains is done after the next start.
     pub async fn stop(&self, limit: Duration) {
+        self.inner.outbox.end();
         let done = async {
             while self.inner.jobs.stop() > 0 {
                 tokio::time::sleep(Duration::from_millis(20)).await;

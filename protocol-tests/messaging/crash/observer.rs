@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::json;
+use time::OffsetDateTime;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -25,9 +26,18 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Observer {
     seen: Arc<Mutex<Seen>>,
+    /// Servers that were started, and when this client had all its channels again.
+    starts: Arc<Mutex<Vec<Start>>>,
     /// Answers of the server to our pings.
     pongs: watch::Receiver<u64>,
     task: JoinHandle<()>,
+}
+
+/// A start of a server.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    at: OffsetDateTime,
+    heard_from: Option<OffsetDateTime>,
 }
 
 /// What was heard.
@@ -41,19 +51,22 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// The step that leads towards `last` and was not seen, if any: they must form a chain from the first
-    /// status.
-    pub fn missing_step(&self, text: &str, last: &str) -> Option<String> {
-        let none = HashSet::new();
-        let steps = self.steps.get(text).unwrap_or(&none);
+    /// Whether a step to this status was told.
+    pub fn has_step(&self, text: &str, to: &str) -> bool {
+        self.steps.get(text).is_some_and(|steps| steps.iter().any(|(_, other)| other == to))
+    }
+
+    /// Whether the steps that were told form a chain from the first status to `last`.
+    pub fn has_all_steps(&self, text: &str, last: &str) -> bool {
+        let Some(steps) = self.steps.get(text) else { return false };
         let mut at = last;
         while at != "sending" {
             match steps.iter().find(|(_, to)| to == at) {
                 Some((from, _)) => at = from,
-                None => return Some(format!("the step to {at}")),
+                None => return false,
             }
         }
-        None
+        true
     }
 
     fn note(&mut self, event: &Event) {
@@ -74,13 +87,14 @@ impl Seen {
 impl Observer {
     /// Answers when it hears all channels.
     pub async fn start(router: &Router, channels: Vec<String>) -> Self {
-        let seen = Arc::<Mutex<Seen>>::default();
+        let (seen, starts) = (Arc::<Mutex<Seen>>::default(), Arc::default());
         let (sender, mut pongs) = watch::channel(0);
         let ears = Ears {
             address: router.server().public,
             app: router.app.clone(),
             channels,
             seen: Arc::clone(&seen),
+            starts: Arc::clone(&starts),
             pongs: sender,
         };
         let task = tokio::spawn(async move {
@@ -91,11 +105,24 @@ impl Observer {
             }
         });
         within(DEADLINE, "the observer", pongs.changed()).await.expect("it lives");
-        Self { seen, pongs, task }
+        Self { seen, starts, pongs, task }
     }
 
     pub fn seen(&self) -> Seen {
         lock(&self.seen).clone()
+    }
+
+    /// A server is started now; none runs.
+    pub fn server_starts(&self) {
+        lock(&self.starts).push(Start { at: OffsetDateTime::now_utc(), heard_from: None });
+    }
+
+    /// Whether a new server was up at some time between these two and this client not yet there: what was
+    /// made then was told to nobody.
+    pub fn was_away(&self, from: OffsetDateTime, to: OffsetDateTime) -> bool {
+        let starts = lock(&self.starts).clone();
+        let ends = starts.iter().skip(1).map(|next| next.at).chain([OffsetDateTime::now_utc()]);
+        starts.iter().zip(ends).any(|(start, end)| start.at <= to && from <= start.heard_from.unwrap_or(end))
     }
 
     /// Waits for what was published by now.
@@ -120,6 +147,7 @@ struct Ears {
     app: App,
     channels: Vec<String>,
     seen: Arc<Mutex<Seen>>,
+    starts: Arc<Mutex<Vec<Start>>>,
     pongs: watch::Sender<u64>,
 }
 
@@ -133,6 +161,7 @@ impl Ears {
             let data = json!({"event": "pusher:subscribe", "data": {"auth": "", "channel": channel}});
             socket.send(Message::text(data.to_string())).await.ok()?;
         }
+        let mut missing = self.channels.len();
         let mut ping = tokio::time::interval(Duration::from_millis(100));
         loop {
             tokio::select! {
@@ -142,8 +171,13 @@ impl Ears {
                 }
                 event = next(&mut socket) => {
                     let event = event?;
-                    if event.event == "pusher:pong" {
-                        self.pongs.send_modify(|count| *count += 1);
+                    match event.event.as_str() {
+                        "pusher:pong" => self.pongs.send_modify(|count| *count += 1),
+                        "pusher_internal:subscription_succeeded" => missing -= 1,
+                        _ => {}
+                    }
+                    if missing == 0 && let Some(start) = lock(&self.starts).last_mut() {
+                        start.heard_from.get_or_insert_with(OffsetDateTime::now_utc);
                     }
                     lock(&self.seen).note(&event);
                 }

@@ -42,7 +42,7 @@ pub struct Planned {
 }
 
 /// An end of the server.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct End {
     /// Since the last start.
     pub after: Duration,

@@ -52,7 +52,11 @@ pub fn store(
 ) -> Result<(), StorageError> {
     let contact = contact_identity(&message.from);
     let numbers: Vec<String> = message.to.iter().map(|to| contact_identity(&to.number)).collect();
-    let (mut is_anybodys, mut is_new) = (false, false);
+    // Not for a repeat, which may come after a later word.
+    if !is_known(tx, app, &message.id)? {
+        note_keyword(router, tx, app, message, &contact, now)?;
+    }
+    let mut is_anybodys = false;
     for number in &numbers {
         let owner = match owners {
             Some(owners) => owners.get(number).cloned().flatten(),
@@ -62,7 +66,7 @@ pub fn store(
             Some(Owner { is_assigned: true, user_id: Some(user), .. }) => {
                 is_anybodys = true;
                 let others = others(message, &numbers, number);
-                is_new |= receive(
+                receive(
                     router,
                     tx,
                     app,
@@ -75,18 +79,24 @@ pub fn store(
             None if numbers.len() > 1 => {}
             _ => {
                 is_anybodys = true;
-                is_new |= set_aside(router, tx, app, message, &contact, number, now)?;
+                set_aside(router, tx, app, message, &contact, number, now)?;
             }
         }
     }
     if let (false, Some(number)) = (is_anybodys, numbers.first()) {
-        is_new |= set_aside(router, tx, app, message, &contact, number, now)?;
-    }
-    // Not for a repeat, which may come after a later word.
-    if is_new {
-        note_keyword(router, tx, app, message, &contact, now)?;
+        set_aside(router, tx, app, message, &contact, number, now)?;
     }
     Ok(())
+}
+
+/// Whether the carrier's message was stored before, for whomever.
+fn is_known(tx: &mut Transaction<'_>, app: &App, carrier_id: &str) -> Result<bool, StorageError> {
+    let row = tx.query_one(
+        "SELECT 1 FROM messages WHERE app_id = ?1 AND telnyx_message_id = ?2 AND direction = 'INBOUND' \
+         UNION ALL SELECT 1 FROM unrouted_inbound WHERE app_id = ?1 AND carrier_id = ?2 LIMIT 1",
+        &[(&app.settings.id).into(), carrier_id.into()],
+    )?;
+    Ok(row.is_some())
 }
 
 /// The other recipients of a group message.
@@ -111,7 +121,7 @@ fn receive(
     message: &CarrierMessage,
     receiver: &Receiver<'_>,
     now: i64,
-) -> Result<bool, StorageError> {
+) -> Result<(), StorageError> {
     let (app_id, settings) = (app.settings.id.as_str(), &app.settings.routing);
     let thread_id = router.thread_id(app_id, receiver.number, receiver.contact);
     let key = ConversationKey {
@@ -146,7 +156,7 @@ fn receive(
     };
     let Some(received) = Message::insert(tx, &conversation, &new, settings.ids.kind, now)? else {
         router.counters().count(Counter::WebhookRepeated);
-        return Ok(false);
+        return Ok(());
     };
     conversation.add_message(tx, &received, true)?;
     tracing::info!(
@@ -163,8 +173,7 @@ fn receive(
     events.message(audience, "MessageReceived", &received, &conversation, json!({}))?;
     let told = (&received, &conversation);
     events.after(callbacks::message(router, tx, app, "message_received", told, json!({}), now)?);
-    router.publish(tx, app, &thread_id, events, None, now)?;
-    Ok(true)
+    router.publish(tx, app, &thread_id, events, None, now)
 }
 
 /// Keeps a message for a number that nobody has: who it is for is never guessed.
@@ -176,7 +185,7 @@ fn set_aside(
     contact: &str,
     number: &str,
     now: i64,
-) -> Result<bool, StorageError> {
+) -> Result<(), StorageError> {
     let media: Vec<&str> = message.media.iter().map(|media| media.url.as_str()).collect();
     let kept = tx.execute(
         "INSERT INTO unrouted_inbound (app_id, carrier_id, own_number, contact_number, body, media_urls, created_at) \
@@ -192,7 +201,7 @@ fn set_aside(
         ],
     )?;
     if kept == 0 {
-        return Ok(false);
+        return Ok(());
     }
     router.counters().count(Counter::Unrouted);
     tracing::warn!(
@@ -209,8 +218,7 @@ fn set_aside(
         "media_urls": media,
     });
     let lane = router.thread_id(&app.settings.id, number, contact);
-    callbacks::other(router, tx, app, "message_unrouted", &lane, data, now)?;
-    Ok(true)
+    callbacks::other(router, tx, app, "message_unrouted", &lane, data, now)
 }
 
 /// The carrier acted on STOP and START by itself; we keep its list in step.

@@ -31,7 +31,10 @@ pub fn apply(
     };
     let message = match by_token {
         Some(message) => Some(message),
-        None => Message::by_carrier_id(tx, app_id, &report.id)?,
+        None => match Message::by_carrier_id(tx, app_id, &report.id)? {
+            Some(message) => Message::by_row_to_change(tx, message.id)?,
+            None => None,
+        },
     };
     let Some(mut message) = message else { return Ok(Verdict::Unknown) };
     if message.telnyx_message_id.as_ref() != Some(&report.id) {
@@ -48,13 +51,16 @@ pub fn apply(
     if let MessageStatus::Unknown(word) = &mapped.status {
         tracing::warn!(app = app_id, message_id = %message.public_id(), status = word, "unknown carrier status");
     }
+    // The carrier's last word stands; only a failure of our own making is left for "sent".
+    let was_final = message.carrier_status.as_deref().is_some_and(|word| message_status(word).is_final);
     take_facts(&mut message, report, word, is_older);
     if !is_older {
         message.is_unconfirmed = mapped.unconfirmed && message.status != Status::Delivered;
     }
     let next = Status::parse(mapped.status.as_str());
     // What led to a failure may be overtaken by a later truth, not by an earlier one.
-    let is_overtaken = message.status == Status::Failed && is_older;
+    let is_overtaken =
+        message.status == Status::Failed && (is_older || (was_final && next == Some(Status::Sent)));
     if next == Some(Status::Failed)
         && !is_overtaken
         && message.status.may_become(Status::Failed, Cause::Event)

@@ -143,7 +143,7 @@ fn apply(
     now: i64,
 ) -> Result<Option<i64>, StorageError> {
     let Some(job) = find(tx, job)? else { return Ok(None) };
-    let Some(mut message) = Message::by_row(tx, job.message_id)? else { return Ok(None) };
+    let Some(mut message) = Message::by_row_to_change(tx, job.message_id)? else { return Ok(None) };
     let is_current = finish_attempt(tx, &job, attempt, outcome, now)?;
     if job.state != "waiting" || !is_current {
         // A webhook was faster, or a person asked for another send meanwhile. If this is another message
@@ -419,7 +419,7 @@ pub fn resolve_by_webhook(
         &[token.into(), (&app.settings.id).into()],
     )?;
     let Some(row) = row else { return Ok(None) };
-    let Some(mut message) = Message::by_row(tx, row.int(1)?)? else { return Ok(None) };
+    let Some(mut message) = Message::by_row_to_change(tx, row.int(1)?)? else { return Ok(None) };
     tx.execute(
         "UPDATE carrier_jobs SET state = 'done', locked_by = NULL, locked_until = 0 \
          WHERE id = ?1 AND token = ?2 AND state <> 'done'",

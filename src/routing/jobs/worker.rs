@@ -20,8 +20,11 @@ use crate::storage::{self, StorageError, Transaction};
 
 /// How often jobs are looked for that nobody woke us for: those of other nodes, those that waited.
 const POLL: Duration = Duration::from_millis(500);
-/// Beyond a call's own time-out, how long another node leaves a locked job alone, in microseconds.
-const LEASE: i64 = 60_000_000;
+/// How long another node leaves a locked job alone, in microseconds. A process that lives renews it; one
+/// that is taken for dead by mistake does no harm: the other asks with the same key, or not at all.
+const LEASE: i64 = 10_000_000;
+/// How often leases are renewed and lapsed ones looked for.
+const LEASE_POLL: Duration = Duration::from_millis(2_500);
 /// Jobs looked at in one round of an app: more than may go, as some must wait for their number's rate.
 const LOOK_AHEAD: i64 = 256;
 
@@ -44,24 +47,32 @@ struct Claimed {
 /// Sends what is to be sent until the process ends.
 pub async fn run(router: &Router) {
     // A store of our own: whatever is locked was being sent when the last process ended.
-    let mut lapsed = if router.database().is_shared() { storage::now() } else { i64::MAX };
+    let is_shared = router.database().is_shared();
+    let mut lapsed = if is_shared { storage::now() } else { i64::MAX };
     let mut is_recovered = false;
-    let mut next_recovery = Instant::now();
+    let (mut next_recovery, mut next_expiry) = (Instant::now(), Instant::now());
     loop {
-        if Instant::now() >= next_recovery {
+        if Instant::now() >= next_recovery && (is_shared || !is_recovered) {
+            if is_shared && let Err(error) = renew(router).await {
+                tracing::error!(%error, "leases of calls to the carrier can't be renewed");
+            }
             match settle::recover(router, lapsed).await {
                 Ok(()) => {
+                    // One round behind, so that after a standstill of the store others renew theirs first.
                     lapsed = storage::now();
                     is_recovered = true;
-                    next_recovery = Instant::now() + POLL * 10;
+                    next_recovery = Instant::now() + LEASE_POLL;
                 }
                 Err(error) => tracing::error!(%error, "interrupted calls to the carrier can't be settled"),
             }
         }
-        if let Err(error) = settle::expire(router).await {
-            tracing::error!(%error, "messages whose time is over can't be given up");
+        if Instant::now() >= next_expiry {
+            next_expiry = Instant::now() + POLL;
+            if let Err(error) = settle::expire(router).await {
+                tracing::error!(%error, "messages whose time is over can't be given up");
+            }
+            router.inner.jobs.waiting.retain(|_, sender| !sender.is_closed());
         }
-        router.inner.jobs.waiting.retain(|_, sender| !sender.is_closed());
         // Before that, a call of ours could be taken for one of the process that ended.
         if is_recovered && !router.inner.jobs.is_stopping.load(Atomic::Acquire) {
             for app in router.inner.hub.apps() {
@@ -72,6 +83,22 @@ pub async fn run(router: &Router) {
         }
         let _ = tokio::time::timeout(POLL, router.inner.jobs.wake.notified()).await;
     }
+}
+
+/// Says to other nodes that this one still works on its calls.
+async fn renew(router: &Router) -> Result<(), StorageError> {
+    if router.inner.jobs.in_flight.load(Atomic::Acquire) == 0 {
+        return Ok(());
+    }
+    let node = Arc::clone(&router.inner.node);
+    let renewed = router.database().write_lazily(move |tx| {
+        tx.execute(
+            "UPDATE carrier_jobs SET locked_until = ?2 WHERE state = 'waiting' AND locked_by = ?1",
+            &[(&*node).into(), (storage::now() + LEASE).into()],
+        )?;
+        Ok::<_, StorageError>(())
+    });
+    renewed.await
 }
 
 /// Starts what may go now of one app.

@@ -320,6 +320,17 @@ impl Message {
         Self::first(tx, concat!(message_columns!(), "WHERE m.id = ?1"), &[id.into()])
     }
 
+    /// As [`Self::by_row`], for a transaction that will change it by what it reads: nobody else does until
+    /// its end.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn by_row_to_change(tx: &mut Transaction<'_>, id: i64) -> Result<Option<Self>, StorageError> {
+        // First the lock, then the look: the other way round, it could be a look at the past.
+        tx.query_one("SELECT id FROM messages WHERE id = ?1 /* FOR UPDATE */", &[id.into()])?;
+        Self::by_row(tx, id)
+    }
+
     /// The OUTBOUND message with the carrier's id.
     ///
     /// # Errors
