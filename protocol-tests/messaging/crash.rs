@@ -75,7 +75,11 @@ async fn crash(setup: Setup) {
     let mut count = 0;
     while count < plan.ends.len() || !senders.is_empty() {
         let mut end = ends.next().expect("endless").clone();
-        end.in_order &= count < plan.ends.len();
+        if count >= plan.ends.len() {
+            // These are to let the portal come through.
+            end.in_order = false;
+            end.after = end.after.max(Duration::from_millis(500));
+        }
         end_and_restart(&mut router, &observer, &end).await;
         count += 1;
         while let Some(done) = senders.try_join_next() {
@@ -293,6 +297,6 @@ async fn check_broadcasts(plan: &Plan, records: &HashMap<String, Value>, observe
         }
     }
     eprintln!("{} events seen, {excused} could not be", seen.count);
-    assert!(excused * 5 < plan.messages.len(), "{excused} broadcasts excused");
+    assert!(excused * 3 < plan.messages.len(), "{excused} broadcasts excused");
     assert!(missing.is_empty(), "{} unseen broadcasts:\n{}", missing.len(), missing.join("\n"));
 }
