@@ -8,7 +8,9 @@ run: ## Start the server; without a configuration it makes itself a development 
 	cargo run --release
 
 test: deps ## Run every test, with the real clients and a browser; installs what is missing
-	RUST_TEST_THREADS=4 cargo test
+	RUST_TEST_THREADS=4 cargo test -- --skip messaging::crash
+	# By themselves: they take all of a small machine.
+	RUST_TEST_THREADS=1 cargo test --test protocol messaging::crash
 
 lint: ## Check the format and the lints as CI does
 	cargo fmt --check
