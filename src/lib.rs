@@ -22,6 +22,7 @@ pub mod protocol;
 pub mod routing;
 pub mod server;
 pub mod storage;
+pub mod webhooks;
 
 #[cfg(test)]
 mod tests {
@@ -37,11 +38,18 @@ mod tests {
         ("http_client", &["config"]),
         ("outbox", &["hub", "storage", "http_client", "apps", "protocol", "config"]),
         ("routing", &["hub", "outbox", "storage", "http_client", "apps", "protocol", "config"]),
+        ("webhooks", &["hub", "outbox", "storage", "http_client", "apps", "protocol", "config"]),
         ("hub", &["apps", "protocol", "config"]),
         ("api", &["routing", "hub", "apps", "protocol", "config"]),
-        ("admin", &["routing", "hub", "protocol", "config"]),
-        ("server", &["admin", "api", "routing", "storage", "hub", "apps", "protocol", "config"]),
-        ("cli", &["config", "server", "routing", "storage"]),
+        ("admin", &["routing", "webhooks", "outbox", "storage", "hub", "protocol", "config"]),
+        (
+            "server",
+            &[
+                "admin", "api", "routing", "webhooks", "outbox", "storage", "hub", "apps", "protocol",
+                "config",
+            ],
+        ),
+        ("cli", &["config", "server", "routing", "storage", "http_client"]),
     ];
 
     fn sources(folder: &Path, into: &mut Vec<PathBuf>) {

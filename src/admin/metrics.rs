@@ -2,19 +2,84 @@
 
 use std::fmt::Write;
 
+use super::Admin;
 use crate::hub::Hub;
+use crate::outbox::OutboxStats;
 use crate::routing::{Counter, Depth, Router};
+use crate::webhooks::Webhooks;
 
 /// States of an app's line to the carrier.
 const BREAKER_STATES: [&str; 4] = ["closed", "open", "probing", "paused"];
 
 /// All metrics, as of now; counters of the fan-out are at most a second old.
-pub async fn render(hub: &Hub, router: Option<&Router>) -> String {
-    let mut out = broadcaster(hub);
-    if let Some(router) = router {
-        messages(&mut out, hub, router).await;
+pub(super) async fn render(admin: &Admin) -> String {
+    let mut out = broadcaster(&admin.hub);
+    let mut depths = Vec::new();
+    if let Some(router) = &admin.router {
+        messages(&mut out, &admin.hub, router, &mut depths).await;
+    }
+    if let Some(outbox) = &admin.outbox {
+        outbox_counters(&mut out, &outbox.stats());
+    }
+    if let Some(webhooks) = &admin.webhooks {
+        webhook_figures(&mut out, webhooks, &mut depths).await;
+    }
+    if !depths.is_empty() {
+        queue_depths(&mut out, &depths);
     }
     out
+}
+
+fn outbox_counters(out: &mut String, stats: &OutboxStats) {
+    for (name, help, value) in [
+        ("switchboard_broadcasts_total", "Events of the message router that were published", stats.published),
+        ("switchboard_broadcasts_expired_total", "Events that were too old to be published", stats.expired),
+        ("switchboard_outbox_delivered_total", "Callbacks and webhooks that were taken", stats.delivered),
+        (
+            "switchboard_outbox_failed_tries_total",
+            "Tries of callbacks and webhooks that failed",
+            stats.failed_tries,
+        ),
+        (
+            "switchboard_outbox_given_up_total",
+            "Callbacks and webhooks given up after their time",
+            stats.given_up,
+        ),
+        (
+            "switchboard_outbox_dropped_total",
+            "Callbacks and webhooks deleted because too many waited",
+            stats.dropped,
+        ),
+    ] {
+        metric(out, name, "counter", help, value);
+    }
+    let help = "Endpoints that do not work and are asked with one request at a time";
+    metric(out, "switchboard_outbox_open_breakers", "gauge", help, stats.open_breakers);
+}
+
+async fn webhook_figures(out: &mut String, webhooks: &Webhooks, depths: &mut Vec<(&'static str, Depth)>) {
+    let help = "What happened and could not be followed for webhooks, because too much happened at once";
+    metric(out, "switchboard_webhook_lost_total", "counter", help, webhooks.lost());
+    let help = "Channels, members and users that webhooks follow";
+    metric(out, "switchboard_webhook_tracked", "gauge", help, webhooks.tracked());
+    let standings = match webhooks.standings().await {
+        Ok(standings) => standings,
+        Err(error) => return tracing::warn!(%error, "webhooks can't be measured"),
+    };
+    for (name, help) in [
+        ("switchboard_webhook_waiting", "Requests to a webhook that wait"),
+        ("switchboard_webhook_failed", "Requests to a webhook that were given up and can be sent again"),
+    ] {
+        header(out, name, "gauge", help);
+        for webhook in &standings {
+            let value = if name.ends_with("failed") { webhook.failed } else { webhook.waiting };
+            let (app, webhook) = (&webhook.target.app_id, &webhook.name);
+            let _ = writeln!(out, "{name}{{app=\"{app}\",webhook=\"{webhook}\"}} {value}");
+        }
+    }
+    let count = standings.iter().map(|webhook| webhook.waiting).sum();
+    let oldest_seconds = standings.iter().map(|webhook| webhook.oldest_seconds).fold(0.0, f64::max);
+    depths.push(("webhooks", Depth { count, oldest_seconds }));
 }
 
 fn broadcaster(hub: &Hub) -> String {
@@ -56,7 +121,7 @@ fn broadcaster(hub: &Hub) -> String {
     out
 }
 
-async fn messages(out: &mut String, hub: &Hub, router: &Router) {
+async fn messages(out: &mut String, hub: &Hub, router: &Router, depths: &mut Vec<(&'static str, Depth)>) {
     let mut described = "";
     for counter in Counter::ALL {
         let (name, labels, help) = counter.describe();
@@ -83,13 +148,12 @@ async fn messages(out: &mut String, hub: &Hub, router: &Router) {
     }
     match router.queues().await {
         Ok(queues) => {
-            let depths = [
-                ("carrier", &queues.jobs),
-                ("broadcasts", &queues.broadcasts),
-                ("callbacks", &queues.callbacks),
-                ("carrier_webhooks", &queues.inbox),
-            ];
-            queue_depths(out, &depths);
+            depths.extend([
+                ("carrier", queues.jobs),
+                ("broadcasts", queues.broadcasts),
+                ("callbacks", queues.callbacks),
+                ("carrier_webhooks", queues.inbox),
+            ]);
             let help = "Messages of which nobody knows whether the carrier has them";
             metric(out, "switchboard_messages_unconfirmed", "gauge", help, queues.held);
         }
@@ -98,7 +162,7 @@ async fn messages(out: &mut String, hub: &Hub, router: &Router) {
     }
 }
 
-fn queue_depths(out: &mut String, depths: &[(&str, &Depth)]) {
+fn queue_depths(out: &mut String, depths: &[(&str, Depth)]) {
     header(out, "switchboard_queue_depth", "gauge", "What waits to be done");
     for (queue, depth) in depths {
         let _ = writeln!(out, "switchboard_queue_depth{{queue=\"{queue}\"}} {}", depth.count);

@@ -1,8 +1,9 @@
-//! The operators' listener: health and metrics, on a port of its own.
+//! The operators' listener: health, metrics, webhooks, on a port of its own.
 //!
-//! May import `routing`, `hub`, `config`, `protocol`.
+//! May import `routing`, `webhooks`, `outbox`, `storage`, `hub`, `config`, `protocol`.
 
 mod metrics;
+mod webhooks;
 
 use std::convert::Infallible;
 use std::net::TcpListener;
@@ -17,11 +18,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::Value;
 use subtle::ConstantTimeEq;
 
 use crate::config::AdminSettings;
 use crate::hub::Hub;
+use crate::outbox::Outbox;
 use crate::routing::Router;
+use crate::webhooks::Webhooks;
 
 /// Time for a request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,6 +36,10 @@ pub struct Admin {
     pub hub: Hub,
     /// The message router, if any app has one.
     pub router: Option<Router>,
+    /// What must still happen, if there is a store.
+    pub outbox: Option<Outbox>,
+    /// Webhooks, if any app has some.
+    pub webhooks: Option<Webhooks>,
     /// Who may see what.
     pub settings: AdminSettings,
     /// The description of the messaging API, if there is one.
@@ -55,7 +63,7 @@ pub async fn serve(admin: Admin, listener: TcpListener) {
         tokio::spawn(async move {
             let service = service_fn(|request| {
                 let admin = Arc::clone(&admin);
-                async move { Ok::<_, Infallible>(admin.respond(&request).await) }
+                async move { Ok::<_, Infallible>(admin.respond(request).await) }
             });
             // What ends a connection early concerns its client alone.
             let _ = http1::Builder::new()
@@ -68,7 +76,18 @@ pub async fn serve(admin: Admin, listener: TcpListener) {
 }
 
 impl Admin {
-    async fn respond(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let path = request.uri().path();
+        let is_open = !path.starts_with("/webhooks") && path != "/metrics";
+        if !is_open && !is_allowed(&self.settings, &request) {
+            let mut response =
+                text(StatusCode::UNAUTHORIZED, "Send the admin token: Authorization: Bearer …");
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            return response;
+        }
+        if path.starts_with("/webhooks") {
+            return webhooks::respond(self, request).await;
+        }
         if request.method() != Method::GET && request.method() != Method::HEAD {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed: use GET");
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -83,14 +102,8 @@ impl Admin {
                 text(StatusCode::SERVICE_UNAVAILABLE, "The message store is not available")
             }
             "/ready" => text(StatusCode::OK, "OK"),
-            "/metrics" if !is_allowed(&self.settings, request) => {
-                let mut response =
-                    text(StatusCode::UNAUTHORIZED, "Send the admin token: Authorization: Bearer …");
-                response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-                response
-            }
             "/metrics" => {
-                let text_format = metrics::render(&self.hub, self.router.as_ref()).await;
+                let text_format = metrics::render(self).await;
                 let mut response = text(StatusCode::OK, text_format);
                 let version = HeaderValue::from_static("text/plain; version=0.0.4");
                 response.headers_mut().insert(CONTENT_TYPE, version);
@@ -101,7 +114,7 @@ impl Admin {
                 response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
                 response
             }
-            _ => text(StatusCode::NOT_FOUND, "Not found: known are /live, /ready and /metrics"),
+            _ => text(StatusCode::NOT_FOUND, "Not found: known are /live, /ready, /metrics and /webhooks"),
         }
     }
 }
@@ -116,6 +129,12 @@ fn is_allowed(settings: &AdminSettings, request: &Request<Incoming>) -> bool {
         .and_then(|value| value.strip_prefix("Bearer "))
         .unwrap_or_default();
     given.as_bytes().ct_eq(token.expose().as_bytes()).into()
+}
+
+fn json_reply(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
+    let mut response = text(status, value.to_string());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

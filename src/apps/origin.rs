@@ -1,20 +1,11 @@
 //! Which web pages may connect.
 
+use wildmatch::WildMatch;
+
 /// Whether `origin` fits `pattern`, where `*` stands for any run of characters. Scheme and host are
 /// compared without regard to case.
 pub fn matches(pattern: &str, origin: &str) -> bool {
-    let (pattern, origin) = (pattern.to_ascii_lowercase(), origin.to_ascii_lowercase());
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = origin.strip_prefix(first) else { return false };
-    let Some(last) = parts.next_back() else { return rest.is_empty() };
-    for part in parts {
-        match rest.find(part) {
-            Some(at) => rest = &rest[at + part.len()..],
-            None => return false,
-        }
-    }
-    rest.ends_with(last)
+    WildMatch::new(&pattern.to_ascii_lowercase()).matches(&origin.to_ascii_lowercase())
 }
 
 #[cfg(test)]

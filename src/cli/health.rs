@@ -2,11 +2,12 @@
 //! image has no HTTP client.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::json;
 
+use super::admin_client::reachable;
 use super::terminal::Terminal;
 use super::{Exit, refuse};
 use crate::config::{self, Sources};
@@ -27,16 +28,6 @@ pub(super) fn run(sources: &Sources, terminal: &mut Terminal) -> io::Result<Exit
     };
     terminal.answer(&json!({ "ready": exit == Exit::Fine, "state": state }), || format!("{state}\n"))?;
     Ok(exit)
-}
-
-/// An address that listens everywhere is asked at home.
-fn reachable(bind: SocketAddr) -> SocketAddr {
-    let ip = match bind.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, bind.port())
 }
 
 fn ready(address: SocketAddr) -> io::Result<bool> {

@@ -2,8 +2,9 @@
 //!
 //! [`run`] is the whole program but for the process around it, so that tests see what a shell would.
 //! Results go to standard output, problems and logs to standard error. May import `config`, `server`,
-//! `routing` and `storage`.
+//! `routing`, `storage` and `http_client`.
 
+mod admin_client;
 mod banner;
 mod check;
 mod config;
@@ -11,6 +12,7 @@ mod health;
 mod numbers;
 mod serve;
 mod terminal;
+mod webhooks;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -22,6 +24,7 @@ use serde_json::json;
 
 use crate::config::{Problem, Problems, Sources};
 use terminal::Terminal;
+use webhooks::WebhooksCommand;
 
 /// The file that is read when `--config` names none.
 const DEFAULT_FILE: &str = "switchboard.toml";
@@ -91,6 +94,9 @@ enum Command {
     /// Fill and show the directory of phone numbers
     #[command(subcommand)]
     Numbers(NumbersCommand),
+    /// See what became of webhooks, and send them again
+    #[command(subcommand)]
+    Webhooks(WebhooksCommand),
     /// Print the version
     Version,
 }
@@ -172,6 +178,9 @@ pub fn run(
         Command::Config(ConfigCommand::Docs) => config::docs(&mut terminal),
         Command::Numbers(command) => {
             numbers::run(command, &options.sources(environment, false), &mut terminal)
+        }
+        Command::Webhooks(command) => {
+            webhooks::run(command, &options.sources(environment, false), &mut terminal)
         }
         Command::Version => version(&mut terminal),
     };

@@ -28,9 +28,9 @@ fn app_key(text: &str) -> Result<String, String> {
 }
 
 /// First digits of a secret's SHA-256: tells two secrets apart, tells nothing else.
-fn fingerprint(secret: &Secret) -> Value {
+pub(super) fn fingerprint(secret: &Secret) -> String {
     let digest = hex::encode(Sha256::digest(secret.expose()));
-    format!("sha256:{}", &digest[..8]).into()
+    format!("sha256:{}", &digest[..8])
 }
 
 fn parse_secret(raw: &Raw) -> Result<Secret, String> {
@@ -59,7 +59,7 @@ impl Kind for Token {
     }
 
     fn show(value: &Option<Secret>) -> Value {
-        value.as_ref().map_or(Value::Null, fingerprint)
+        value.as_ref().map_or(Value::Null, |secret| fingerprint(secret).into())
     }
 }
 

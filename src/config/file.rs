@@ -10,14 +10,14 @@ use super::interpolate::interpolate;
 use super::layers::Entry;
 use super::problem::{Origin, Problem, shown};
 use super::raw::Raw;
-use super::schema;
+use super::schema::{self, Place};
 
 /// What a file holds.
 #[derive(Default)]
 pub(super) struct File {
     pub entries: Vec<Entry>,
-    /// Place of each `[[apps]]`.
-    pub apps: Vec<Origin>,
+    /// Place of each `[[apps]]` and `[[apps.webhooks]]`.
+    pub tables: Vec<(Place, Origin)>,
     pub problems: Vec<Problem>,
 }
 
@@ -61,19 +61,22 @@ impl Reader<'_, '_> {
             // A quoted dot must not pass for a section's.
             let name = if name.contains('.') { format!("{name:?}") } else { name.to_owned() };
             let path = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
-            let apps = if path == "apps" { tables(item) } else { None };
-            match (apps, item.as_table_like()) {
-                (Some(apps), _) => self.apps(&apps),
-                (None, Some(inner)) if path != "apps" && is_section(&path) => self.table(inner, &path),
+            let is_list = schema::is_list(&path);
+            let listed = if is_list { tables(item) } else { None };
+            match (listed, item.as_table_like()) {
+                (Some(listed), _) => self.list(&path, &listed),
+                (None, Some(inner)) if !is_list && is_section(&path) => self.table(inner, &path),
                 _ => self.value(path, span, item),
             }
         }
     }
 
-    fn apps(&mut self, apps: &[App]) {
-        for (index, (app, span)) in apps.iter().enumerate() {
-            self.file.apps.push(self.origin(span.clone()));
-            self.table(*app, &format!("apps.{index}"));
+    fn list(&mut self, path: &str, tables: &[Listed]) {
+        for (index, (table, span)) in tables.iter().enumerate() {
+            let path = format!("{path}.{index}");
+            let place = schema::without_index(&path).1;
+            self.file.tables.push((place, self.origin(span.clone())));
+            self.table(*table, &path);
         }
     }
 
@@ -82,7 +85,8 @@ impl Reader<'_, '_> {
         let raw = match item {
             Item::Value(value) => self.raw(value),
             Item::ArrayOfTables(_) => Ok(Raw::Other("a list of tables")),
-            Item::Table(_) | Item::None => Ok(Raw::Other("a table")),
+            Item::Table(table) => self.raw_table(table),
+            Item::None => Ok(Raw::Other("nothing")),
         };
         match raw {
             Ok(raw) => self.file.entries.push(Entry { path, origin, raw }),
@@ -104,8 +108,19 @@ impl Reader<'_, '_> {
             }
             Value::Float(_) => Raw::Other("a fraction"),
             Value::Datetime(_) => Raw::Other("a date"),
-            Value::InlineTable(_) => Raw::Other("a table"),
+            Value::InlineTable(table) => self.raw_table(table)?,
         })
+    }
+
+    fn raw_table(&self, table: &dyn TableLike) -> Result<Raw, String> {
+        let entry = |(name, item): (&str, &Item)| {
+            let raw = match item {
+                Item::Value(value) => self.raw(value)?,
+                _ => Raw::Other("a table"),
+            };
+            Ok::<_, String>((name.to_owned(), raw))
+        };
+        table.iter().map(entry).collect::<Result<_, _>>().map(Raw::Table)
     }
 
     fn origin(&self, span: Option<Range<usize>>) -> Origin {
@@ -118,18 +133,18 @@ fn is_section(path: &str) -> bool {
     schema::header(&schema::without_index(path).0).is_some()
 }
 
-/// The table of an app and where it stands.
-type App<'a> = (&'a dyn TableLike, Option<Range<usize>>);
+/// A table of a list and where it stands.
+type Listed<'a> = (&'a dyn TableLike, Option<Range<usize>>);
 
 /// The tables of `[[apps]]`, also when written as `apps = [{…}]`.
-fn tables(item: &Item) -> Option<Vec<App<'_>>> {
+fn tables(item: &Item) -> Option<Vec<Listed<'_>>> {
     match item {
-        Item::ArrayOfTables(apps) => {
-            Some(apps.iter().map(|app| (app as &dyn TableLike, app.span())).collect())
+        Item::ArrayOfTables(tables) => {
+            Some(tables.iter().map(|table| (table as &dyn TableLike, table.span())).collect())
         }
         Item::Value(Value::Array(items)) => items
             .iter()
-            .map(|item| item.as_inline_table().map(|app| (app as &dyn TableLike, app.span())))
+            .map(|item| item.as_inline_table().map(|table| (table as &dyn TableLike, table.span())))
             .collect(),
         _ => None,
     }
@@ -149,6 +164,10 @@ mod tests {
         file.entries.into_iter().map(|entry| (entry.path, entry.origin.to_string(), entry.raw)).collect()
     }
 
+    fn one(raw: Raw, name: &str) -> Raw {
+        Raw::Table(vec![(name.to_owned(), raw)])
+    }
+
     fn expect(text: &str, path: &str, place: &str, raw: Raw) {
         assert_eq!(entries(text), [(path.to_owned(), place.to_owned(), raw)], "{text}");
     }
@@ -160,9 +179,20 @@ mod tests {
         expect("server = { shards = 2 }", "server.shards", "t.toml:1", Raw::Integer(2));
         expect("[[apps]]\n[[apps]]\nid = \"7\"", "apps.1.id", "t.toml:3", Raw::Text("7".to_owned()));
         expect("apps = [\n {id = 7}]", "apps.0.id", "t.toml:2", Raw::Integer(7));
-        expect("[apps.webhooks]\nurl = 1", "apps", "t.toml:1", Raw::Other("a table"));
-        expect("[[apps]]\n[[apps.webhooks]]", "apps.0.webhooks", "t.toml:2", Raw::Other("a list of tables"));
-        expect("[server.bind]\nx = 1", "server.bind", "t.toml:1", Raw::Other("a table"));
+        expect("[apps.webhooks]\nx = 1", "apps", "t.toml:1", one(Raw::Other("a table"), "webhooks"));
+        let url = "apps.0.webhooks.1.url";
+        expect("[[apps]]\n[[apps.webhooks]]\n[[apps.webhooks]]\nurl = 1", url, "t.toml:4", Raw::Integer(1));
+        expect("[[apps]]\nwebhooks = [{}, {url = 1}]", url, "t.toml:2", Raw::Integer(1));
+        let headers = "apps.0.webhooks.0.headers";
+        let table = one(Raw::Text("1".to_owned()), "X-A");
+        expect("[[apps]]\n[[apps.webhooks]]\nheaders = {X-A = \"1\"}", headers, "t.toml:3", table.clone());
+        expect(
+            "[[apps]]\n[[apps.webhooks]]\n[apps.webhooks.headers]\nX-A = \"1\"",
+            headers,
+            "t.toml:3",
+            table,
+        );
+        expect("[server.bind]\nx = 1", "server.bind", "t.toml:1", one(Raw::Integer(1), "x"));
         expect("server = 5", "server", "t.toml:1", Raw::Integer(5));
         expect("\"server.bind\" = 5", "\"server.bind\"", "t.toml:1", Raw::Integer(5));
         expect("[log]\nlevel = 1.5", "log.level", "t.toml:2", Raw::Other("a fraction"));

@@ -261,6 +261,26 @@ impl<T: Words> Kind for OneOf<T> {
     }
 }
 
+/// Some of a few words.
+pub(super) struct ListOf<T>(PhantomData<T>);
+
+impl<T: Words> Kind for ListOf<T> {
+    type Value = Vec<T>;
+
+    fn describe() -> String {
+        let words: Vec<_> = T::WORDS.iter().map(|(word, _)| format!("`\"{word}\"`")).collect();
+        format!("list of {}", words.join(", "))
+    }
+
+    fn parse(raw: &Raw) -> Result<Vec<T>, String> {
+        raw.list()?.iter().map(OneOf::<T>::parse).collect()
+    }
+
+    fn show(value: &Vec<T>) -> Value {
+        value.iter().map(OneOf::<T>::show).collect()
+    }
+}
+
 pub(super) struct Address;
 
 impl Kind for Address {

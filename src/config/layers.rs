@@ -6,7 +6,8 @@ use std::fs;
 use super::environment::variable_name;
 use super::problem::{Origin, Origins, Problem};
 use super::raw::Raw;
-use super::{Settings, schema};
+use super::schema::Place;
+use super::{Settings, WebhookSettings, schema};
 
 /// One value of one layer.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,16 +34,25 @@ struct Override {
 }
 
 impl Layers {
-    /// Defaults, with as many apps as `apps` has (index and first place of each), and what is wrong so far.
-    pub(super) fn new(apps: &BTreeMap<usize, Origin>, mut problems: Vec<Problem>) -> Self {
-        let mut count = apps.len();
-        // Also keeps an absurd index from being allocated.
-        if let Some((index, origin)) = apps.iter().find(|(index, _)| **index >= apps.len()) {
-            let message = format!("apps are counted from 0 without gaps; the next one is {}", gap(apps));
-            problems.push(Problem::new(origin.clone(), format!("apps.{index}"), message));
-            count = gap(apps);
+    /// Defaults, with as many apps and webhooks as `tables` has (where each is first mentioned), and what is
+    /// wrong so far.
+    pub(super) fn new(tables: &BTreeMap<Place, Origin>, mut problems: Vec<Problem>) -> Self {
+        let apps: BTreeMap<usize, &Origin> = tables
+            .iter()
+            .rev() // An app's own place comes before those of its webhooks, and is kept.
+            .filter_map(|(place, origin)| Some((place.app?, origin)))
+            .collect();
+        let mut settings = schema::defaults(counted("apps", &apps, &mut problems));
+        for (app, settings) in settings.apps.iter_mut().enumerate() {
+            let webhooks: BTreeMap<usize, &Origin> = tables
+                .iter()
+                .filter(|(place, _)| place.app == Some(app))
+                .filter_map(|(place, origin)| Some((place.webhook?, origin)))
+                .collect();
+            let count = counted(&format!("apps.{app}.webhooks"), &webhooks, &mut problems);
+            settings.webhooks = vec![WebhookSettings::default(); count];
         }
-        Self { settings: schema::defaults(count), origins: Origins::new(), problems, overrides: Vec::new() }
+        Self { settings, origins: Origins::new(), problems, overrides: Vec::new() }
     }
 
     /// Puts one layer over what is there.
@@ -56,9 +66,9 @@ impl Layers {
     }
 
     fn put_entry(&mut self, entry: &Entry, seen: &mut HashSet<String>) -> Result<(), Problem> {
-        let (name, index) = schema::without_index(&entry.path);
-        let (key, from_file) = find(entry, &name, index)?;
-        if index.is_some_and(|index| index >= self.settings.apps.len()) {
+        let (name, place) = schema::without_index(&entry.path);
+        let (key, from_file) = find(entry, &name, place)?;
+        if !place.exists(&self.settings) {
             return Ok(()); // The gap was reported.
         }
         let problem = |message: String| Problem::new(entry.origin.clone(), entry.path.as_str(), message);
@@ -68,8 +78,8 @@ impl Layers {
         }
         self.origins.insert(path.to_owned(), entry.origin.clone());
         let raw = if from_file { &read_value(&entry.raw).map_err(problem)? } else { &entry.raw };
-        (key.set)(&mut self.settings, index, raw).map_err(problem)?;
-        if let Some(app) = index.filter(|_| schema::is_override(&name)) {
+        (key.set)(&mut self.settings, place, raw).map_err(problem)?;
+        if let Some(app) = place.app.filter(|_| schema::is_override(&name)) {
             self.overrides.push(Override { app, key, raw: raw.clone() });
         }
         Ok(())
@@ -82,7 +92,7 @@ impl Layers {
             app.routing = routing.clone();
         }
         for Override { app, key, raw } in &self.overrides {
-            let accepted = (key.set)(&mut self.settings, Some(*app), raw);
+            let accepted = (key.set)(&mut self.settings, Place::app(*app), raw);
             debug_assert_eq!(accepted, Ok(()), "it was accepted before");
         }
     }
@@ -90,7 +100,7 @@ impl Layers {
 
 /// The key an entry means, and whether its value is to be read from a file: any key in the environment
 /// (container secrets), secrets in the file too.
-fn find(entry: &Entry, name: &str, index: Option<usize>) -> Result<(&'static schema::Key, bool), Problem> {
+fn find(entry: &Entry, name: &str, place: Place) -> Result<(&'static schema::Key, bool), Problem> {
     let problem = |message: &str| Problem::new(entry.origin.clone(), entry.path.as_str(), message);
     if schema::UNAVAILABLE.iter().any(|outer| schema::is_within(name, outer)) {
         return Err(problem("is not available in this version"));
@@ -104,24 +114,34 @@ fn find(entry: &Entry, name: &str, index: Option<usize>) -> Result<(&'static sch
         (key.secret || is_variable).then_some((key, true))
     };
     let found = schema::key(name).map(|key| (key, false)).or_else(in_file);
-    found.filter(|_| index.is_some() == name.starts_with("apps.")).ok_or_else(|| {
+    found.filter(|_| place.fits(name)).ok_or_else(|| {
         let known = schema::nearest(name);
-        let nearest = if is_variable { known.map(|known| as_variable(&known, index)) } else { known };
-        let what = if entry.raw == Raw::Other("a table") { "unknown section" } else { "unknown key" };
+        let nearest = if is_variable { known.map(|known| as_variable(&known, place)) } else { known };
+        let what = if matches!(entry.raw, Raw::Table(_)) { "unknown section" } else { "unknown key" };
         Problem { nearest, ..problem(what) }
     })
 }
 
 /// The variable that sets a known key.
-fn as_variable(name: &str, index: Option<usize>) -> String {
-    match name.strip_prefix("apps.") {
-        Some(key) => variable_name(&format!("apps.{}.{key}", index.unwrap_or(0))),
-        None => variable_name(name),
-    }
+fn as_variable(name: &str, place: Place) -> String {
+    let (app, webhook) = (place.app.unwrap_or(0), place.webhook.unwrap_or(0));
+    let name = match name.strip_prefix("apps.webhooks.") {
+        Some(key) => format!("apps.{app}.webhooks.{webhook}.{key}"),
+        None => name.strip_prefix("apps.").map_or(name.to_owned(), |key| format!("apps.{app}.{key}")),
+    };
+    variable_name(&name)
 }
 
-fn gap(apps: &BTreeMap<usize, Origin>) -> usize {
-    (0..apps.len()).find(|index| !apps.contains_key(index)).unwrap_or(apps.len())
+/// How many tables a list has; up to the first gap, which is a problem. Also keeps an absurd index from being
+/// allocated.
+fn counted(list: &str, tables: &BTreeMap<usize, &Origin>, problems: &mut Vec<Problem>) -> usize {
+    let count = (0..tables.len()).find(|index| !tables.contains_key(index)).unwrap_or(tables.len());
+    if let Some((index, origin)) = tables.iter().find(|(index, _)| **index >= tables.len()) {
+        let what = list.rsplit('.').next().unwrap_or(list);
+        let message = format!("{what} are counted from 0 without gaps; the next one is {count}");
+        problems.push(Problem::new((*origin).clone(), format!("{list}.{index}"), message));
+    }
+    count
 }
 
 /// Reads a value from the file that `raw` names. Lists have one item a line: a secret may hold a comma.
@@ -141,7 +161,7 @@ mod tests {
     }
 
     fn layers(apps: usize) -> Layers {
-        Layers::new(&(0..apps).map(|index| (index, Origin::Default)).collect(), Vec::new())
+        Layers::new(&(0..apps).map(|index| (Place::app(index), Origin::Default)).collect(), Vec::new())
     }
 
     #[test]
@@ -162,7 +182,8 @@ mod tests {
             ("apps.key", "unknown key", Some("SWITCHBOARD__APPS__0__KEY")),
             ("server.bind.port", "unknown key", Some("SWITCHBOARD__SERVER__PORT")),
             ("replay.keep", "is not available in this version", None),
-            ("apps.0.webhooks.url", "is not available in this version", None),
+            ("apps.0.webhooks.0.urll", "unknown key", Some("SWITCHBOARD__APPS__0__WEBHOOKS__0__URL")),
+            ("apps.0.webhooks.url", "unknown key", Some("SWITCHBOARD__APPS__0__WEBHOOKS__0__URL")),
             ("server.tls.certificate", "is not available in this version", None),
             ("server", "is a section: write [server] and its keys below", None),
             ("apps", "is a section: write [[apps]] and its keys below", None),
@@ -181,7 +202,7 @@ mod tests {
 
     #[test]
     fn apps_are_counted_without_gaps() {
-        let apps = [(0, Origin::Default), (4_000_000_000, Origin::Flag("x"))].into();
+        let apps = [(Place::app(0), Origin::Default), (Place::app(4_000_000_000), Origin::Flag("x"))].into();
         let mut layers = Layers::new(&apps, Vec::new());
         layers.put(&[entry("apps.4000000000.id", "1")]);
         assert_eq!(layers.problems.len(), 1);

@@ -31,6 +31,7 @@ mod shape;
 mod sql;
 mod units;
 mod url;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -44,10 +45,13 @@ pub use routing::*;
 pub use secret::Secret;
 pub use settings::*;
 pub use sql::{Parameter, parameters};
+pub use units::parse_duration;
+pub use webhooks::{WebhookEvent, WebhookSettings};
 
 use environment::Environment;
 use layers::{Entry, Layers};
 use raw::Raw;
+use schema::Place;
 
 /// What [`load`] reads.
 // No `Debug`: the environment holds secrets.
@@ -92,27 +96,27 @@ pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
     problems.extend(file.problems);
 
     let mut stack = vec![file.entries];
-    if is_complete && file.apps.is_empty() {
+    if is_complete && file.tables.is_empty() {
         stack.push(environment.app(&mut problems));
     }
     stack.push(environment.entries(&mut problems));
     stack.push(flag_entries(sources));
-    let apps = app_places(file.apps, &stack);
+    let tables = table_places(file.tables, &stack);
 
-    let mut layers = Layers::new(&apps, problems);
+    let mut layers = Layers::new(&tables, problems);
     for layer in &stack {
         layers.put(layer);
     }
     if is_complete {
         let is_about_apps = |problem: &Problem| problem.key.starts_with("apps");
-        if apps.is_empty() && !layers.problems.iter().any(is_about_apps) {
+        if tables.is_empty() && !layers.problems.iter().any(is_about_apps) {
             enter_development_mode(&mut layers);
         }
         if let Some(port) = layers.settings.server.port.take() {
             layers.settings.server.bind.set_port(port);
         }
         layers.share_routing();
-        rules::check(&mut layers, &apps.into_values().collect::<Vec<_>>());
+        rules::check(&mut layers, &tables);
         if layers.settings.development {
             // Nothing is written to disk for a configuration that is refused.
             let create = sources.create_development_app && layers.problems.is_empty();
@@ -142,12 +146,14 @@ fn flag_entries(sources: &Sources) -> Vec<Entry> {
     sources.flags.iter().map(entry).collect()
 }
 
-/// The first place that mentions each app.
-fn app_places(file: Vec<Origin>, layers: &[Vec<Entry>]) -> BTreeMap<usize, Origin> {
-    let mut places: BTreeMap<_, _> = file.into_iter().enumerate().collect();
+/// The first place that mentions each app and each webhook.
+fn table_places(file: Vec<(Place, Origin)>, layers: &[Vec<Entry>]) -> BTreeMap<Place, Origin> {
+    let mut places: BTreeMap<_, _> = file.into_iter().collect();
     for entry in layers.iter().flatten() {
-        if let (_, Some(index)) = schema::without_index(&entry.path) {
-            places.entry(index).or_insert_with(|| entry.origin.clone());
+        let (_, place) = schema::without_index(&entry.path);
+        if let Some(app) = place.app {
+            places.entry(place).or_insert_with(|| entry.origin.clone());
+            places.entry(Place::app(app)).or_insert_with(|| entry.origin.clone());
         }
     }
     places

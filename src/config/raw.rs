@@ -8,9 +8,11 @@ pub(crate) enum Raw {
     Integer(i64),
     Boolean(bool),
     List(Vec<Raw>),
+    /// Names and values, in the order of the file.
+    Table(Vec<(String, Raw)>),
     /// Text without a type, and what separates the items when a list is asked for.
     Untyped(String, char),
-    /// A kind no key takes, named for the message ("a table").
+    /// A kind no key takes, named for the message ("a date").
     Other(&'static str),
 }
 
@@ -61,6 +63,7 @@ impl Raw {
             Self::Integer(_) => "a number",
             Self::Boolean(_) => "a boolean",
             Self::List(_) => "a list",
+            Self::Table(_) => "a table",
             Self::Other(kind) => kind,
         };
         format!("expected {expected}, found {found}")
@@ -92,7 +95,7 @@ mod tests {
         assert_eq!(text.boolean(), Err("expected true or false, found a string".to_owned()));
         assert_eq!(text.list(), Err("expected a list such as [\"…\"], found a string".to_owned()));
         assert_eq!(Raw::Integer(1).text(), Err("expected a string, found a number".to_owned()));
-        assert_eq!(Raw::Other("a table").text(), Err("expected a string, found a table".to_owned()));
+        assert_eq!(Raw::Table(Vec::new()).text(), Err("expected a string, found a table".to_owned()));
         assert_eq!(untyped("x").integer(), Err("expected a whole number, found \"x\"".to_owned()));
         assert_eq!(untyped("yes").boolean(), Err("expected true or false, found \"yes\"".to_owned()));
     }

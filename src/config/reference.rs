@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use super::problem::Origin;
-use super::schema::{self, Key, Section, sections};
+use super::schema::{self, Key, Place, Section, sections};
 use super::{Loaded, Settings};
 
 /// One effective value.
@@ -23,30 +23,46 @@ pub struct Row {
 pub fn rows(loaded: &Loaded) -> Vec<Row> {
     let mut rows = Vec::new();
     for section in sections() {
+        if section.name == "apps.webhooks" {
+            continue; // With their app.
+        }
         if section.name != "apps" {
-            rows.extend(section.keys.iter().map(|key| row(loaded, key, None, path(section, key))));
+            let place = Place::default();
+            rows.extend(section.keys.iter().map(|key| row(loaded, key, place, path(section, key))));
             continue;
         }
         for app in 0..loaded.settings.apps.len() {
             let prefix = format!("apps.{app}");
             let name = |key: &Key| format!("{prefix}.{}", key.name);
-            rows.extend(section.keys.iter().map(|key| row(loaded, key, Some(app), name(key))));
+            let place = Place::app(app);
+            rows.extend(section.keys.iter().map(|key| row(loaded, key, place, name(key))));
+            rows.extend(webhooks(loaded, app));
             let keys = sections().flat_map(|section| section.keys.iter().map(move |key| (section, key)));
             let overrides = keys.map(|(section, key)| (format!("{prefix}.{}", path(section, key)), key));
             let overrides = overrides.filter(|(path, _)| loaded.origins.contains_key(path));
-            rows.extend(overrides.map(|(path, key)| row(loaded, key, Some(app), path)));
+            rows.extend(overrides.map(|(path, key)| row(loaded, key, place, path)));
         }
     }
     rows
+}
+
+fn webhooks(loaded: &Loaded, app: usize) -> Vec<Row> {
+    let keys = || sections().filter(|section| section.name == "apps.webhooks").flat_map(|it| it.keys);
+    let of_webhook = |webhook| {
+        let place = Place { app: Some(app), webhook: Some(webhook) };
+        let path = move |key: &Key| format!("apps.{app}.webhooks.{webhook}.{}", key.name);
+        keys().map(move |key| row(loaded, key, place, path(key)))
+    };
+    (0..loaded.settings.apps[app].webhooks.len()).flat_map(of_webhook).collect()
 }
 
 fn path(section: &Section, key: &Key) -> String {
     format!("{}.{}", section.name, key.name)
 }
 
-fn row(loaded: &Loaded, key: &Key, app: Option<usize>, path: String) -> Row {
+fn row(loaded: &Loaded, key: &Key, place: Place, path: String) -> Row {
     let origin = loaded.origins.get(&path).cloned().unwrap_or_default();
-    Row { key: path, value: (key.show)(&loaded.settings, app), origin }
+    Row { key: path, value: (key.show)(&loaded.settings, place), origin }
 }
 
 fn header(section: &Section) -> String {
@@ -60,7 +76,7 @@ fn prose(doc: &str) -> &str {
 
 /// The text of `docs/configuration.md`.
 pub fn reference() -> String {
-    let defaults = schema::defaults(1);
+    let defaults = schema::shown_defaults();
     let mut page = include_str!("reference.md").to_owned();
     for section in sections() {
         // Writing to a String cannot fail.
@@ -77,14 +93,14 @@ pub fn reference() -> String {
 
 /// The keys of the reference page: `section`, `key`, `value`, `default`, `meaning`.
 pub fn reference_json() -> Value {
-    let defaults = schema::defaults(1);
+    let defaults = schema::shown_defaults();
     let keys = sections().flat_map(|section| section.keys.iter().map(move |key| (section, key)));
     keys.map(|(section, key)| {
         json!({
             "section": section.name,
             "key": path(section, key),
             "value": (key.describe)(),
-            "default": Some((key.show)(&defaults, Some(0))).filter(|_| key.example.is_empty()),
+            "default": Some((key.show)(&defaults, Place::first())).filter(|_| key.example.is_empty()),
             "meaning": prose(key.doc),
         })
     })
@@ -92,8 +108,8 @@ pub fn reference_json() -> Value {
 }
 
 fn default_text(defaults: &Settings, section: &Section, key: &Key) -> String {
-    match (key.show)(defaults, Some(0)) {
-        _ if section.name == "apps" && !key.example.is_empty() => "required".to_owned(),
+    match (key.show)(defaults, Place::first()) {
+        _ if section.name.starts_with("apps") && !key.example.is_empty() => "required".to_owned(),
         Value::Null => "not set".to_owned(),
         value => format!("`{}`", toml(&value)),
     }
@@ -109,7 +125,7 @@ fn toml(value: &Value) -> String {
 
 /// A file with every key, its meaning and its default, all as comments.
 pub fn starter() -> String {
-    let defaults = schema::defaults(1);
+    let defaults = schema::shown_defaults();
     let mut text = "# switchboard.toml: every key with its default. Remove the # before what you change.\n\
                     # Values may hold ${NAME} and ${NAME:-default} from the environment.\n"
         .to_owned();
@@ -124,7 +140,7 @@ pub fn starter() -> String {
                 Some(example) if key.name == "secrets" => format!("[{example:?}]"),
                 Some(example) if key.name == "port" => (*example).to_owned(),
                 Some(example) => format!("{example:?}"),
-                None => match (key.show)(&defaults, Some(0)) {
+                None => match (key.show)(&defaults, Place::first()) {
                     Value::Null => "\"\"".to_owned(),
                     value => toml(&value),
                 },

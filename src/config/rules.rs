@@ -1,9 +1,11 @@
 //! Rules that concern more than one key, checked when every layer is on.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::layers::Layers;
 use super::problem::{Origin, Problem};
+use super::schema::Place;
 use super::{DirectoryMode, DirectorySettings, sql};
 
 /// Keys without which an app is none.
@@ -45,9 +47,9 @@ const QUERIES: [QueryRule; 3] = [
     },
 ];
 
-/// Adds a problem for each rule that is broken. `apps` are the places where the apps begin.
-pub(super) fn check(layers: &mut Layers, apps: &[Origin]) {
-    let mut found = missing_credentials(layers, apps);
+/// Adds a problem for each rule that is broken. `tables` are the places where apps and webhooks begin.
+pub(super) fn check(layers: &mut Layers, tables: &BTreeMap<Place, Origin>) {
+    let mut found = missing_keys(layers, tables);
     found.extend(duplicates(layers, "id", |app| &app.id));
     found.extend(duplicates(layers, "key", |app| &app.key));
     found.extend(listeners(layers));
@@ -55,21 +57,23 @@ pub(super) fn check(layers: &mut Layers, apps: &[Origin]) {
     layers.problems.extend(found);
 }
 
-fn missing_credentials(layers: &Layers, apps: &[Origin]) -> Vec<Problem> {
+fn missing_keys(layers: &Layers, tables: &BTreeMap<Place, Origin>) -> Vec<Problem> {
     let mut found = Vec::new();
-    for (index, origin) in apps.iter().enumerate().take(layers.settings.apps.len()) {
-        let app = format!("apps.{index}");
+    for (place, origin) in tables.iter().filter(|(place, _)| place.exists(&layers.settings)) {
+        let (table, required, need) = match (place.app, place.webhook) {
+            (Some(app), Some(webhook)) => {
+                (format!("apps.{app}.webhooks.{webhook}"), &["url"][..], "a webhook needs a url")
+            }
+            (Some(app), None) => (format!("apps.{app}"), &REQUIRED[..], "an app needs id, key and secrets"),
+            _ => continue,
+        };
         // A value that was refused, or a partial app, was reported where it stands.
         let is_reported =
-            |path: &str| layers.problems.iter().any(|p| p.key == app || p.key.starts_with(path));
-        for name in REQUIRED {
-            let path = format!("{app}.{name}");
+            |path: &str| layers.problems.iter().any(|p| p.key == table || p.key.starts_with(path));
+        for name in required {
+            let path = format!("{table}.{name}");
             if !layers.origins.contains_key(&path) && !is_reported(&path) {
-                found.push(Problem::new(
-                    origin.clone(),
-                    &app,
-                    format!("{name} is missing; an app needs id, key and secrets"),
-                ));
+                found.push(Problem::new(origin.clone(), &table, format!("{name} is missing; {need}")));
             }
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{RoutingSettings, Secret, StoreSettings};
+use super::{RoutingSettings, Secret, StoreSettings, WebhookSettings};
 
 /// Everything the server needs to start.
 #[derive(Clone, Debug, PartialEq)]
@@ -144,6 +144,10 @@ pub struct AppSettings {
     pub cache_ttl: Duration,
     /// Events a second through the HTTP API; `None`: no limit.
     pub publish_rate: Option<NonZeroU64>,
+    /// How long a channel must be empty, or a user away, before webhooks say so.
+    pub webhook_delay: Duration,
+    /// `[[apps.webhooks]]`.
+    pub webhooks: Vec<WebhookSettings>,
     /// `[routing]` with what `[apps.routing]` overrides.
     pub routing: RoutingSettings,
 }
@@ -234,6 +238,8 @@ impl AppSettings {
             presence_member_size: 1024,
             cache_ttl: Duration::from_secs(30 * 60),
             publish_rate: None,
+            webhook_delay: Duration::from_secs(3),
+            webhooks: Vec::new(),
             routing: RoutingSettings::default(),
         }
     }

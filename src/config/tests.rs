@@ -105,7 +105,7 @@ fn each_layer_covers_the_one_before() {
 fn every_problem_is_reported_with_its_place() {
     let file = "[server]\nbnid = \"x\"\nheader_timeout = 30\nactivity_timeout = \"1500ms\"\n\
                 [serer]\n[replay]\nkeep = \"2m\"\n[[apps]]\nid = \"a b\"\nkey = \"k\"\nsecrets = []\n\
-                event_size = \"lots\"\n[[apps.webhooks]]\nurl = \"x\"\n[[apps]]\nid = \"2\"\nsecrets = [\"${GONE}\"]\n";
+                event_size = \"lots\"\n[[apps.webhooks]]\nevents = [\"gone\"]\n[[apps]]\nid = \"2\"\nsecrets = [\"${GONE}\"]\n";
     let case =
         Case::new(file).set("SWITCHBOARD__LOG__FORMAT", Some("xml")).flag("--bind", "server.bind", "6001");
     let expected = "\
@@ -118,9 +118,12 @@ switchboard.toml:6: replay: is not available in this version
 switchboard.toml:9: apps.0.id: \"a b\" must be one or more of A-Z a-z 0-9 _ -; digits suit every SDK
 switchboard.toml:11: apps.0.secrets: needs at least one secret
 switchboard.toml:12: apps.0.event_size: \"lots\" needs a unit: B, KB, MB or GB, as in \"10KB\"
-switchboard.toml:13: apps.0.webhooks: is not available in this version
+switchboard.toml:14: apps.0.webhooks.0.events: must be \"channel_occupied\" or \"channel_vacated\" or \"member_added\" \
+or \"member_removed\" or \"client_event\" or \"cache_miss\" or \"subscription_count\" or \"connection_opened\" \
+or \"connection_closed\" or \"user_online\" or \"user_offline\", not \"gone\"
 environment SWITCHBOARD__LOG__FORMAT: log.format: must be \"text\" or \"json\", not \"xml\"
 flag --bind: server.bind: \"6001\" is not an IP address and a port, as in \"0.0.0.0:6001\" or \"[::1]:6001\"
+switchboard.toml:13: apps.0.webhooks.0: url is missing; a webhook needs a url
 switchboard.toml:15: apps.1: key is missing; an app needs id, key and secrets";
     assert_eq!(case.problems().join("\n"), expected);
 }
@@ -269,7 +272,9 @@ fn the_starter_file_loads_with_and_without_its_comment_signs() {
     assert!(Case::new(&starter()).load().settings.development);
     let variables = [("ADMIN_TOKEN", "t"), ("PORTAL_SECRET", "s")];
     let loaded = Case::new(&active.join("\n")).with(&variables).load();
-    let expected = AppSettings::new("1001", "portal-key", "s");
+    let url = "https://portal.example/hooks".to_owned();
+    let webhooks = vec![WebhookSettings { url, ..WebhookSettings::default() }];
+    let expected = AppSettings { webhooks, ..AppSettings::new("1001", "portal-key", "s") };
     assert_eq!(loaded.settings.apps, [expected]);
     // Every key is in the file, with its default.
     let with_place = rows(&loaded).iter().filter(|row| matches!(row.origin, Origin::File { .. })).count();
@@ -307,9 +312,9 @@ proptest! {
         let _ = interpolate::interpolate(&text, |_| Some("x"));
         let _ = file::parse(Path::new("t.toml"), &text, &|_| None);
         let raw = Raw::Untyped(text, ',');
-        let mut settings = schema::defaults(1);
+        let mut settings = schema::shown_defaults();
         for key in schema::sections().flat_map(|section| section.keys) {
-            let _ = (key.set)(&mut settings, Some(0), &raw);
+            let _ = (key.set)(&mut settings, Place::first(), &raw);
         }
     }
 }

@@ -19,7 +19,10 @@ const DURATION_HINT: &str = "needs a unit: ms, s, m or h, as in \"30s\" or \"2m3
 const SIZE_HINT: &str = "needs a unit: B, KB, MB or GB, as in \"10KB\"";
 
 /// Parses `"30s"`, `"500ms"`, `"2m30s"`.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let mut rest = text.trim();
     let mut total = 0_u64;
     let mut smallest = u64::MAX;

@@ -129,8 +129,13 @@ fn without_password(url: &str) -> String {
     }
 }
 
+text_kind!(HookUrl, "URL", hook_url);
 text_kind!(BaseUrl, "URL", base_url);
 text_kind!(PublicUrl, "URL", public_url);
+
+fn hook_url(text: &str) -> Result<String, String> {
+    http(text, "https://portal.example/hooks")
+}
 
 fn base_url(text: &str) -> Result<String, String> {
     let url = http(text, "https://host.example/path")?;

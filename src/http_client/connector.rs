@@ -11,32 +11,53 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use tower_service::Service;
 
+use super::reach::{Reach, Resolver};
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Connects by HTTP or HTTPS (Mozilla's roots). The limit covers the name look-up and the TLS handshake
-/// too; hyper's own is for TCP alone.
+/// Connects by HTTP or HTTPS. The limit covers the name look-up and the TLS handshake too; hyper's own is
+/// for TCP alone.
 #[derive(Clone)]
 pub(super) struct TimedConnector {
-    inner: HttpsConnector<HttpConnector>,
+    inner: Https,
+    reach: Reach,
     limit: Duration,
 }
 
+type Https = HttpsConnector<HttpConnector<Resolver>>;
+
 impl TimedConnector {
+    /// Connects to anything; TLS with Mozilla's roots.
     pub(super) fn new(limit: Duration) -> Self {
-        let mut tcp = HttpConnector::new();
-        tcp.set_nodelay(true);
-        tcp.enforce_http(false);
-        let inner = HttpsConnectorBuilder::new()
-            .with_webpki_roots()
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        Self { inner, limit }
+        let builder = HttpsConnectorBuilder::new().with_webpki_roots();
+        let inner = builder.https_or_http().enable_http1().wrap_connector(tcp(&Reach::default()));
+        Self { inner, reach: Reach::default(), limit }
+    }
+
+    /// Connects to what is within reach.
+    ///
+    /// # Errors
+    /// What is wrong with the file of certificates.
+    pub(super) fn within(reach: &Reach, limit: Duration) -> Result<Self, String> {
+        let builder = HttpsConnectorBuilder::new();
+        let builder = match reach.tls()? {
+            Some(tls) => builder.with_tls_config(tls),
+            None => builder.with_webpki_roots(),
+        };
+        let inner = builder.https_or_http().enable_http1().wrap_connector(tcp(reach));
+        Ok(Self { inner, reach: reach.clone(), limit })
     }
 }
 
+fn tcp(reach: &Reach) -> HttpConnector<Resolver> {
+    let mut tcp = HttpConnector::new_with_resolver(Resolver::new(reach.public_only));
+    tcp.set_nodelay(true);
+    tcp.enforce_http(false);
+    tcp
+}
+
 impl Service<Uri> for TimedConnector {
-    type Response = <HttpsConnector<HttpConnector> as Service<Uri>>::Response;
+    type Response = <Https as Service<Uri>>::Response;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
@@ -45,8 +66,10 @@ impl Service<Uri> for TimedConnector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
+        let checked = self.reach.check(&uri);
         let (connecting, limit) = (self.inner.call(uri), self.limit);
         Box::pin(async move {
+            checked?;
             match tokio::time::timeout(limit, connecting).await {
                 Ok(result) => result,
                 Err(_) => {

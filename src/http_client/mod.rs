@@ -10,6 +10,7 @@
 //! May import `config`.
 
 mod connector;
+mod reach;
 #[cfg(test)]
 pub(crate) mod test_server;
 
@@ -28,6 +29,8 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::Instant;
 
 use connector::TimedConnector;
+
+pub use reach::Reach;
 
 /// Longest life of an idle connection, below the 30 to 60 s after which balancers drop theirs: a request
 /// on a connection that the other side is just closing has an unclear outcome.
@@ -92,15 +95,27 @@ struct Call<'a> {
 }
 
 impl HttpClient {
-    /// A client with its own pool.
+    /// A client with its own pool, for hosts that the configuration trusts.
     pub fn new(options: HttpOptions) -> Self {
+        Self::with(options, TimedConnector::new(options.connect_timeout))
+    }
+
+    /// A client with its own pool that connects to nothing else.
+    ///
+    /// # Errors
+    /// What is wrong with the file of certificates.
+    pub fn within(reach: &Reach, options: HttpOptions) -> Result<Self, String> {
+        Ok(Self::with(options, TimedConnector::within(reach, options.connect_timeout)?))
+    }
+
+    fn with(options: HttpOptions, connector: TimedConnector) -> Self {
         let mut builder = Client::builder(TokioExecutor::new());
         builder
             .retry_canceled_requests(false)
             .pool_idle_timeout(options.idle_timeout.min(MAX_IDLE))
             .pool_timer(TokioTimer::new())
             .http1_title_case_headers(options.title_case_headers);
-        Self { client: builder.build(TimedConnector::new(options.connect_timeout)) }
+        Self { client: builder.build(connector) }
     }
 
     /// Posts `body`. `timeout` covers everything from connecting to the answer's last byte.

@@ -17,6 +17,10 @@ use super::shard::{SLICE, ShardState};
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::server_event;
 
+/// RFC 6455, section 7.1.5: no Close frame came.
+const BROKEN_OFF: u16 = 1006;
+/// RFC 6455, section 7.1.5: a Close frame without a code came.
+const WITHOUT_CODE: u16 = 1005;
 /// Time between steps of closing many connections.
 const DRAIN_STEP: Duration = Duration::from_millis(50);
 
@@ -32,11 +36,18 @@ impl ShardState {
         connection.phase = Phase::Deaf(self.clock.now());
     }
 
+    /// Notes the Close frame that a client began its end with.
+    pub(super) fn client_closes(&mut self, slot: u32, frame: Option<&CloseFrame>) {
+        let (code, reason) = frame.map_or((WITHOUT_CODE, ""), |frame| (frame.code.into(), &*frame.reason));
+        self.connections[slot as usize].tell_closed(code, reason);
+    }
+
     /// Begins the close handshake: leaves all channels, sends what is queued and a Close frame.
     pub(super) fn close(&mut self, slot: u32, code: CloseCode, reason: &str) {
         if !self.settle(slot) {
             return;
         }
+        self.connections[slot as usize].tell_closed(code.into(), reason);
         self.leave_everything(slot);
         let connection = &mut self.connections[slot as usize];
         connection.phase = Phase::Closing(self.clock.now());
@@ -129,6 +140,7 @@ impl ShardState {
     pub(super) fn leave_everything(&mut self, slot: u32) {
         let address = self.address(slot);
         let connection = &mut self.connections[slot as usize];
+        connection.tell_closed(BROKEN_OFF, "");
         let subscriptions = std::mem::take(&mut connection.subscriptions);
         connection.held = Vec::new();
         let user = connection.user.take();

@@ -5,6 +5,7 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::rc::Rc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use socket2::SockRef;
@@ -14,6 +15,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketC
 use super::Admission;
 use super::backlog::{Backlog, Drained};
 use super::gate::Held;
+use super::observer::{ConnectionEnd, Observation};
 use crate::apps::TokenBucket;
 use crate::protocol::id::{SocketId, UserId};
 use crate::protocol::presence::UserData;
@@ -49,6 +51,8 @@ pub(super) struct Connection {
     /// Shard time (seconds) of the last frame of any kind that came in.
     pub last_heard: u32,
     pub opened: u32,
+    /// When observers were told of it; `None`: not yet, or told of its end, too.
+    pub told: Option<Instant>,
     /// Whether a control ping is unanswered.
     pub is_pinged: bool,
     /// Whether it signed in or subscribed to a channel that needs a signature.
@@ -132,6 +136,7 @@ impl Connection {
             phase: Phase::Open,
             last_heard: now,
             opened: now,
+            told: None,
             is_pinged: false,
             is_authorized: false,
             faults: (0, now),
@@ -204,6 +209,24 @@ impl Connection {
 
     pub fn is_open(&self) -> bool {
         self.phase == Phase::Open
+    }
+
+    /// Tells observers that it is established.
+    pub fn tell_opened(&mut self) {
+        self.told = Some(Instant::now());
+        self.app.tell(&Observation::ConnectionOpened(self.id));
+    }
+
+    /// Tells observers how it ended, for the first of the ways in which it does.
+    pub fn tell_closed(&mut self, code: u16, reason: &str) {
+        let Some(opened) = self.told.take() else { return };
+        self.app.tell(&Observation::ConnectionClosed(ConnectionEnd {
+            socket_id: self.id,
+            user_id: self.user.as_deref().map(|user| &user.id),
+            lasted: opened.elapsed(),
+            code,
+            reason,
+        }));
     }
 }
 

@@ -17,7 +17,7 @@ use dashmap::DashMap;
 use smallvec::SmallVec;
 
 use super::mailbox::{LocalPublication, Mailbox, Parcel};
-use super::observer::Observers;
+use super::observer::{Observation, Observers};
 use super::presence::{Roster, RosterFull};
 use super::uplink::Uplink;
 use crate::protocol::channel::{ChannelKind, ChannelName};
@@ -168,6 +168,7 @@ impl Directory {
         let mut entry = self.channels.entry(channel.shared()).or_insert_with(|| self.new_entry(channel));
         let was_vacant = entry.interested.is_empty();
         let mut snapshot = None;
+        let mut new_member = None;
         if let Some((member, limit)) = member {
             let roster = entry.roster.get_or_insert_default();
             match roster.join(member, limit) {
@@ -184,6 +185,7 @@ impl Directory {
                     if is_new {
                         let frame = server_event::member_added(channel, member);
                         entry.push(&self.mailboxes, &frame, None);
+                        new_member = Some(&member.user_id);
                     }
                 }
             }
@@ -197,7 +199,13 @@ impl Directory {
         };
         if was_vacant {
             self.uplink.interest(&self.app_id, channel, true);
-            self.observers.tell(|observer| observer.channel_occupied(&self.app_id, channel));
+            self.tell(&Observation::ChannelOccupied(channel));
+        }
+        if let Some(user) = new_member {
+            self.tell(&Observation::MemberAdded(channel, user));
+        }
+        if channel.is_cache() && joined.remembered.is_none() {
+            self.tell(&Observation::CacheMiss(channel));
         }
         self.announce_count(&mut entry, now);
         Ok(joined)
@@ -212,12 +220,13 @@ impl Directory {
         {
             let frame = server_event::member_removed(channel, user);
             entry.push(&self.mailboxes, &frame, None);
+            self.tell(&Observation::MemberRemoved(channel, user));
         }
         self.announce_count(&mut entry, now);
         // Told under the entry's lock, so that coming and going reach the link and observers in their order.
         if entry.interested.is_empty() {
             self.uplink.interest(&self.app_id, channel, false);
-            self.observers.tell(|observer| observer.channel_vacated(&self.app_id, channel));
+            self.tell(&Observation::ChannelVacated(channel));
         }
         let abandoned = entry.is_abandoned(now);
         drop(entry);
@@ -325,6 +334,12 @@ impl Directory {
             let frame = server_event::subscription_count(&entry.name, subscribers);
             entry.push(&self.mailboxes, &frame, None);
         }
+        self.tell(&Observation::SubscriptionCount(&entry.name, subscribers));
+    }
+
+    /// Under the lock of the channel's entry, so that observers hear of one channel in order.
+    fn tell(&self, what: &Observation<'_>) {
+        self.observers.tell(&self.app_id, what);
     }
 }
 

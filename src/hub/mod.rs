@@ -52,7 +52,7 @@ use bytes::Bytes;
 
 pub use directory::{ChannelInfo, Remembered};
 pub use gate::{Gatekeeper, Verdict};
-pub use observer::{ClientEventSeen, Observer};
+pub use observer::{ClientEventSeen, ConnectionEnd, Observation, Observer};
 pub use shard::{Shard, vital};
 pub use stats::{ShardStats, Stats};
 pub use uplink::{Alone, RemotePublication, Uplink};
@@ -492,6 +492,10 @@ impl AppHub {
     /// Connections of this app.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    fn tell(&self, what: &Observation<'_>) {
+        self.observers.tell(&self.id, what);
     }
 }
 

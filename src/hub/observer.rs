@@ -4,6 +4,7 @@
 //! look at an empty list.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
@@ -13,36 +14,57 @@ use crate::protocol::id::{SocketId, UserId};
 /// Hears of what happens on this node; other nodes have observers of their own.
 ///
 /// # Contract
-/// Methods are called on the threads of the shards, some of them under the lock of the channel or user
-/// they tell of: so two edges of one channel are told in their order, and an implementation that asks the
+/// [`Observer::see`] is called on the threads of the shards, mostly under the lock of the channel or user it
+/// tells of: so two edges of one channel are told in their order, and an implementation that asks the
 /// hub from within waits for itself. Look at the name, push into a bounded queue, return. What the queue
 /// has no room for is lost unless the implementation looks for itself later: state is best read from
-/// [`super::AppHub`], with these calls as hints when to look.
+/// [`super::AppHub`], with the calls as hints when to look.
 pub trait Observer: Send + Sync + 'static {
+    /// Something happened in an app.
+    fn see(&self, app_id: &str, what: &Observation<'_>);
+}
+
+/// What an observer sees.
+#[derive(Clone, Copy, Debug)]
+pub enum Observation<'a> {
     /// The first subscriber of a channel came.
-    fn channel_occupied(&self, app_id: &str, channel: &ChannelName) {
-        let _ = (app_id, channel);
-    }
-
+    ChannelOccupied(&'a ChannelName),
     /// The last subscriber of a channel left. At once: a change of page is a vacated and an occupied.
-    fn channel_vacated(&self, app_id: &str, channel: &ChannelName) {
-        let _ = (app_id, channel);
-    }
-
+    ChannelVacated(&'a ChannelName),
+    /// The first connection of a user joined a presence channel; told after its `ChannelOccupied`.
+    MemberAdded(&'a ChannelName, &'a UserId),
+    /// The last connection of a user left a presence channel, without any grace; told before its
+    /// `ChannelVacated`.
+    MemberRemoved(&'a ChannelName, &'a UserId),
+    /// Somebody subscribed to a cache channel that remembers nothing.
+    CacheMiss(&'a ChannelName),
+    /// Subscribers were told how many they are; 0 when the last one left.
+    SubscriptionCount(&'a ChannelName, u64),
     /// A client's event was accepted and published to the other subscribers.
-    fn client_event(&self, app_id: &str, event: &ClientEventSeen<'_>) {
-        let _ = (app_id, event);
-    }
-
+    ClientEvent(ClientEventSeen<'a>),
     /// The first connection of a user signed in.
-    fn user_came(&self, app_id: &str, user: &UserId) {
-        let _ = (app_id, user);
-    }
-
+    UserCame(&'a UserId),
     /// The last signed-in connection of a user ended; without any grace.
-    fn user_left(&self, app_id: &str, user: &UserId) {
-        let _ = (app_id, user);
-    }
+    UserLeft(&'a UserId),
+    /// A connection was established.
+    ConnectionOpened(SocketId),
+    /// A connection ended, or its close handshake began.
+    ConnectionClosed(ConnectionEnd<'a>),
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionEnd<'a> {
+    /// The connection.
+    pub socket_id: SocketId,
+    /// Who was signed in on it.
+    pub user_id: Option<&'a UserId>,
+    /// How long it was open.
+    pub lasted: Duration,
+    /// Of the first Close frame of either side; 1006: it broke off without one (RFC 6455, section 7.1.5).
+    pub code: u16,
+    /// Of the same frame.
+    pub reason: &'a str,
 }
 
 /// An accepted client event.
@@ -69,8 +91,8 @@ impl Observers {
         self.0.rcu(|known| known.iter().chain([observer]).cloned().collect::<Vec<_>>());
     }
 
-    pub fn tell(&self, tell: impl Fn(&dyn Observer)) {
-        self.0.load().iter().for_each(|observer| tell(&**observer));
+    pub fn tell(&self, app_id: &str, what: &Observation<'_>) {
+        self.0.load().iter().for_each(|observer| observer.see(app_id, what));
     }
 }
 
@@ -105,21 +127,26 @@ mod tests {
     }
 
     impl Observer for Diary {
-        fn channel_occupied(&self, app_id: &str, channel: &ChannelName) {
-            self.note(format!("{app_id} occupied {channel}"));
-        }
-        fn channel_vacated(&self, app_id: &str, channel: &ChannelName) {
-            self.note(format!("{app_id} vacated {channel}"));
-        }
-        fn client_event(&self, app_id: &str, event: &ClientEventSeen<'_>) {
-            let ClientEventSeen { channel, event, data, socket_id, user_id } = event;
-            self.note(format!("{app_id} {event} {channel} {data} {socket_id} {user_id:?}"));
-        }
-        fn user_came(&self, app_id: &str, user: &UserId) {
-            self.note(format!("{app_id} came {user}"));
-        }
-        fn user_left(&self, app_id: &str, user: &UserId) {
-            self.note(format!("{app_id} left {user}"));
+        fn see(&self, app_id: &str, what: &Observation<'_>) {
+            let line = match what {
+                Observation::ChannelOccupied(channel) => format!("occupied {channel}"),
+                Observation::ChannelVacated(channel) => format!("vacated {channel}"),
+                Observation::MemberAdded(channel, user) => format!("added {user} to {channel}"),
+                Observation::MemberRemoved(channel, user) => format!("removed {user} from {channel}"),
+                Observation::CacheMiss(channel) => format!("missed {channel}"),
+                Observation::SubscriptionCount(channel, count) => format!("{count} in {channel}"),
+                Observation::ClientEvent(event) => {
+                    let ClientEventSeen { channel, event, data, socket_id, user_id } = event;
+                    format!("{event} {channel} {data} {socket_id} {user_id:?}")
+                }
+                Observation::UserCame(user) => format!("came {user}"),
+                Observation::UserLeft(user) => format!("left {user}"),
+                Observation::ConnectionOpened(_) => "opened".to_owned(),
+                Observation::ConnectionClosed(end) => {
+                    format!("closed {:?} {} {}", end.user_id.map(UserId::as_str), end.code, end.reason)
+                }
+            };
+            self.note(format!("{app_id} {line}"));
         }
     }
 
@@ -137,7 +164,8 @@ mod tests {
                 assert_eq!(client.names(1).await, ["pusher:signin_success"]);
                 client.subscribe("private-room").await;
             }
-            assert_eq!(diary.take(), ["1001 came 7", "1001 occupied private-room"]);
+            let came = ["1001 opened", "1001 opened", "1001 came 7", "1001 occupied private-room"];
+            assert_eq!(diary.take(), came);
             first.client_event("private-room", "client-typing", json!({"typing": true})).await;
             first.client_event("private-other", "client-typing", json!({})).await;
             assert_eq!(second.names(1).await, ["client-typing private-room"]);
@@ -148,12 +176,13 @@ mod tests {
             while one.hub.connections() > 1 {
                 yield_now().await;
             }
-            assert!(diary.take().is_empty());
+            assert_eq!(diary.take(), ["1001 closed Some(\"7\") 1006 "]);
             drop(second);
             while one.hub.connections() > 0 {
                 yield_now().await;
             }
-            assert_eq!(diary.take(), ["1001 vacated private-room", "1001 left 7"]);
+            let left = ["1001 closed Some(\"7\") 1006 ", "1001 vacated private-room", "1001 left 7"];
+            assert_eq!(diary.take(), left);
         });
     }
 }

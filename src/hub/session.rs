@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::connection::Subscription;
 use super::directory::Joined;
 use super::gate::Gate;
-use super::observer::ClientEventSeen;
+use super::observer::{ClientEventSeen, Observation};
 use super::shard::{LocalChannel, ShardState, Subscriber};
 use crate::apps::TokenBucket;
 use crate::config::ClientEvents;
@@ -323,7 +323,7 @@ impl ShardState {
             socket_id: connection.id,
             user_id: member,
         };
-        connection.app.observers.tell(|observer| observer.client_event(connection.app.id(), &seen));
+        connection.app.tell(&Observation::ClientEvent(seen));
         Ok(())
     }
 

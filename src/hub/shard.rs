@@ -145,6 +145,7 @@ impl Shard {
             None => {
                 let timeout = u64::from(state.limits.activity_timeout);
                 state.reply(&server_event::connection_established(id, timeout));
+                state.connections[slot as usize].tell_opened();
                 state.feed(slot, id, leftover);
                 state.flush(slot);
             }
@@ -304,6 +305,7 @@ impl ShardState {
                 Ok(Message::Binary(_)) if is_open => {
                     self.close(slot, CloseCode::Unsupported, "Binary frames are not supported");
                 }
+                Ok(Message::Close(frame)) => self.client_closes(slot, frame.as_ref()),
                 Ok(_) => {}
                 Err(tungstenite::Error::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     return;

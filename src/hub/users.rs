@@ -11,7 +11,7 @@ use dashmap::DashMap;
 
 use super::connection::Address;
 use super::mailbox::{Mailbox, Parcel};
-use super::observer::Observers;
+use super::observer::{Observation, Observers};
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::id::UserId;
 use crate::protocol::server_event;
@@ -55,7 +55,7 @@ impl Users {
         let is_first = entry.connections.is_empty();
         entry.connections.insert(connection);
         if is_first {
-            self.observers.tell(|observer| observer.user_came(&self.app_id, user));
+            self.observers.tell(&self.app_id, &Observation::UserCame(user));
         }
         if came {
             self.tell_watchers(&entry, std::slice::from_ref(user), &[]);
@@ -68,7 +68,7 @@ impl Users {
         entry.connections.remove(&connection);
         if entry.connections.is_empty() {
             entry.left = Some(now);
-            self.observers.tell(|observer| observer.user_left(&self.app_id, user));
+            self.observers.tell(&self.app_id, &Observation::UserLeft(user));
             drop(entry);
             let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
             leaving.push_back((now, user.clone()));

@@ -6,15 +6,13 @@ use super::micros;
 
 /// Failures in a row that open the breaker.
 const TOLERATED: u32 = 5;
-/// Longest pause of an event.
-const MAX_PAUSE: Duration = Duration::from_hours(1);
 /// Longest pause of an endpoint: it may be back at any time.
 const MAX_PROBE_PAUSE: Duration = Duration::from_mins(1);
 
-/// Pause before the next try after `failures` of them: doubling, ±20 % so that what failed together does
-/// not come back together.
-pub(super) fn pause(base: Duration, failures: u32) -> Duration {
-    spread(doubled(base, failures).min(MAX_PAUSE))
+/// Pause before the next try after `failures` of them: doubling up to `max`, ±20 % so that what failed
+/// together does not come back together.
+pub(super) fn pause(base: Duration, failures: u32, max: Duration) -> Duration {
+    spread(doubled(base, failures).min(max))
 }
 
 fn doubled(base: Duration, failures: u32) -> Duration {
@@ -70,9 +68,9 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn pauses_double_up_to_an_hour() {
+    fn pauses_double_up_to_a_limit() {
         for (failures, expected) in [(0, 1), (1, 1), (2, 2), (5, 16), (12, 2048), (13, 3600), (400, 3600)] {
-            let pause = pause(SECOND, failures).as_secs_f64();
+            let pause = pause(SECOND, failures, Duration::from_hours(1)).as_secs_f64();
             let range = f64::from(expected) * 0.8..=f64::from(expected) * 1.2;
             assert!(range.contains(&pause), "{failures}: {pause}");
         }

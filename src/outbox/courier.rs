@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::breaker::{self, Breaker};
 use super::queue::{self, Attempt, Claim, Due, Task};
 use super::{Endpoint, Event, Outbox, OutboxStats, Target, micros, request};
-use crate::http_client::{HttpAnswer, HttpClient, HttpFailure, HttpOptions};
+use crate::http_client::{HttpAnswer, HttpClient, HttpFailure, HttpOptions, Reach};
 use crate::storage::{self, StorageError};
 
 /// Lanes of one endpoint that are served at once.
@@ -29,7 +29,8 @@ const LOOK_SHARED: Duration = Duration::from_secs(5);
 
 /// The couriers of this process.
 pub(super) struct Couriers {
-    client: HttpClient,
+    /// One for each way to reach endpoints.
+    clients: Mutex<HashMap<Reach, HttpClient>>,
     known: Mutex<HashMap<Target, Arc<Notify>>>,
     has_new: Notify,
     delivered: AtomicU64,
@@ -41,9 +42,8 @@ pub(super) struct Couriers {
 
 impl Default for Couriers {
     fn default() -> Self {
-        let options = HttpOptions { title_case_headers: true, ..HttpOptions::default() };
         Self {
-            client: HttpClient::new(options),
+            clients: Mutex::default(),
             known: Mutex::default(),
             has_new: Notify::new(),
             delivered: AtomicU64::new(0),
@@ -66,6 +66,22 @@ impl Couriers {
                 self.has_new.notify_one();
             }
         }
+    }
+
+    /// Has all couriers look again.
+    pub(super) fn wake_all(&self) {
+        self.all().iter().for_each(|(_, courier)| courier.notify_one());
+    }
+
+    fn client(&self, reach: &Reach) -> Result<HttpClient, HttpFailure> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(reach) {
+            return Ok(client.clone());
+        }
+        let options = HttpOptions { title_case_headers: true, ..HttpOptions::default() };
+        let client = HttpClient::within(reach, options).map_err(HttpFailure::NotSent)?;
+        clients.insert(reach.clone(), client.clone());
+        Ok(client)
     }
 
     fn all(&self) -> Vec<(Target, Arc<Notify>)> {
@@ -151,7 +167,7 @@ impl Courier {
 
     /// Starts what is due and has room; tells when to look again, if no wake-up comes first.
     async fn start_due(&mut self, breaker: &Breaker, tries: &mut JoinSet<Health>) -> Option<Instant> {
-        let endpoint = self.outbox.receivers.endpoint(&self.target)?;
+        let endpoint = self.outbox.endpoint(&self.target)?;
         let limit = if breaker.is_open() { 1 } else { PARALLEL };
         let room = limit.saturating_sub(self.under_way.len());
         if room == 0 {
@@ -261,7 +277,7 @@ impl Try {
             Ok(event) => event,
             Err(error) => {
                 tracing::error!(app = self.target.app_id, id = self.task.id, %error, "bug: an event can't be read");
-                self.settle(Outcome::GivenUp("it can't be read".to_owned()), None).await;
+                self.settle(Outcome::GivenUp("it can't be read".to_owned()), None, false).await;
                 return Health::Works;
             }
         };
@@ -286,7 +302,7 @@ impl Try {
             None => Outcome::Taken(event.about.map(|about| (about, Bytes::copy_from_slice(body)))),
             Some(error) => self.after_failure(&endpoint, error),
         };
-        self.settle(outcome, Some(attempt)).await;
+        self.settle(outcome, Some(attempt), endpoint.keeps_log).await;
         match status {
             Some(status) if !status.is_server_error() => Health::Works,
             _ => Health::Fails,
@@ -296,23 +312,24 @@ impl Try {
     async fn post(&self, endpoint: &Endpoint, event: &Event) -> Result<HttpAnswer, HttpFailure> {
         let body = request::body(&self.target, &self.task, event)
             .map_err(|error| HttpFailure::NotSent(format!("bug: the event can't be written: {error}")))?;
-        let headers = request::headers(&endpoint.app, &body);
-        let client = &self.outbox.couriers.client;
+        let headers = request::headers(endpoint, &body);
+        let client = self.outbox.couriers.client(&endpoint.reach)?;
         client.post(&endpoint.url, headers, body, endpoint.timeout, MAX_ANSWER).await
     }
 
     fn after_failure(&self, endpoint: &Endpoint, error: String) -> Outcome {
         let failures = u32::try_from(self.task.attempts + 1).unwrap_or(u32::MAX);
-        let next = storage::now() + micros(breaker::pause(self.outbox.pace.backoff, failures));
+        let pause = breaker::pause(self.outbox.pace.backoff, failures, endpoint.max_pause);
+        let next = storage::now() + micros(pause);
         let limit = self.task.queued_at.saturating_add(micros(endpoint.give_up_after));
         if next < limit { Outcome::Again(next, error) } else { Outcome::GivenUp(error) }
     }
 
     /// Stores what the try came to. It goes on until that is done: otherwise the event would be posted again
     /// at once.
-    async fn settle(&self, outcome: Outcome, attempt: Option<Attempt>) {
+    async fn settle(&self, outcome: Outcome, attempt: Option<Attempt>, is_kept: bool) {
         let (app, id, couriers) = (self.target.app_id.as_str(), self.task.id, &self.outbox.couriers);
-        while let Err(error) = self.store(outcome.clone(), attempt.clone()).await {
+        while let Err(error) = self.store(outcome.clone(), attempt.clone(), is_kept).await {
             tracing::error!(app, id, %error, "what became of an event can't be stored");
             tokio::time::sleep(PAUSE).await;
         }
@@ -333,16 +350,21 @@ impl Try {
         self.outbox.broadcasts.held().tried(id);
     }
 
-    async fn store(&self, outcome: Outcome, attempt: Option<Attempt>) -> Result<(), StorageError> {
+    async fn store(
+        &self,
+        outcome: Outcome,
+        attempt: Option<Attempt>,
+        is_kept: bool,
+    ) -> Result<(), StorageError> {
         let (target, task) = (self.target.clone(), self.task.clone());
-        let receivers = Arc::clone(&self.outbox.receivers);
+        let receivers = self.outbox.receivers_of(&target);
         self.outbox
             .database
             .write(move |tx| {
                 match &outcome {
                     Outcome::Taken(answer) => {
-                        queue::remove(tx, &target, &task)?;
-                        if let Some((about, body)) = answer {
+                        queue::finish(tx, &target, &task, is_kept)?;
+                        if let (Some((about, body)), Some(receivers)) = (answer, &receivers) {
                             receivers.answered(tx, *about, body)?;
                         }
                     }
@@ -350,8 +372,8 @@ impl Try {
                     Outcome::GivenUp(error) => queue::retry(tx, &target, &task, None, error)?,
                 }
                 match &attempt {
-                    // What was taken at once has no history worth a row.
-                    Some(attempt) if attempt.error.is_some() || task.attempts > 0 => {
+                    // Without a log, what was taken at once has no history worth a row.
+                    Some(attempt) if is_kept || attempt.error.is_some() || task.attempts > 0 => {
                         queue::record(tx, &target, task.id, attempt)
                     }
                     _ => Ok(()),

@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -169,13 +169,13 @@ pub(super) async fn run(outbox: &Outbox) {
 
 /// With what the callbacks' answers said, if that can be read.
 async fn amended(outbox: &Outbox, ready: Vec<(Lane, Broadcast)>) -> Vec<(Lane, Broadcast)> {
-    let (receivers, original) = (Arc::clone(&outbox.receivers), ready.clone());
+    let (receivers, original) = (outbox.all_receivers(), ready.clone());
     let amended = outbox
         .database
         .read(move |tx| {
             let mut amended = original.clone();
             for (_, broadcast) in &mut amended {
-                receivers.amend(tx, broadcast)?;
+                receivers.iter().try_for_each(|receivers| receivers.amend(tx, broadcast))?;
             }
             Ok::<_, StorageError>(amended)
         })

@@ -1,4 +1,5 @@
-//! What must still happen after a commit: broadcasts to connected clients, callbacks to backends.
+//! What must still happen after a commit: broadcasts to connected clients, events for backends (the router's
+//! callbacks, Pusher webhooks).
 //!
 //! A row is written in the transaction that causes it, so nothing is announced that was not stored, and
 //! nothing stored is forgotten: what a crash left undone is done after the restart (at least once). Rows
@@ -6,9 +7,9 @@
 //!
 //! Broadcasts cost nothing but memory, so they are performed right behind the commit, on the storage's
 //! thread; [`Outbox::run`] does what that could not. `held` keeps those back that must come after a
-//! callback. Callbacks wait for others: they are claimed from the table (`queue`) by one courier for each
-//! endpoint (`courier`), so that a dead endpoint delays nobody else. `upkeep` gives up, drops and deletes
-//! what is too old or too much.
+//! callback. Events for backends wait for others: they are claimed from the table (`queue`) by one courier
+//! for each endpoint (`courier`), so that a dead endpoint delays nobody else. `log` lists them and has them
+//! sent again. `upkeep` gives up, drops and deletes what is too old or too much.
 //!
 //! May import `hub`, `storage`, `http_client`, `apps`, `protocol`, `config`.
 
@@ -16,6 +17,7 @@ mod breaker;
 mod broadcast;
 mod courier;
 mod held;
+mod log;
 mod queue;
 mod request;
 mod upkeep;
@@ -25,19 +27,23 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use hyper::Uri;
+use hyper::header::HeaderMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::apps::App;
+use crate::http_client::Reach;
 use crate::hub::Hub;
 use crate::storage::{Database, StorageError, Transaction};
 
 pub use broadcast::{Broadcast, Publication};
-pub use queue::{Attempt, FailedEvent};
+pub use log::{EventState, Listing, StoredEvent};
+pub use queue::Attempt;
 pub use upkeep::MAX_ROWS;
 
 /// How long a row is left to the process that wrote it, in microseconds. Broadcasts are performed within
@@ -50,17 +56,20 @@ pub struct Outbox {
     database: Database,
     broadcasts: Arc<broadcast::Broadcasts>,
     couriers: Arc<courier::Couriers>,
-    receivers: Arc<dyn Receivers>,
+    receivers: Arc<Families>,
     node: Arc<str>,
     pace: Pace,
 }
+
+/// Who knows the endpoints, by the first word of their kinds.
+type Families = RwLock<HashMap<&'static str, Arc<dyn Receivers>>>;
 
 /// Who events are posted to: one endpoint of one app.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Target {
     /// The app.
     pub app_id: String,
-    /// Which of its endpoints; any text but `broadcast`.
+    /// Which of its endpoints: a word, or `word:name` where there are several; never `broadcast`.
     pub kind: String,
 }
 
@@ -69,17 +78,23 @@ pub trait Receivers: Send + Sync + 'static {
     /// Where a target's events go now; `None`: nowhere, they wait until they are given up.
     fn endpoint(&self, target: &Target) -> Option<Endpoint>;
 
-    /// An event was taken; `body` is the answer's first bytes. Part of the transaction that deletes it.
+    /// An event was taken; `body` is the answer's first bytes. Part of the transaction that settles it.
     ///
     /// # Errors
     /// Of the store.
-    fn answered(&self, tx: &mut Transaction<'_>, about: About, body: &[u8]) -> Result<(), StorageError>;
+    fn answered(&self, tx: &mut Transaction<'_>, about: About, body: &[u8]) -> Result<(), StorageError> {
+        let _ = (tx, about, body);
+        Ok(())
+    }
 
     /// A last look at a broadcast that waited for callbacks: their answers may have changed what it says.
     ///
     /// # Errors
     /// Of the store.
-    fn amend(&self, tx: &mut Transaction<'_>, broadcast: &mut Broadcast) -> Result<(), StorageError>;
+    fn amend(&self, tx: &mut Transaction<'_>, broadcast: &mut Broadcast) -> Result<(), StorageError> {
+        let _ = (tx, broadcast);
+        Ok(())
+    }
 }
 
 /// Where events are posted to, as settings say at the time of a try.
@@ -93,6 +108,14 @@ pub struct Endpoint {
     pub timeout: Duration,
     /// How long an event is tried before it is given up.
     pub give_up_after: Duration,
+    /// Longest pause between two tries of an event.
+    pub max_pause: Duration,
+    /// Sent with every event; never in the place of the outbox's own.
+    pub headers: HeaderMap,
+    /// Which addresses and certificates are accepted.
+    pub reach: Reach,
+    /// Whether events that were taken, and all tries, are kept for 24 h.
+    pub keeps_log: bool,
 }
 
 /// Rows of records that an event is about.
@@ -106,13 +129,16 @@ pub struct About {
     pub conversation: Option<i64>,
 }
 
-/// One event for an endpoint.
+/// What is posted to an endpoint.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Event {
     /// `message_sent` and the like.
     pub name: String,
-    /// What happened.
+    /// What happened; goes out as `data`, beside `name`, `id` and `seq`.
     pub data: Box<RawValue>,
+    /// Whether `data` is the whole list of events as it goes out: Pusher's webhooks have keys of their own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_list: bool,
     /// Set where [`Receivers::answered`] wants to know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<About>,
@@ -159,19 +185,43 @@ impl Default for Pace {
 impl Outbox {
     /// An outbox over this store, publishing through this hub. `node` names this process among those that
     /// share the store.
-    pub fn new(database: Database, hub: Hub, node: Arc<str>, receivers: Arc<dyn Receivers>) -> Self {
-        Self::with_pace(database, hub, node, receivers, Pace::default())
+    pub fn new(database: Database, hub: Hub, node: Arc<str>) -> Self {
+        Self::with_pace(database, hub, node, Pace::default())
     }
 
-    fn with_pace(
-        database: Database,
-        hub: Hub,
-        node: Arc<str>,
-        receivers: Arc<dyn Receivers>,
-        pace: Pace,
-    ) -> Self {
+    fn with_pace(database: Database, hub: Hub, node: Arc<str>, pace: Pace) -> Self {
         let broadcasts = Arc::new(broadcast::Broadcasts::new(hub, pace.hold));
-        Self { broadcasts, couriers: Arc::default(), database, receivers, node, pace }
+        Self { broadcasts, couriers: Arc::default(), database, receivers: Arc::default(), node, pace }
+    }
+
+    /// Has events of kind `family`, or `family:…`, posted to the endpoints that these receivers know.
+    pub fn serve(&self, family: &'static str, receivers: Arc<dyn Receivers>) {
+        self.receivers.write().unwrap_or_else(PoisonError::into_inner).insert(family, receivers);
+        self.couriers.wake_all();
+    }
+
+    /// Who knows a target's endpoint.
+    fn receivers_of(&self, target: &Target) -> Option<Arc<dyn Receivers>> {
+        let family = target.kind.split(':').next().unwrap_or(&target.kind);
+        self.receivers.read().unwrap_or_else(PoisonError::into_inner).get(family).cloned()
+    }
+
+    fn endpoint(&self, target: &Target) -> Option<Endpoint> {
+        self.receivers_of(target)?.endpoint(target)
+    }
+
+    fn all_receivers(&self) -> Vec<Arc<dyn Receivers>> {
+        self.receivers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// The store.
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// What names this process among those that share the store.
+    pub fn node(&self) -> &Arc<str> {
+        &self.node
     }
 
     /// Adds a broadcast to a transaction. One with `after` waits until each of these events was tried, or
@@ -209,55 +259,6 @@ impl Outbox {
         let (couriers, target) = (Arc::clone(&self.couriers), target.clone());
         tx.on_commit(lane, move || couriers.wake(&target));
         Ok(id)
-    }
-
-    /// Events of a target that were given up, oldest first, behind row `after`.
-    ///
-    /// # Errors
-    /// Of the store.
-    pub async fn failed(
-        &self,
-        target: Target,
-        after: Option<i64>,
-        limit: i64,
-    ) -> Result<Vec<FailedEvent>, StorageError> {
-        self.database.read(move |tx| queue::failed(tx, &target, after.unwrap_or(0), limit)).await
-    }
-
-    /// Tries of one event, oldest first; kept for 24 h. An event that was taken at once has none.
-    ///
-    /// # Errors
-    /// Of the store.
-    pub async fn attempts(&self, target: Target, event: i64) -> Result<Vec<Attempt>, StorageError> {
-        self.database.read(move |tx| queue::attempts(tx, &target, event)).await
-    }
-
-    /// Has events that were given up sent again, all of a target or these rows; answers how many.
-    ///
-    /// # Errors
-    /// Of the store.
-    pub async fn resend(&self, target: Target, ids: Option<Vec<i64>>) -> Result<u64, StorageError> {
-        let mut resent = 0;
-        let mut after = 0;
-        loop {
-            let (page, of) = (ids.clone(), target.clone());
-            let done = self
-                .database
-                .write(move |tx| match &page {
-                    Some(ids) => queue::resend(tx, &of, ids),
-                    None => {
-                        let ids = queue::failed_ids(tx, &of, after, queue::PAGE)?;
-                        queue::resend(tx, &of, &ids)
-                    }
-                })
-                .await?;
-            resent += done.len() as u64;
-            self.couriers.wake(&target);
-            match done.last() {
-                Some(last) if ids.is_none() => after = *last,
-                _ => return Ok(resent),
-            }
-        }
     }
 
     /// What was counted.

@@ -1,7 +1,7 @@
 //! The SQL of events for endpoints.
 //!
-//! The first event of a lane is `pending`, those behind it are `queued`; when the first is gone the next
-//! one is *promoted*. So what is due is found by an index, however many wait behind it.
+//! The first event of a lane is `pending`, those behind it are `queued`; when the first is `done` or `failed`
+//! the next one is *promoted*. So what is due is found by an index, however many wait behind it.
 //!
 //! Where nodes share a store, an event that is added behind another one locks that one, and whoever ends
 //! it waits until the new one can be seen: no event is left `queued` behind nothing. Two that are added to
@@ -9,6 +9,7 @@
 
 use serde::Serialize;
 
+use super::log::{EventState, Listing, StoredEvent};
 use super::{Event, LEASE, Target, micros, request};
 use crate::storage::{self, Row, StorageError, Transaction, Value};
 
@@ -60,25 +61,6 @@ pub struct Attempt {
     pub error: Option<String>,
 }
 
-/// An event that was given up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FailedEvent {
-    /// Its row.
-    pub id: i64,
-    /// Its id for the receiver.
-    pub event_id: String,
-    /// Its name.
-    pub name: String,
-    /// Tries so far.
-    pub attempts: i64,
-    /// What the last one came to.
-    pub error: Option<String>,
-    /// Microseconds since 1970.
-    pub created_at: i64,
-    /// When it was given up.
-    pub failed_at: i64,
-}
-
 impl Attempt {
     /// Cuts an answer to what is kept.
     pub(super) fn cut(body: &[u8]) -> String {
@@ -97,7 +79,7 @@ pub(super) fn add(
 ) -> Result<i64, StorageError> {
     let is_behind = tx.execute(
         "UPDATE outbox SET locked_until = locked_until WHERE id = (SELECT id FROM outbox \
-         WHERE app_id = ?1 AND kind = ?2 AND lane = ?3 AND kind <> 'broadcast' AND state <> 'failed' \
+         WHERE app_id = ?1 AND kind = ?2 AND lane = ?3 AND kind <> 'broadcast' AND state IN ('pending', 'queued') \
          ORDER BY id LIMIT 1)",
         &[(&target.app_id).into(), (&target.kind).into(), lane.into()],
     )? > 0;
@@ -130,7 +112,7 @@ pub(super) fn claim(tx: &mut Transaction<'_>, claim: &Claim) -> Result<Due, Stor
             "SELECT id, lane, payload, attempts, created_at, queued_at FROM outbox AS o \
              WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast' AND state = 'pending' AND not_before <= ?3 \
              AND NOT EXISTS (SELECT 1 FROM outbox AS e WHERE e.app_id = o.app_id AND e.kind = o.kind \
-             AND e.lane = o.lane AND e.kind <> 'broadcast' AND e.state <> 'failed' AND e.id < o.id) \
+             AND e.lane = o.lane AND e.kind <> 'broadcast' AND e.state IN ('pending', 'queued') AND e.id < o.id) \
              ORDER BY not_before, id LIMIT ?4",
             &values,
         )?,
@@ -141,7 +123,7 @@ pub(super) fn claim(tx: &mut Transaction<'_>, claim: &Claim) -> Result<Due, Stor
                  WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast' AND state = 'pending' AND not_before <= ?3 \
                  AND (locked_until <= ?3 OR locked_by = ?5) \
                  AND NOT EXISTS (SELECT 1 FROM outbox AS e WHERE e.app_id = o.app_id AND e.kind = o.kind \
-                 AND e.lane = o.lane AND e.kind <> 'broadcast' AND e.state <> 'failed' AND e.id < o.id) \
+                 AND e.lane = o.lane AND e.kind <> 'broadcast' AND e.state IN ('pending', 'queued') AND e.id < o.id) \
                  ORDER BY not_before, id LIMIT ?4) \
                  AND state = 'pending' AND (locked_until <= ?3 OR locked_by = ?5) \
                  RETURNING id, lane, payload, attempts, created_at, queued_at",
@@ -175,16 +157,28 @@ fn task(row: &Row) -> Result<Task, StorageError> {
 fn promote(tx: &mut Transaction<'_>, target: &Target, lane: &str) -> Result<(), StorageError> {
     tx.execute(
         "UPDATE outbox SET state = 'pending', locked_until = 0 WHERE state = 'queued' AND id = (SELECT id FROM outbox \
-         WHERE app_id = ?1 AND kind = ?2 AND lane = ?3 AND kind <> 'broadcast' AND state <> 'failed' \
+         WHERE app_id = ?1 AND kind = ?2 AND lane = ?3 AND kind <> 'broadcast' AND state IN ('pending', 'queued') \
          ORDER BY id LIMIT 1)",
         &[(&target.app_id).into(), (&target.kind).into(), lane.into()],
     )?;
     Ok(())
 }
 
-/// The event was taken.
-pub(super) fn remove(tx: &mut Transaction<'_>, target: &Target, task: &Task) -> Result<(), StorageError> {
-    tx.execute("DELETE FROM outbox WHERE id = ?1", &[task.id.into()])?;
+/// The event was taken; it is kept or deleted.
+pub(super) fn finish(
+    tx: &mut Transaction<'_>,
+    target: &Target,
+    task: &Task,
+    is_kept: bool,
+) -> Result<(), StorageError> {
+    if is_kept {
+        tx.execute(
+            "UPDATE outbox SET state = 'done', attempts = ?2, not_before = ?3, locked_until = 0 WHERE id = ?1",
+            &[task.id.into(), (task.attempts + 1).into(), storage::now().into()],
+        )?;
+    } else {
+        tx.execute("DELETE FROM outbox WHERE id = ?1", &[task.id.into()])?;
+    }
     promote(tx, target, &task.lane)
 }
 
@@ -259,44 +253,65 @@ pub(super) fn targets(tx: &mut Transaction<'_>) -> Result<Vec<Target>, StorageEr
     }
 }
 
-/// Rows of events that were given up, behind `after`.
-pub(super) fn failed_ids(
+/// Rows of events.
+pub(super) fn ids(
     tx: &mut Transaction<'_>,
     target: &Target,
-    after: i64,
-    limit: i64,
+    which: Listing,
 ) -> Result<Vec<i64>, StorageError> {
+    let [one, other] = which.state.columns();
     let rows = tx.query(
-        "SELECT id FROM outbox WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast' AND state = 'failed' \
-         AND id > ?3 ORDER BY id LIMIT ?4",
-        &[(&target.app_id).into(), (&target.kind).into(), after.into(), limit.into()],
+        "SELECT id FROM outbox WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast' AND state IN (?3, ?4) \
+         AND id > ?5 AND created_at >= ?6 ORDER BY id LIMIT ?7",
+        &[
+            (&target.app_id).into(),
+            (&target.kind).into(),
+            one.into(),
+            other.into(),
+            which.after.into(),
+            which.since.into(),
+            which.limit.into(),
+        ],
     )?;
     rows.iter().map(|row| row.int(0)).collect()
 }
 
-/// Events that were given up, behind row `after`.
-pub(super) fn failed(
+/// Events with what became of them.
+pub(super) fn list(
     tx: &mut Transaction<'_>,
     target: &Target,
-    after: i64,
-    limit: i64,
-) -> Result<Vec<FailedEvent>, StorageError> {
+    which: Listing,
+) -> Result<Vec<StoredEvent>, StorageError> {
+    let [one, other] = which.state.columns();
     let rows = tx.query(
-        "SELECT id, created_at, payload, attempts, last_error, not_before FROM outbox WHERE app_id = ?1 AND kind = ?2 \
-         AND kind <> 'broadcast' AND state = 'failed' AND id > ?3 ORDER BY id LIMIT ?4",
-        &[(&target.app_id).into(), (&target.kind).into(), after.into(), limit.into()],
+        "SELECT id, created_at, payload, attempts, last_error, not_before, state FROM outbox \
+         WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast' AND state IN (?3, ?4) \
+         AND id > ?5 AND created_at >= ?6 ORDER BY id LIMIT ?7",
+        &[
+            (&target.app_id).into(),
+            (&target.kind).into(),
+            one.into(),
+            other.into(),
+            which.after.into(),
+            which.since.into(),
+            which.limit.into(),
+        ],
     )?;
     let event = |row: &Row| {
         let (id, created_at) = (row.int(0)?, row.int(1)?);
-        Ok(FailedEvent {
+        let event: Option<Event> = serde_json::from_str(&row.text(2)?).ok();
+        let (name, data) =
+            event.map_or_else(Default::default, |event| (event.name, event.data.get().to_owned()));
+        Ok(StoredEvent {
             id,
             event_id: request::event_id(target, id, created_at),
-            name: serde_json::from_str(&row.text(2)?)
-                .map_or_else(|_| String::new(), |event: Event| event.name),
+            name,
+            data,
+            state: EventState::of_column(&row.text(6)?),
             attempts: row.int(3)?,
             error: row.optional_text(4)?,
             created_at,
-            failed_at: row.int(5)?,
+            changed_at: row.int(5)?,
         })
     };
     rows.iter().map(event).collect()
@@ -325,7 +340,7 @@ pub(super) fn attempts(
     rows.iter().map(attempt).collect()
 }
 
-/// Puts events that were given up back in their lanes; answers the rows, in order.
+/// Puts events that were given up or taken back in their lanes; answers the rows, in order.
 pub(super) fn resend(
     tx: &mut Transaction<'_>,
     target: &Target,
@@ -336,7 +351,7 @@ pub(super) fn resend(
     for id in ids {
         let row = tx.query_one(
             "UPDATE outbox SET state = 'queued', attempts = 0, not_before = ?4, queued_at = ?4, locked_until = 0 \
-             WHERE id = ?1 AND app_id = ?2 AND kind = ?3 AND state = 'failed' RETURNING lane",
+             WHERE id = ?1 AND app_id = ?2 AND kind = ?3 AND state IN ('failed', 'done') RETURNING lane",
             &[(*id).into(), (&target.app_id).into(), (&target.kind).into(), now.into()],
         )?;
         if let Some(row) = row {
@@ -381,23 +396,25 @@ pub(super) fn give_up_old(
     Ok(count)
 }
 
-/// How many events a target has, those that were given up among them.
-pub(super) fn count(tx: &mut Transaction<'_>, target: &Target) -> Result<i64, StorageError> {
+/// How many events a target has that were taken, and how many others.
+pub(super) fn count(tx: &mut Transaction<'_>, target: &Target) -> Result<(i64, i64), StorageError> {
     let row = tx.query_one(
-        "SELECT COUNT(*) FROM outbox WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast'",
+        "SELECT COUNT(CASE WHEN state = 'done' THEN 1 END), COUNT(CASE WHEN state <> 'done' THEN 1 END) \
+         FROM outbox WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast'",
         &[(&target.app_id).into(), (&target.kind).into()],
     )?;
-    row.map_or(Ok(0), |row| row.int(0))
+    row.map_or(Ok((0, 0)), |row| Ok((row.int(0)?, row.int(1)?)))
 }
 
-/// Deletes the oldest events, a page of them: first what was given up, then what waits longest.
+/// Deletes the oldest events in these states, a page of them, those of the first state first.
 pub(super) fn drop_oldest(
     tx: &mut Transaction<'_>,
     target: &Target,
+    states: &[&'static str],
     count: i64,
 ) -> Result<usize, StorageError> {
     let mut lanes = Vec::new();
-    for state in ["failed", "pending", "queued"] {
+    for state in states {
         let room = count.min(PAGE) - lanes.len() as i64;
         if room <= 0 {
             break;
@@ -405,7 +422,7 @@ pub(super) fn drop_oldest(
         let rows = tx.query(
             "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE app_id = ?1 AND kind = ?2 \
              AND kind <> 'broadcast' AND state = ?3 ORDER BY id LIMIT ?4) RETURNING lane",
-            &[(&target.app_id).into(), (&target.kind).into(), state.into(), room.into()],
+            &[(&target.app_id).into(), (&target.kind).into(), (*state).into(), room.into()],
         )?;
         for row in &rows {
             lanes.push(row.text(0)?);
@@ -416,16 +433,18 @@ pub(super) fn drop_oldest(
     Ok(count)
 }
 
-/// Deletes events that were given up before `limit`, a page of them; answers how many.
-pub(super) fn delete_failed(
+/// Deletes events that came into this state, `failed` or `done`, before `limit`, a page of them; answers how
+/// many.
+pub(super) fn delete_over(
     tx: &mut Transaction<'_>,
     target: &Target,
+    state: &'static str,
     limit: i64,
 ) -> Result<u64, StorageError> {
     tx.execute(
         "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE app_id = ?1 AND kind = ?2 \
-         AND kind <> 'broadcast' AND state = 'failed' ORDER BY id LIMIT ?4) AND not_before < ?3",
-        &[(&target.app_id).into(), (&target.kind).into(), limit.into(), PAGE.into()],
+         AND kind <> 'broadcast' AND state = ?5 ORDER BY id LIMIT ?4) AND not_before < ?3",
+        &[(&target.app_id).into(), (&target.kind).into(), limit.into(), PAGE.into(), state.into()],
     )
 }
 

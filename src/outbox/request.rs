@@ -7,17 +7,16 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::queue::Task;
-use super::{Event, Target};
-use crate::apps::App;
+use super::{Endpoint, Event, Target};
 
 const KEY: HeaderName = HeaderName::from_static("x-pusher-key");
 const SIGNATURE: HeaderName = HeaderName::from_static("x-pusher-signature");
 const AGENT: &str = concat!("switchboard/", env!("CARGO_PKG_VERSION"));
 
 #[derive(Serialize)]
-struct Body<'a> {
+struct Body<T> {
     time_ms: i64,
-    events: [BodyEvent<'a>; 1],
+    events: T,
 }
 
 #[derive(Serialize)]
@@ -37,17 +36,22 @@ pub(super) fn event_id(target: &Target, row: i64, created_at: i64) -> String {
 /// The body: the same bytes for every try. Receivers refuse a `time_ms` that is old (Python's library:
 /// 300 s), so it starts anew when a person has the event sent again.
 pub(super) fn body(target: &Target, task: &Task, event: &Event) -> serde_json::Result<Bytes> {
+    let time_ms = task.queued_at / 1_000;
+    if event.is_list {
+        return serde_json::to_vec(&Body { time_ms, events: &event.data }).map(Bytes::from);
+    }
     let id = event_id(target, task.id, task.created_at);
     let event = BodyEvent { name: &event.name, id, seq: task.id, data: &event.data };
-    serde_json::to_vec(&Body { time_ms: task.queued_at / 1_000, events: [event] }).map(Bytes::from)
+    serde_json::to_vec(&Body { time_ms, events: [event] }).map(Bytes::from)
 }
 
 /// The headers. Libraries compare the content type and (PHP's) the names letter by letter: no charset, and
-/// a client that writes names in title case.
-pub(super) fn headers(app: &App, body: &[u8]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+/// a client that writes names in title case. The endpoint's own headers come first, so that they cannot
+/// cover these.
+pub(super) fn headers(endpoint: &Endpoint, body: &[u8]) -> HeaderMap {
+    let (app, mut headers) = (&endpoint.app, endpoint.headers.clone());
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+    headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
     for (name, value) in [(KEY, app.keys.key()), (SIGNATURE, &app.keys.sign(&[body]))] {
         match HeaderValue::from_str(value) {
             Ok(value) => drop(headers.insert(name, value)),
@@ -60,19 +64,26 @@ pub(super) fn headers(app: &App, body: &[u8]) -> HeaderMap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::apps::App;
     use crate::config::AppSettings;
 
     /// A body whose signature the SDKs' own verifiers accept.
     #[test]
     fn the_signature_is_that_of_pusher_webhooks() {
         let app = App::new(AppSettings::new("1", "sb-key", "sb-secret"));
+        let mut own = HeaderMap::new();
+        for (name, value) in [("x-env", "prod"), ("x-pusher-key", "mine"), ("content-type", "text/plain")] {
+            own.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let endpoint = Endpoint { headers: own, ..Endpoint::of(app, "http://portal.example/") };
         let body = br#"{"time_ms":1767225600000,"events":[{"name":"channel_occupied","channel":"private-user.42"}]}"#;
-        let headers = headers(&app, body);
+        let headers = headers(&endpoint, body);
         let signature = "d629fbc44c21036bb8db76f70227bcc39052084e259a64dd50e9ced7e6f87a04";
         for (name, value) in [
             ("x-pusher-key", "sb-key"),
             ("x-pusher-signature", signature),
             ("content-type", "application/json"),
+            ("x-env", "prod"),
         ] {
             assert_eq!(headers[name], value);
         }

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use hyper::header::HeaderMap;
 use serde_json::Value;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
@@ -11,7 +13,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::Endpoint;
+use crate::apps::App;
 use crate::config::{AppSettings, Secret, ServerSettings, StoreSettings};
+use crate::http_client::Reach;
 use crate::hub::{ConnectionLimits, Hub, RemotePublication, Uplink};
 use crate::protocol::channel::ChannelName;
 use crate::storage::Database;
@@ -119,6 +124,22 @@ async fn read_request(stream: &mut TcpStream) -> Option<Got> {
         }
         if stream.read_buf(&mut bytes).await.ok()? == 0 {
             return None;
+        }
+    }
+}
+
+impl Endpoint {
+    /// An endpoint with everything by default.
+    pub(crate) fn of(app: App, url: &str) -> Self {
+        Self {
+            app: Arc::new(app),
+            url: url.parse().expect("a URL"),
+            timeout: Duration::from_secs(10),
+            give_up_after: Duration::from_secs(3600),
+            max_pause: Duration::from_secs(3600),
+            headers: HeaderMap::new(),
+            reach: Reach::default(),
+            keeps_log: false,
         }
     }
 }

@@ -58,6 +58,10 @@ fn target(app: &str) -> Target {
     Target { app_id: app.to_owned(), kind: "callback".to_owned() }
 }
 
+fn failed_after(after: i64) -> Listing {
+    Listing { state: EventState::Failed, after, since: 0, limit: 10 }
+}
+
 impl World {
     fn new() -> Self {
         Self::with_pace(PACE)
@@ -84,8 +88,8 @@ impl World {
 
     fn set(&self, app: &str, backend: &Backend, timeout: Duration, give_up_after: Duration) {
         let settings = AppSettings::new(app, "the-key", "the-secret");
-        let url = backend.url().parse().expect("a URL");
-        let endpoint = Endpoint { app: Arc::new(App::new(settings)), url, timeout, give_up_after };
+        let endpoint =
+            Endpoint { timeout, give_up_after, ..Endpoint::of(App::new(settings), &backend.url()) };
         self.portal.endpoints.lock().expect("not poisoned").insert(app.to_owned(), endpoint);
     }
 
@@ -108,7 +112,13 @@ impl World {
         let (outbox, target, lane) = (self.outbox.clone(), target(app), lane.to_owned());
         let post = move |tx: &mut Transaction<'_>| {
             let data = to_raw_value(&data).expect("JSON");
-            outbox.post(tx, &target, &lane, &Event { name: "message_sent".to_owned(), data, about }, now)
+            outbox.post(
+                tx,
+                &target,
+                &lane,
+                &Event { name: "message_sent".to_owned(), data, is_list: false, about },
+                now,
+            )
         };
         self.outbox.database.write(post).await.expect("stored")
     }
@@ -120,7 +130,12 @@ impl World {
         let add = move |tx: &mut Transaction<'_>| {
             let (now, mut after) = (storage::now(), Vec::new());
             for number in &callbacks {
-                let event = Event { name: "e".to_owned(), data: to_raw_value(number).expect("JSON"), about };
+                let event = Event {
+                    name: "e".to_owned(),
+                    data: to_raw_value(number).expect("JSON"),
+                    is_list: false,
+                    about,
+                };
                 after.push(outbox.post(tx, &target("a"), &lane, &event, now)?);
             }
             let data = to_raw_value(&json!({})).expect("JSON");
@@ -172,7 +187,9 @@ fn open(folder: &TempDir, pace: Pace, portal: Arc<Portal>) -> (Outbox, Published
     let (hub, published) = hub(vec![AppSettings::new("a", "the-key", "the-secret")]);
     let node = ulid::Ulid::generate().to_string().into();
     let receivers = Arc::clone(&portal) as Arc<dyn Receivers>;
-    (Outbox::with_pace(store(folder.path()), hub, node, receivers, pace), published, portal)
+    let outbox = Outbox::with_pace(store(folder.path()), hub, node, pace);
+    outbox.serve("callback", receivers);
+    (outbox, published, portal)
 }
 
 fn numbers(range: std::ops::Range<i64>) -> impl Iterator<Item = Value> {
@@ -307,7 +324,7 @@ async fn a_dead_endpoint_is_probed_with_single_events_until_it_works() {
     let post = move |tx: &mut Transaction<'_>| {
         for lane in 0..200 {
             let data = to_raw_value(&lane).expect("JSON");
-            let event = Event { name: "message_sent".to_owned(), data, about: None };
+            let event = Event { name: "message_sent".to_owned(), data, is_list: false, about: None };
             outbox.post(tx, &target("a"), &format!("lane-{lane}"), &event, storage::now())?;
         }
         Ok::<_, StorageError>(())
@@ -365,28 +382,31 @@ async fn what_is_given_up_is_listed_and_can_be_sent_again() {
     let ids = world.post("a", "l", numbers(0..3)).await;
     world.until("a", "state = 'failed'", 2).await;
     world.until_done("a").await;
-    let failed = world.outbox.failed(target("a"), None, 10).await.expect("readable");
+    let failed = world.outbox.events(target("a"), failed_after(0)).await.expect("readable");
     let rows: Vec<i64> = failed.iter().map(|event| event.id).collect();
     assert_eq!(rows, ids[..2]);
     assert_eq!(failed[0].error.as_deref(), Some("HTTP 422"));
     assert_eq!(failed[0].name, "message_sent");
-    assert!(failed[0].attempts > 0 && failed[0].failed_at > failed[0].created_at);
-    let after = world.outbox.failed(target("a"), Some(ids[0]), 10).await.expect("readable");
+    assert!(failed[0].attempts > 0 && failed[0].changed_at > failed[0].created_at);
+    let after = world.outbox.events(target("a"), failed_after(ids[0])).await.expect("readable");
     assert_eq!(after.iter().map(|event| event.id).collect::<Vec<_>>(), ids[1..2]);
     world.until_stats(|stats| stats.given_up == 2).await;
-    assert!(world.outbox.failed(target("b"), None, 10).await.expect("readable").is_empty(), "another app's");
+    assert!(
+        world.outbox.events(target("b"), failed_after(0)).await.expect("readable").is_empty(),
+        "another app's"
+    );
 
     let first = backend.rest()[0].event()["id"].clone();
     backend.change(|_| OK);
     world.set("a", &backend, Duration::from_secs(10), Duration::from_secs(3600));
-    assert_eq!(world.outbox.resend(target("b"), Some(ids.clone())).await, Ok(0), "another app's");
-    assert_eq!(world.outbox.resend(target("a"), Some(vec![ids[1], ids[2], 999])).await, Ok(1));
+    assert_eq!(world.outbox.resend(target("b"), ids.clone()).await, Ok(0), "another app's");
+    assert_eq!(world.outbox.resend(target("a"), vec![ids[1], ids[2], 999]).await, Ok(1));
     assert_eq!(backend.next().await.data(), 1);
-    assert_eq!(world.outbox.resend(target("a"), None).await, Ok(1));
+    assert_eq!(world.outbox.resend_all(target("a"), EventState::Failed, 0).await, Ok(1));
     let again = backend.next().await;
     assert_eq!((again.data(), &again.event()["id"]), (json!(0), &first));
     world.until_done("a").await;
-    assert_eq!(world.outbox.resend(target("a"), None).await, Ok(0));
+    assert_eq!(world.outbox.resend_all(target("a"), EventState::Failed, 0).await, Ok(0));
 }
 
 #[tokio::test]
@@ -423,7 +443,7 @@ async fn what_is_too_old_is_given_up_and_what_is_too_much_is_dropped() {
     let fresh = world.post("a", "l", numbers(3..8)).await;
     upkeep::tidy(&world.outbox, 100).await.expect("tidied");
     assert_eq!((world.count("a", "state = 'failed'").await, world.outbox.stats().given_up), (3, 3));
-    let failed = world.outbox.failed(target("a"), None, 10).await.expect("readable");
+    let failed = world.outbox.events(target("a"), failed_after(0)).await.expect("readable");
     assert_eq!(failed[0].error.as_deref(), Some("never tried"));
 
     upkeep::tidy(&world.outbox, 3).await.expect("tidied");
@@ -508,7 +528,7 @@ async fn nodes_that_share_a_store_leave_nothing_behind_and_post_nothing_twice() 
             let of_job = outbox.clone();
             let post = move |tx: &mut Transaction<'_>| {
                 let data = to_raw_value(&number).expect("JSON");
-                let event = Event { name: "e".to_owned(), data, about: None };
+                let event = Event { name: "e".to_owned(), data, is_list: false, about: None };
                 of_job.post(tx, &target("a"), &format!("lane-{}", number % 3), &event, storage::now())
             };
             outbox.database.write(post).await.expect("stored")
@@ -539,11 +559,11 @@ async fn statements_use_indices() {
         database.read(plan).await.expect("a plan").join("; ")
     };
     const LANE: &str = "EXPLAIN QUERY PLAN SELECT id FROM outbox WHERE app_id = 'a' AND kind = 'b' AND lane = 'c' \
-         AND kind <> 'broadcast' AND state <> 'failed' ORDER BY id LIMIT 1";
+         AND kind <> 'broadcast' AND state IN ('pending', 'queued') ORDER BY id LIMIT 1";
     const DUE: &str = "EXPLAIN QUERY PLAN SELECT id FROM outbox AS o \
          WHERE app_id = 'a' AND kind = 'b' AND kind <> 'broadcast' AND state = 'pending' AND not_before <= 3 \
          AND NOT EXISTS (SELECT 1 FROM outbox AS e WHERE e.app_id = o.app_id AND e.kind = o.kind \
-         AND e.lane = o.lane AND e.kind <> 'broadcast' AND e.state <> 'failed' AND e.id < o.id) \
+         AND e.lane = o.lane AND e.kind <> 'broadcast' AND e.state IN ('pending', 'queued') AND e.id < o.id) \
          ORDER BY not_before, id LIMIT 4";
     const AGE: &str = "EXPLAIN QUERY PLAN SELECT id FROM outbox WHERE app_id = 'a' AND kind = 'b' \
          AND kind <> 'broadcast' AND state = 'failed' AND id > 3 ORDER BY id LIMIT 4";

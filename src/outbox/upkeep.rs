@@ -3,17 +3,19 @@
 use std::time::Duration;
 
 use super::{Outbox, Target, micros, queue};
-use crate::storage::{self, StorageError};
+use crate::storage::{self, StorageError, Transaction};
 
 /// Events that one endpoint may have waiting or given up; beyond that the oldest are deleted, first those
 /// that were given up. At about 1.5 KB each this is 1.5 GB.
 pub const MAX_ROWS: i64 = 1_000_000;
+/// Events of one endpoint that were taken and are kept to be sent again.
+const MAX_DONE: i64 = 100_000;
 /// How often this is done.
 const EVERY: Duration = Duration::from_mins(1);
 /// How long events that were given up can be sent again.
 const KEEP_FAILED: Duration = Duration::from_hours(7 * 24);
-/// How long tries are kept.
-const KEEP_ATTEMPTS: Duration = Duration::from_hours(24);
+/// How long events that were taken are kept, and tries.
+const KEEP_LOG: Duration = Duration::from_hours(24);
 /// How long events wait for an endpoint that is not configured (any more).
 const WITHOUT_ENDPOINT: Duration = Duration::from_hours(24);
 
@@ -35,13 +37,13 @@ pub(super) async fn tidy(outbox: &Outbox, max_rows: i64) -> Result<(), StorageEr
         drop_excess(outbox, &target, max_rows).await?;
         outbox.couriers.wake(&target);
     }
-    let limit = storage::now() - micros(KEEP_ATTEMPTS);
+    let limit = storage::now() - micros(KEEP_LOG);
     while outbox.database.write_lazily(move |tx| queue::delete_attempts(tx, limit)).await? > 0 {}
     Ok(())
 }
 
 async fn give_up(outbox: &Outbox, target: &Target) -> Result<(), StorageError> {
-    let endpoint = outbox.receivers.endpoint(target);
+    let endpoint = outbox.endpoint(target);
     let time = endpoint.map_or(WITHOUT_ENDPOINT, |endpoint| endpoint.give_up_after);
     let limit = storage::now() - micros(time);
     let mut all = 0;
@@ -61,32 +63,50 @@ async fn give_up(outbox: &Outbox, target: &Target) -> Result<(), StorageError> {
 }
 
 async fn forget(outbox: &Outbox, target: &Target) -> Result<(), StorageError> {
-    let limit = storage::now() - micros(KEEP_FAILED);
-    loop {
-        let of = target.clone();
-        if outbox.database.write_lazily(move |tx| queue::delete_failed(tx, &of, limit)).await? == 0 {
-            return Ok(());
-        }
+    for (state, time) in [("failed", KEEP_FAILED), ("done", KEEP_LOG)] {
+        let limit = storage::now() - micros(time);
+        let delete = || {
+            let of = target.clone();
+            outbox.database.write_lazily(move |tx| queue::delete_over(tx, &of, state, limit))
+        };
+        while delete().await? > 0 {}
     }
+    Ok(())
 }
 
 async fn drop_excess(outbox: &Outbox, target: &Target, max_rows: i64) -> Result<(), StorageError> {
     let of = target.clone();
-    let count = outbox.database.read(move |tx| queue::count(tx, &of)).await?;
-    let mut excess = count - max_rows;
+    let (done, others) = outbox.database.read(move |tx| queue::count(tx, &of)).await?;
+    drop_rows(outbox, target, &["done"], done - MAX_DONE).await?;
+    let dropped = drop_rows(outbox, target, &["failed", "pending", "queued"], others - max_rows).await?;
+    if dropped > 0 {
+        outbox.couriers.dropped(dropped);
+        tracing::error!(
+            app = target.app_id,
+            count = dropped,
+            "the oldest events were dropped: too many wait"
+        );
+    }
+    Ok(())
+}
+
+/// Deletes the oldest events in these states; answers how many.
+async fn drop_rows(
+    outbox: &Outbox,
+    target: &Target,
+    states: &'static [&'static str],
+    mut excess: i64,
+) -> Result<u64, StorageError> {
     let mut all = 0;
     while excess > 0 {
         let of = target.clone();
-        let count = outbox.database.write_lazily(move |tx| queue::drop_oldest(tx, &of, excess)).await? as i64;
+        let drop = move |tx: &mut Transaction<'_>| queue::drop_oldest(tx, &of, states, excess);
+        let count = outbox.database.write_lazily(drop).await? as i64;
         if count == 0 {
             break;
         }
         excess -= count;
         all += count as u64;
     }
-    if all > 0 {
-        outbox.couriers.dropped(all);
-        tracing::error!(app = target.app_id, count = all, "the oldest events were dropped: too many wait");
-    }
-    Ok(())
+    Ok(all)
 }

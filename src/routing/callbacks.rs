@@ -2,7 +2,9 @@
 //! `message_read`, `message_updated`, `message_deleted`, `message_unrouted`, `opt_out`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use hyper::header::HeaderMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::to_raw_value;
@@ -16,12 +18,15 @@ use super::portal_ids::PortalIds;
 use super::records::{Conversation, Message};
 use crate::apps::App;
 use crate::config::DirectoryMode;
+use crate::http_client::Reach;
 use crate::hub::Hub;
-use crate::outbox::{About, Attempt, Broadcast, Endpoint, Event, OutboxStats, Receivers, Target};
+use crate::outbox::{About, Attempt, Broadcast, Endpoint, Event, EventState, Listing, Receivers, Target};
 use crate::storage::{StorageError, Transaction};
 
 /// The outbox's name for callbacks.
-const KIND: &str = "callback";
+pub(super) const KIND: &str = "callback";
+/// Longest pause between two tries.
+const MAX_PAUSE: Duration = Duration::from_hours(1);
 /// Most events of one list.
 const MAX_LIST: i64 = 501;
 
@@ -79,7 +84,7 @@ pub fn other(
 fn event(name: &str, data: &Value, about: Option<About>) -> Result<Event, StorageError> {
     let data = to_raw_value(data)
         .map_err(|error| StorageError::Fault(format!("a callback can't be written: {error}")))?;
-    Ok(Event { name: name.to_owned(), data, about })
+    Ok(Event { name: name.to_owned(), data, is_list: false, about })
 }
 
 fn target(app_id: &str) -> Target {
@@ -118,7 +123,8 @@ impl Router {
         after: Option<i64>,
     ) -> Result<Vec<FailedCallback>, RoutingError> {
         let limit = limit.clamp(1, MAX_LIST);
-        let failed = self.inner.outbox.failed(target(&app.settings.id), after, limit).await?;
+        let which = Listing { state: EventState::Failed, after: after.unwrap_or(0), since: 0, limit };
+        let failed = self.inner.outbox.events(target(&app.settings.id), which).await?;
         let failed = failed.into_iter().map(|event| FailedCallback {
             id: event.id,
             event_id: event.event_id,
@@ -126,7 +132,7 @@ impl Router {
             attempts: event.attempts,
             error: event.error,
             created_at: carbon(event.created_at),
-            failed_at: carbon(event.failed_at),
+            failed_at: carbon(event.changed_at),
         });
         Ok(failed.collect())
     }
@@ -144,12 +150,11 @@ impl Router {
     /// # Errors
     /// The store can't be written to.
     pub async fn resend_callbacks(&self, app: Arc<App>, ids: Option<Vec<i64>>) -> Result<u64, RoutingError> {
-        Ok(self.inner.outbox.resend(target(&app.settings.id), ids).await?)
-    }
-
-    /// What the outbox counted.
-    pub fn outbox_stats(&self) -> OutboxStats {
-        self.inner.outbox.stats()
+        let (outbox, target) = (&self.inner.outbox, target(&app.settings.id));
+        Ok(match ids {
+            Some(ids) => outbox.resend(target, ids).await?,
+            None => outbox.resend_all(target, EventState::Failed, 0).await?,
+        })
     }
 }
 
@@ -165,7 +170,16 @@ impl Receivers for Portals {
         let (timeout, give_up_after) = (settings.timeout, settings.give_up_after);
         // The configuration has checked it.
         let url = settings.url.as_deref()?.parse().ok()?;
-        Some(Endpoint { app, url, timeout, give_up_after })
+        Some(Endpoint {
+            app,
+            url,
+            timeout,
+            give_up_after,
+            max_pause: MAX_PAUSE,
+            headers: HeaderMap::new(),
+            reach: Reach::default(),
+            keeps_log: false,
+        })
     }
 
     fn answered(&self, tx: &mut Transaction<'_>, about: About, body: &[u8]) -> Result<(), StorageError> {
@@ -186,6 +200,7 @@ impl Receivers for Portals {
 mod tests {
     use super::*;
     use crate::config::{AppSettings, RoutingSettings};
+    use crate::outbox::Outbox;
     use crate::outbox::testing::{Backend, Reply, hub, store};
     use crate::routing::events::{Audience, Events};
     use crate::routing::records::{ConversationKey, NewMessage};
@@ -249,8 +264,9 @@ mod tests {
         let settings = settings(Some(backend.url()), DirectoryMode::Sql);
         let (hub, mut published) = hub(vec![settings.clone()]);
         let folder = tempfile::tempdir().expect("a folder");
-        let router = Router::new(store(folder.path()), hub).await.expect("a router");
-        let running = tokio::spawn(router.clone().run());
+        let outbox = Outbox::new(store(folder.path()), hub.clone(), "node".into());
+        let running = tokio::spawn(outbox.clone().run());
+        let router = Router::new(outbox, hub).await.expect("a router");
         let (of_job, app) = (router.clone(), App::new(settings));
         let sent = router.database().write(move |tx| send(&of_job, &app, tx)).await;
         let (message, conversation) = sent.expect("stored");
@@ -274,7 +290,8 @@ mod tests {
         let settings = settings(None, DirectoryMode::Sql);
         let (hub, mut published) = hub(vec![settings.clone()]);
         let folder = tempfile::tempdir().expect("a folder");
-        let router = Router::new(store(folder.path()), hub).await.expect("a router");
+        let outbox = Outbox::new(store(folder.path()), hub.clone(), "node".into());
+        let router = Router::new(outbox, hub).await.expect("a router");
         let (of_job, app) = (router.clone(), App::new(settings));
         let sent = router.database().write(move |tx| send(&of_job, &app, tx)).await;
         let (_, conversation) = sent.expect("stored");

@@ -105,23 +105,19 @@ struct Inner {
 }
 
 impl Router {
-    /// A router over this store. It observes and guards the hub from now on, so it must be there before
+    /// A router over the outbox's store; the outbox is run by whoever made it. It observes and guards the hub from now on, so it must be there before
     /// connections are accepted.
     ///
     /// # Errors
     /// The store can't be used.
-    pub async fn new(database: Database, hub: Hub) -> Result<Self, StorageError> {
-        let node: Arc<str> = ulid::Ulid::generate().to_string().into();
+    pub async fn new(outbox: Outbox, hub: Hub) -> Result<Self, StorageError> {
+        let (database, node) = (outbox.database().clone(), Arc::clone(outbox.node()));
+        outbox.serve(callbacks::KIND, Arc::new(callbacks::Portals { hub: hub.clone() }));
         let (observer, hints) = observe::observer();
         hub.observe(&observer);
         hub.guard(Arc::new(channel_access::ChannelAccess::new(database.clone())));
         let inner = Inner {
-            outbox: Outbox::new(
-                database.clone(),
-                hub.clone(),
-                Arc::clone(&node),
-                Arc::new(callbacks::Portals { hub: hub.clone() }),
-            ),
+            outbox,
             thread_key: server_key(&database).await?,
             database,
             hub,
@@ -145,7 +141,6 @@ impl Router {
             self.report_portal_directories(apps),
             observe::run(&self),
             opt_outs::take_over(&self),
-            self.inner.outbox.clone().run(),
             jobs::run(&self),
             inbox::run(&self),
             self.watch_store(),
@@ -157,7 +152,6 @@ impl Router {
     /// Ends the calls to the carrier: starts no more and waits for those that are out, for so long at most.
     /// What remains is done after the next start.
     pub async fn stop(&self, limit: Duration) {
-        self.inner.outbox.end();
         let done = async {
             while self.inner.jobs.stop() > 0 {
                 tokio::time::sleep(Duration::from_millis(20)).await;

@@ -15,9 +15,8 @@ use super::contact_presence::{self, ContactPresence, Person, Seen};
 use super::records::Conversation;
 use super::{Router, typing};
 use crate::apps::App;
-use crate::hub::{ClientEventSeen, Observer};
+use crate::hub::{ClientEventSeen, Observation, Observer};
 use crate::protocol::channel::ChannelName;
-use crate::protocol::id::UserId;
 use crate::storage::StorageError;
 
 /// Hints that may wait.
@@ -83,24 +82,6 @@ impl HintSender {
         }
         user.is_some()
     }
-}
-
-/// A channel's name without `private-`.
-fn plain(channel: &ChannelName) -> &str {
-    let name = channel.as_str();
-    name.strip_prefix("private-").unwrap_or(name)
-}
-
-impl Observer for HintSender {
-    fn channel_occupied(&self, app_id: &str, channel: &ChannelName) {
-        if !self.user_of_channel(app_id, channel) && plain(channel).starts_with("messenger.") {
-            self.push(Hint::Opened(app_id.into(), channel.clone()));
-        }
-    }
-
-    fn channel_vacated(&self, app_id: &str, channel: &ChannelName) {
-        self.user_of_channel(app_id, channel);
-    }
 
     fn client_event(&self, app_id: &str, event: &ClientEventSeen<'_>) {
         if event.event == "client-typing"
@@ -110,13 +91,31 @@ impl Observer for HintSender {
             self.push(Hint::Typing { app: app_id.into(), conversation: conversation.into(), is_typing });
         }
     }
+}
 
-    fn user_came(&self, app_id: &str, user: &UserId) {
-        self.push(Hint::User(Person::new(app_id, user.as_str())));
-    }
+/// A channel's name without `private-`.
+fn plain(channel: &ChannelName) -> &str {
+    let name = channel.as_str();
+    name.strip_prefix("private-").unwrap_or(name)
+}
 
-    fn user_left(&self, app_id: &str, user: &UserId) {
-        self.push(Hint::User(Person::new(app_id, user.as_str())));
+impl Observer for HintSender {
+    fn see(&self, app_id: &str, what: &Observation<'_>) {
+        match what {
+            Observation::ChannelOccupied(channel) => {
+                if !self.user_of_channel(app_id, channel) && plain(channel).starts_with("messenger.") {
+                    self.push(Hint::Opened(app_id.into(), (*channel).clone()));
+                }
+            }
+            Observation::ChannelVacated(channel) => {
+                self.user_of_channel(app_id, channel);
+            }
+            Observation::ClientEvent(event) => self.client_event(app_id, event),
+            Observation::UserCame(user) | Observation::UserLeft(user) => {
+                self.push(Hint::User(Person::new(app_id, user.as_str())));
+            }
+            _ => {}
+        }
     }
 }
 

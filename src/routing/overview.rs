@@ -109,7 +109,8 @@ impl Queues {
         let now = storage::now();
         let rows = tx.query(
             "SELECT kind, COUNT(*), MIN(created_at) FROM (\
-             SELECT kind, created_at, app_id FROM outbox WHERE state <> 'failed' \
+             SELECT kind, created_at, app_id FROM outbox WHERE kind IN ('broadcast', 'callback') \
+             AND state IN ('pending', 'queued') \
              UNION ALL SELECT 'job', created_at, app_id FROM carrier_jobs WHERE state = 'waiting' \
              UNION ALL SELECT 'held', created_at, app_id FROM carrier_jobs WHERE state = 'held' \
              UNION ALL SELECT 'inbox', received_at, app_id FROM inbox WHERE state = 'pending') AS waiting \

@@ -13,6 +13,7 @@ use super::records::{Conversation, Message};
 use crate::apps::App;
 use crate::config::{AppSettings, RoutingSettings, Secret, ServerSettings, StoreSettings};
 use crate::hub::{ConnectionLimits, Hub, RemotePublication, Uplink};
+use crate::outbox::Outbox;
 use crate::protocol::channel::ChannelName;
 use crate::storage::{self, Database, StorageError, Transaction};
 
@@ -71,7 +72,8 @@ impl Lab {
         let uplink = Arc::clone(&published) as Arc<dyn Uplink>;
         let hub = Hub::new(0, ConnectionLimits::new(&ServerSettings::default()), uplink);
         hub.set_apps(vec![settings.clone()]);
-        let router = Router::new(database, hub).await.expect("a router");
+        let router =
+            Router::new(Outbox::new(database, hub.clone(), "node".into()), hub).await.expect("a router");
         let lab = Self { router, app: Arc::new(App::new(settings)), published, _folder: folder };
         lab.number("7", "+13125550100").await;
         lab.number("8", "+13125550101").await;

@@ -9,7 +9,7 @@ mod http;
 mod limits;
 mod refuse;
 mod reload;
-mod router;
+mod services;
 mod shutdown;
 
 use std::io;
@@ -30,7 +30,7 @@ use crate::storage::StorageError;
 use shutdown::Signal;
 
 pub use limits::{FileLimit, raise_file_limit};
-pub use router::is_exposed;
+pub use services::is_exposed;
 
 /// Where the server listens, once it does.
 #[derive(Clone, Copy, Debug)]
@@ -83,32 +83,32 @@ pub fn run(
     let hub = Hub::new(shards, ConnectionLimits::new(&settings.server), Arc::new(Alone));
     hub.set_apps(settings.apps.clone());
     let service = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let router = service.block_on(router::open(&settings, &hub))?;
+    let services = service.block_on(services::open(&settings, &hub))?;
     let busy = http::Busy::default();
-    start_shards(&hub, router.as_ref(), &settings.server, listener, shards, &busy)?;
+    start_shards(&hub, services.router.as_ref(), &settings.server, listener, shards, &busy)?;
 
     service.block_on(async {
         let mut signals = shutdown::Signals::listen()?;
         let admin = Admin {
             hub: hub.clone(),
-            openapi: router.as_ref().map(|_| api::openapi()),
-            router: router.clone(),
+            openapi: services.router.as_ref().map(|_| api::openapi()),
+            router: services.router.clone(),
+            outbox: services.outbox.clone(),
+            webhooks: services.webhooks.clone(),
             settings: settings.admin.clone(),
         };
         tokio::spawn(admin::serve(admin, admin_listener));
         tokio::spawn(vital(housekeeping(hub.clone())));
-        if let Some(router) = router.clone() {
-            tokio::spawn(vital(router.run()));
-        }
+        services.run();
         tracing::info!(public = %addresses.public, admin = %addresses.admin, shards, "listening");
         on_ready(&addresses);
         let end = loop {
             match signals.next().await {
-                Signal::Reload => reload::reload(&hub, &mut settings, load),
+                Signal::Reload => reload::reload(&hub, &services, &mut settings, load),
                 Signal::End(end) => break end,
             }
         };
-        shutdown::end(end, signals, &hub, router.as_ref(), &busy, &settings.server.drain).await
+        shutdown::end(end, signals, &hub, &services, &busy, &settings.server.drain).await
     })
 }
 

@@ -4,11 +4,13 @@
 use crate::config::Settings;
 use crate::hub::Hub;
 
+use super::services::{self, Services};
+
 /// Reads the configuration again; the error lists every problem, one a line.
 pub type Load<'a> = dyn Fn() -> Result<Settings, String> + 'a;
 
 /// Applies what can be applied to the running server.
-pub fn reload(hub: &Hub, running: &mut Settings, load: &Load<'_>) {
+pub fn reload(hub: &Hub, services: &Services, running: &mut Settings, load: &Load<'_>) {
     let settings = match load() {
         Ok(settings) => settings,
         Err(problems) => {
@@ -19,11 +21,15 @@ pub fn reload(hub: &Hub, running: &mut Settings, load: &Load<'_>) {
         }
     };
     let changes = hub.set_apps(settings.apps.clone());
+    if let Some(webhooks) = &services.webhooks {
+        webhooks.configure(&settings.apps);
+    }
     let needs_restart: Vec<&str> = [
         ("server", running.server != settings.server),
         ("admin", running.admin != settings.admin),
         ("log", running.log != settings.log),
         ("store", running.store != settings.store),
+        ("apps.webhooks", services.webhooks.is_none() && services::has_webhooks(&settings)),
     ]
     .into_iter()
     .filter_map(|(section, differs)| differs.then_some(section))

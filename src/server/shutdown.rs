@@ -10,7 +10,8 @@ use super::http::Busy;
 use crate::config::DrainSettings;
 use crate::hub::Hub;
 use crate::protocol::error_code::ErrorCode;
-use crate::routing::Router;
+
+use super::services::Services;
 
 /// Time beyond the drain window for clients to answer our Close frames.
 const CLOSE_GRACE: Duration = Duration::from_secs(8);
@@ -76,32 +77,34 @@ pub async fn end(
     end: End,
     mut signals: Signals,
     hub: &Hub,
-    router: Option<&Router>,
+    services: &Services,
     busy: &Busy,
     drain: &DrainSettings,
 ) -> Result<(), RunError> {
     if end == End::Drain {
         tracing::info!(connections = hub.connections(), window = ?drain.window, "draining");
         hub.drain(drain.window, drain.close_code);
-        let calls_end = async {
-            if let Some(router) = router {
-                router.stop(CALLS).await;
-            }
-        };
         let emptied = tokio::select! {
             (emptied, ()) = async {
-                tokio::join!(emptied(hub, busy, drain.window + CLOSE_GRACE), calls_end)
+                tokio::join!(emptied(hub, busy, drain.window + CLOSE_GRACE), services.begin_end(CALLS))
             } => emptied,
             () = signals.next_end() => false,
         };
         if emptied {
+            services.end().await;
             tracing::info!("drained");
             return Ok(());
         }
     }
     tracing::info!(connections = hub.connections(), "stopping");
-    hub.drain(Duration::ZERO, ErrorCode::OverCapacity.number());
-    let emptied = emptied(hub, busy, STOP_GRACE).await;
+    let (emptied, ()) = tokio::join!(
+        async {
+            hub.drain(Duration::ZERO, ErrorCode::OverCapacity.number());
+            emptied(hub, busy, STOP_GRACE).await
+        },
+        services.begin_end(STOP_GRACE)
+    );
+    services.end().await;
     if emptied || end == End::Stop { Ok(()) } else { Err(RunError::CutOff(hub.connections())) }
 }
 

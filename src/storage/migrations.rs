@@ -1,7 +1,8 @@
 //! The tables, as numbered steps.
 
 /// Each step, in order; one that was released is never changed.
-pub(super) const STEPS: &[&str] = &[include_str!("migrations/0001_router.sql")];
+pub(super) const STEPS: &[&str] =
+    &[include_str!("migrations/0001_router.sql"), include_str!("migrations/0002_webhooks.sql")];
 
 /// The steps that a store with `done` of them lacks.
 ///

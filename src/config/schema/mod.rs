@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::raw::Raw;
 use super::{
     AdminSettings, AppSettings, LogSettings, RoutingSettings, ServerSettings, Settings, StoreSettings,
+    WebhookSettings,
 };
 
 /// A table of the file.
@@ -18,7 +19,7 @@ pub(super) struct Section {
     pub keys: &'static [Key],
 }
 
-/// One key. The functions take the app it is set for, if it is one's.
+/// One key. The functions take the place it is set for.
 pub(super) struct Key {
     pub name: &'static str,
     pub doc: &'static str,
@@ -26,44 +27,87 @@ pub(super) struct Key {
     /// An example for a key without a default.
     pub example: &'static [&'static str],
     pub describe: fn() -> String,
-    pub set: fn(&mut Settings, Option<usize>, &Raw) -> Result<(), String>,
-    pub show: fn(&Settings, Option<usize>) -> Value,
+    pub set: fn(&mut Settings, Place, &Raw) -> Result<(), String>,
+    pub show: fn(&Settings, Place) -> Value,
+}
+
+/// Which table of a list a key belongs to: an app, one of its webhooks, neither.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub app: Option<usize>,
+    pub webhook: Option<usize>,
+}
+
+impl Place {
+    pub fn app(app: usize) -> Self {
+        Self { app: Some(app), webhook: None }
+    }
+
+    /// The first of everything, as the reference page shows it.
+    pub fn first() -> Self {
+        Self { app: Some(0), webhook: Some(0) }
+    }
+
+    /// Whether a name (without indices) is one that needs exactly these indices.
+    pub fn fits(self, name: &str) -> bool {
+        let is_webhooks = is_within(name, "apps.webhooks");
+        self.app.is_some() == name.starts_with("apps.") && self.webhook.is_some() == is_webhooks
+    }
+
+    /// Whether the settings have it.
+    pub fn exists(self, settings: &Settings) -> bool {
+        let Some(app) = self.app else { return true };
+        let app = settings.apps.get(app);
+        app.is_some_and(|app| self.webhook.is_none_or(|webhook| webhook < app.webhooks.len()))
+    }
 }
 
 /// What the keys of a section are fields of.
 trait Root {
-    fn of(settings: &Settings, app: Option<usize>) -> &Self;
-    fn of_mut(settings: &mut Settings, app: Option<usize>) -> &mut Self;
+    fn of(settings: &Settings, place: Place) -> &Self;
+    fn of_mut(settings: &mut Settings, place: Place) -> &mut Self;
 }
 
 impl Root for Settings {
-    fn of(settings: &Settings, _: Option<usize>) -> &Self {
+    fn of(settings: &Settings, _: Place) -> &Self {
         settings
     }
 
-    fn of_mut(settings: &mut Settings, _: Option<usize>) -> &mut Self {
+    fn of_mut(settings: &mut Settings, _: Place) -> &mut Self {
         settings
     }
 }
 
 impl Root for AppSettings {
-    fn of(settings: &Settings, app: Option<usize>) -> &Self {
-        &settings.apps[app.expect("bug: an app's key without an app")]
+    fn of(settings: &Settings, place: Place) -> &Self {
+        &settings.apps[place.app.expect("bug: an app's key without an app")]
     }
 
-    fn of_mut(settings: &mut Settings, app: Option<usize>) -> &mut Self {
-        &mut settings.apps[app.expect("bug: an app's key without an app")]
+    fn of_mut(settings: &mut Settings, place: Place) -> &mut Self {
+        &mut settings.apps[place.app.expect("bug: an app's key without an app")]
+    }
+}
+
+impl Root for WebhookSettings {
+    fn of(settings: &Settings, place: Place) -> &Self {
+        let webhook = place.webhook.expect("bug: a webhook's key without a webhook");
+        &AppSettings::of(settings, place).webhooks[webhook]
+    }
+
+    fn of_mut(settings: &mut Settings, place: Place) -> &mut Self {
+        let webhook = place.webhook.expect("bug: a webhook's key without a webhook");
+        &mut AppSettings::of_mut(settings, place).webhooks[webhook]
     }
 }
 
 /// `[routing]`, or that of one app.
 impl Root for RoutingSettings {
-    fn of(settings: &Settings, app: Option<usize>) -> &Self {
-        app.map_or(&settings.routing, |app| &settings.apps[app].routing)
+    fn of(settings: &Settings, place: Place) -> &Self {
+        place.app.map_or(&settings.routing, |app| &settings.apps[app].routing)
     }
 
-    fn of_mut(settings: &mut Settings, app: Option<usize>) -> &mut Self {
-        match app {
+    fn of_mut(settings: &mut Settings, place: Place) -> &mut Self {
+        match place.app {
             Some(app) => &mut settings.apps[app].routing,
             None => &mut settings.routing,
         }
@@ -87,13 +131,13 @@ macro_rules! section {
                 secret: <$kind>::SECRET,
                 example: &[$($example)?],
                 describe: <$kind>::describe,
-                set: |settings, app, raw| {
-                    let $root = <$Root as Root>::of_mut(settings, app);
+                set: |settings, place, raw| {
+                    let $root = <$Root as Root>::of_mut(settings, place);
                     $place.$field = <$kind>::parse(raw)?;
                     Ok(())
                 },
-                show: |settings, app| {
-                    let $root = <$Root as Root>::of(settings, app);
+                show: |settings, place| {
+                    let $root = <$Root as Root>::of(settings, place);
                     <$kind>::show(&$place.$field)
                 },
             }),+],
@@ -106,7 +150,8 @@ mod server;
 
 const KB: u64 = 1 << 10;
 const MB: u64 = 1 << 20;
-const MINUTE: u64 = 60_000;
+const SECOND: u64 = 1_000;
+const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
@@ -116,8 +161,7 @@ pub(super) fn sections() -> impl Iterator<Item = &'static Section> {
 }
 
 /// Sections and keys that are designed but not built: said so instead of "unknown key".
-pub(super) const UNAVAILABLE: &[&str] =
-    &["apps.webhooks", "admin.tls", "cluster", "replay", "server.tls", "tls"];
+pub(super) const UNAVAILABLE: &[&str] = &["admin.tls", "cluster", "replay", "server.tls", "tls"];
 
 /// Settings before any layer, with this many apps to fill in.
 pub(super) fn defaults(apps: usize) -> Settings {
@@ -133,12 +177,38 @@ pub(super) fn defaults(apps: usize) -> Settings {
     }
 }
 
-/// A dotted path taken apart: the name without the index of an app, and that index.
-pub(super) fn without_index(path: &str) -> (String, Option<usize>) {
-    let index = path.strip_prefix("apps.").map(|rest| rest.split('.').next().unwrap_or(rest));
-    match index.and_then(|text| Some((text, text.parse().ok()?))) {
-        Some((text, index)) => (format!("apps{}", &path["apps.".len() + text.len()..]), Some(index)),
-        None => (path.to_owned(), None),
+/// Defaults with one of everything, as the reference page shows them.
+pub(super) fn shown_defaults() -> Settings {
+    let mut settings = defaults(1);
+    settings.apps[0].webhooks.push(WebhookSettings::default());
+    settings
+}
+
+/// A dotted path taken apart: the name without the indices of an app and its webhook, and these.
+pub(super) fn without_index(path: &str) -> (String, Place) {
+    let Some((app, rest)) = indexed(path, "apps") else { return (path.to_owned(), Place::default()) };
+    match indexed(rest.trim_start_matches('.'), "webhooks") {
+        Some((webhook, rest)) => {
+            (format!("apps.webhooks{rest}"), Place { app: Some(app), webhook: Some(webhook) })
+        }
+        None => (format!("apps{rest}"), Place::app(app)),
+    }
+}
+
+/// The index behind a list's name, and what follows it.
+fn indexed<'a>(path: &'a str, list: &str) -> Option<(usize, &'a str)> {
+    let rest = path.strip_prefix(list)?.strip_prefix('.')?;
+    let text = rest.split('.').next().unwrap_or(rest);
+    Some((text.parse().ok()?, &rest[text.len()..]))
+}
+
+/// Whether a dotted path is a list of tables.
+pub(super) fn is_list(path: &str) -> bool {
+    let (name, place) = without_index(path);
+    match name.as_str() {
+        "apps" => place.app.is_none(),
+        "apps.webhooks" => place.app.is_some() && place.webhook.is_none(),
+        _ => false,
     }
 }
 
@@ -161,7 +231,7 @@ fn described(name: &str) -> &str {
 pub(super) fn header(name: &str) -> Option<String> {
     let section = sections().find(|section| is_within(section.name, described(name)))?;
     Some(match name {
-        "apps" => "[[apps]]".to_owned(),
+        "apps" | "apps.webhooks" => format!("[[{name}]]"),
         _ if is_override(name) => format!("[apps.{}]", section.name),
         _ => format!("[{}]", section.name),
     })
@@ -207,14 +277,17 @@ mod tests {
     #[test]
     fn the_index_of_an_app_is_taken_out() {
         for (path, name, index) in [
-            ("apps.0.key", "apps.key", Some(0)),
-            ("apps.12", "apps", Some(12)),
-            ("apps.0.webhooks.url", "apps.webhooks.url", Some(0)),
-            ("apps.x.key", "apps.x.key", None),
-            ("apps", "apps", None),
-            ("server.bind", "server.bind", None),
+            ("apps.0.key", "apps.key", (Some(0), None)),
+            ("apps.12", "apps", (Some(12), None)),
+            ("apps.0.webhooks.url", "apps.webhooks.url", (Some(0), None)),
+            ("apps.0.webhooks.3.url", "apps.webhooks.url", (Some(0), Some(3))),
+            ("apps.0.webhooks", "apps.webhooks", (Some(0), None)),
+            ("apps.x.key", "apps.x.key", (None, None)),
+            ("apps", "apps", (None, None)),
+            ("server.bind", "server.bind", (None, None)),
         ] {
-            assert_eq!(without_index(path), (name.to_owned(), index), "{path}");
+            let place = Place { app: index.0, webhook: index.1 };
+            assert_eq!(without_index(path), (name.to_owned(), place), "{path}");
         }
     }
 
@@ -240,11 +313,12 @@ mod tests {
 
     #[test]
     fn every_default_is_accepted_by_its_own_key() {
-        let mut settings = defaults(1);
+        let mut settings = shown_defaults();
         let before = settings.clone();
+        let first = Place::first();
         for section in sections() {
             for key in section.keys.iter().filter(|key| key.example.is_empty()) {
-                let raw = match (key.show)(&settings, Some(0)) {
+                let raw = match (key.show)(&settings, first) {
                     Value::Array(items) => {
                         let text = |item: &Value| Raw::Text(item.as_str().expect("text").to_owned());
                         Raw::List(items.iter().map(text).collect())
@@ -253,7 +327,7 @@ mod tests {
                     Value::Null => Raw::Text(String::new()),
                     other => Raw::Untyped(other.to_string(), ','),
                 };
-                assert_eq!((key.set)(&mut settings, Some(0), &raw), Ok(()), "{}.{}", section.name, key.name);
+                assert_eq!((key.set)(&mut settings, first, &raw), Ok(()), "{}.{}", section.name, key.name);
             }
         }
         assert_eq!(settings, before);

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use super::{DAY, HOUR, Key, MINUTE, Root, Section};
+use super::{DAY, HOUR, Key, MINUTE, Root, SECOND, Section};
 use crate::config::RoutingSettings;
 use crate::config::kind::{Count, Kind, Limit, OneOf, Switch, Time};
 use crate::config::routing_kind::{ApiKey, Namespace, ProfileId, PublicKeys, Query, Region, Renames, Texts};
@@ -11,8 +11,6 @@ use crate::config::{
     ChannelMode, ConversationKey, DirectoryMode, IdKind, Idempotency, NumberCheck, OnUnclear, Ordering,
     Payload, UnassignedOwnNumber, UserJson,
 };
-
-const SECOND: u64 = 1_000;
 
 /// In the order of the reference page.
 pub(super) static SECTIONS: &[Section] = &[

@@ -2,14 +2,18 @@
 
 use std::num::{NonZeroU32, NonZeroU64};
 
-use super::{DAY, HOUR, KB, Key, MB, Root, Section};
+use super::{DAY, HOUR, KB, Key, MB, MINUTE, Root, SECOND, Section};
 use crate::config::credential::{AppKey, Id, Secrets, Token};
 use crate::config::kind::{
-    Address, Count, Folder, Kind, Limit, Networks, OneOf, Port, Shards, Size, Switch, Time, WholeSeconds,
+    Address, Count, Folder, Kind, Limit, ListOf, Networks, OneOf, Port, Shards, Size, Switch, Time,
+    WholeSeconds,
 };
 use crate::config::shape::{CloseCode, LogLevel, Origins, PathPrefix};
-use crate::config::url::StoreUrl;
-use crate::config::{AppSettings, ClientEvents, LogFormat, OverQuota, Settings};
+use crate::config::url::{HookUrl, StoreUrl};
+use crate::config::webhooks::{CaFile, ChannelPatterns, Headers, WebhookName};
+use crate::config::{
+    AppSettings, ClientEvents, LogFormat, OverQuota, Settings, WebhookEvent, WebhookSettings,
+};
 
 /// In the order of the reference page.
 pub(super) static SECTIONS: &[Section] = &[
@@ -131,5 +135,35 @@ pub(super) static SECTIONS: &[Section] = &[
         cache_ttl: Time<1, { 30 * DAY }>;
         /// Events a second through the HTTP API.
         publish_rate: Limit<NonZeroU64>;
+        /// How long a channel must be empty, or a user away, before webhooks say so; who is back in time was never
+        /// gone. Members of presence channels are told at once.
+        webhook_delay: Time<0, HOUR>;
+    },
+    section! {
+        /// Who is told what happens on the app's channels: one table for each endpoint, below its `[[apps]]`. See
+        /// [webhooks](webhooks.md).
+        "apps.webhooks", |webhook: WebhookSettings| webhook;
+        /// http or https.
+        url: HookUrl, example "https://portal.example/hooks";
+        /// What lists and metrics call it; `""`: eight digits made from the URL. What waits for an endpoint waits
+        /// under this name.
+        name: WebhookName;
+        /// Which events; empty: all of Pusher's (the first seven).
+        events: ListOf<WebhookEvent>;
+        /// Patterns of the channels whose events are told; `*` stands for any characters; empty: all. Events without
+        /// a channel are not affected.
+        channels: ChannelPatterns;
+        /// Headers sent with each request, as `{ X-Env = "prod" }`. `X-Pusher-…` and `Content-Type` can't be set.
+        headers: Headers;
+        /// Whether up to 100 events, or what comes within 50 ms, go into one request.
+        batch: Switch;
+        /// Time for an answer.
+        timeout: Time<{ SECOND / 10 }, MINUTE>;
+        /// How long an event is tried before it is given up; it can be sent again for 7 days.
+        retry_for: Time<SECOND, DAY>;
+        /// Whether the endpoint may have an address that is not part of the internet: loopback, private networks.
+        allow_private_addresses: Switch;
+        /// Authorities that are believed instead of the public ones.
+        ca_file: CaFile;
     },
 ];

@@ -4,6 +4,8 @@ use tokio::task::spawn_local;
 use super::*;
 use crate::config::{AppSettings, ChannelMode, DirectoryMode, StoreSettings};
 use crate::hub::testing::{self, Client, OneShard};
+use crate::outbox::Outbox;
+use crate::protocol::id::UserId;
 use crate::routing::records::ConversationKey;
 use crate::storage::{Database, Transaction};
 
@@ -51,7 +53,8 @@ impl Portal {
         };
         database.write(fill).await.expect("filled");
         let one = OneShard::new(app);
-        let router = Router::new(database, one.hub.clone()).await.expect("a router");
+        let outbox = Outbox::new(database, one.hub.clone(), "node".into());
+        let router = Router::new(outbox, one.hub.clone()).await.expect("a router");
         let running = router.clone();
         spawn_local(async move { run(&running).await });
         Self { one, router, _folder: folder }
@@ -210,9 +213,9 @@ fn everybody_is_looked_at_after_observations_were_lost() {
 fn a_full_queue_counts_what_it_loses() {
     let (observer, hints) = observer();
     let user = UserId::signed_in("7").expect("an id");
-    (0..QUEUE + 3).for_each(|_| observer.user_came("1001", &user));
+    (0..QUEUE + 3).for_each(|_| observer.see("1001", &Observation::UserCame(&user)));
     let news = ChannelName::parse("news").expect("a name");
-    observer.channel_occupied("1001", &news);
+    observer.see("1001", &Observation::ChannelOccupied(&news));
     assert_eq!(hints.lost(), 3);
 }
 

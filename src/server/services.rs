@@ -1,22 +1,90 @@
-//! Starts the message router, where an app has one.
+//! What runs beside the sockets and needs the store: the outbox, the message router, webhooks.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::{AppSettings, ChannelMode, Payload, Settings};
-use crate::hub::Hub;
+use crate::hub::{Hub, vital};
+use crate::outbox::Outbox;
 use crate::routing::Router;
 use crate::storage::{Database, StorageError};
+use crate::webhooks::Webhooks;
 
 use super::RunError;
 
-/// Opens the store and builds the router. Without an app that has one there is neither.
-pub async fn open(settings: &Settings, hub: &Hub) -> Result<Option<Router>, RunError> {
-    if !settings.apps.iter().any(|app| app.routing.enabled) {
-        return Ok(None);
+/// Time for what was seen last to be written for webhooks.
+const LAST_WEBHOOKS: Duration = Duration::from_secs(3);
+
+/// The services of this process. Without an app that needs one there is neither, nor a store.
+#[derive(Clone, Default)]
+pub struct Services {
+    /// What must still happen.
+    pub outbox: Option<Outbox>,
+    /// The message router, if an app has one.
+    pub router: Option<Router>,
+    /// Webhooks, if an app has any.
+    pub webhooks: Option<Webhooks>,
+}
+
+/// Opens the store and builds what the apps need.
+pub async fn open(settings: &Settings, hub: &Hub) -> Result<Services, RunError> {
+    let routes = settings.apps.iter().any(|app| app.routing.enabled);
+    let tells = has_webhooks(settings);
+    if !routes && !tells {
+        return Ok(Services::default());
     }
     let database = Database::open(&settings.store, &settings.server.data_dir).map_err(RunError::Store)?;
-    let router = Router::new(database, hub.clone()).await.map_err(RunError::Store)?;
-    settings.apps.iter().filter(|app| is_exposed(app)).for_each(warn_of_public_channels);
-    router.report_shared_numbers().await.map_err(RunError::Store)?;
-    Ok(Some(router))
+    let node: Arc<str> = ulid::Ulid::generate().to_string().into();
+    let outbox = Outbox::new(database, hub.clone(), node);
+    let mut services = Services { outbox: Some(outbox.clone()), ..Services::default() };
+    if routes {
+        let router = Router::new(outbox.clone(), hub.clone()).await.map_err(RunError::Store)?;
+        settings.apps.iter().filter(|app| is_exposed(app)).for_each(warn_of_public_channels);
+        router.report_shared_numbers().await.map_err(RunError::Store)?;
+        services.router = Some(router);
+    }
+    services.webhooks = tells.then(|| Webhooks::new(outbox, hub.clone(), &settings.apps));
+    Ok(services)
+}
+
+/// Whether an app has webhooks.
+pub fn has_webhooks(settings: &Settings) -> bool {
+    settings.apps.iter().any(|app| !app.webhooks.is_empty())
+}
+
+impl Services {
+    /// Starts them on this runtime.
+    pub fn run(&self) {
+        if let Some(webhooks) = self.webhooks.clone() {
+            tokio::spawn(vital(webhooks.run()));
+        }
+        if let Some(router) = self.router.clone() {
+            tokio::spawn(vital(router.run()));
+        }
+        if let Some(outbox) = self.outbox.clone() {
+            tokio::spawn(vital(outbox.run()));
+        }
+    }
+
+    /// The process is about to send its clients away; calls that are out may take so long.
+    pub async fn begin_end(&self, calls: Duration) {
+        if let Some(webhooks) = &self.webhooks {
+            webhooks.freeze();
+        }
+        if let Some(outbox) = &self.outbox {
+            outbox.end();
+        }
+        if let Some(router) = &self.router {
+            router.stop(calls).await;
+        }
+    }
+
+    /// The clients are gone, and so is the process in a moment.
+    pub async fn end(&self) {
+        if let Some(webhooks) = &self.webhooks {
+            webhooks.stop(LAST_WEBHOOKS).await;
+        }
+    }
 }
 
 /// Whether strangers can read an app's messages, and nobody said that this is known.
@@ -44,9 +112,11 @@ impl RunError {
     pub(super) fn store_advice(error: &StorageError) -> &'static str {
         match error {
             StorageError::Unavailable(_) => {
-                "check store.url and server.data_dir, or set routing.enabled = false to run without message router"
+                "check store.url and server.data_dir, or set routing.enabled = false and no webhooks to run without a store"
             }
-            _ => "set store.url to another store, or routing.enabled = false to run without message router",
+            _ => {
+                "set store.url to another store, or routing.enabled = false and no webhooks to run without one"
+            }
         }
     }
 }
@@ -77,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_app_that_routes_there_is_no_store() {
+    fn without_an_app_that_needs_one_there_is_no_store() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut app = AppSettings::new("1001", "key", "secret");
         app.routing.enabled = false;
@@ -85,10 +155,10 @@ mod tests {
         settings.server.data_dir = folder.path().join("data");
         let hub = hub(&settings);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        assert!(runtime.block_on(open(&settings, &hub)).expect("nothing to fail").is_none());
+        assert!(runtime.block_on(open(&settings, &hub)).expect("nothing to fail").outbox.is_none());
         assert!(!settings.server.data_dir.exists());
         settings.apps[0].routing.enabled = true;
-        assert!(runtime.block_on(open(&settings, &hub)).expect("opened").is_some());
+        assert!(runtime.block_on(open(&settings, &hub)).expect("opened").router.is_some());
         // A folder where a file is.
         settings.server.data_dir = settings.server.data_dir.join("switchboard.db");
         let error = runtime.block_on(open(&settings, &hub)).err().expect("no folder");

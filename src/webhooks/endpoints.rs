@@ -1,0 +1,263 @@
+//! Who wants to be told what, as the settings say now.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Uri;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use sha2::{Digest, Sha256};
+use wildmatch::WildMatch;
+
+use super::FAMILY;
+use crate::apps::App;
+use crate::config::{AppSettings, WebhookEvent, WebhookSettings};
+use crate::http_client::Reach;
+use crate::outbox::{Endpoint, Target};
+use crate::protocol::channel::ChannelName;
+
+/// Longest pause between two tries of an event.
+const MAX_PAUSE: Duration = Duration::from_mins(1);
+
+/// All apps' webhooks.
+#[derive(Default)]
+pub(super) struct Endpoints {
+    apps: HashMap<String, Arc<AppWebhooks>>,
+}
+
+/// One app's.
+pub(super) struct AppWebhooks {
+    pub id: Arc<str>,
+    /// How long what is gone may come back unnoticed.
+    pub delay: Duration,
+    pub webhooks: Vec<Webhook>,
+    /// Events that some webhook wants, and those that must be seen for their sake.
+    watched: Events,
+}
+
+/// One endpoint.
+pub(super) struct Webhook {
+    /// What people call it.
+    pub name: String,
+    pub target: Target,
+    pub is_batching: bool,
+    events: Events,
+    channels: Vec<WildMatch>,
+    url: Uri,
+    timeout: Duration,
+    give_up_after: Duration,
+    headers: HeaderMap,
+    reach: Reach,
+}
+
+/// A set of events, a bit for each.
+#[derive(Clone, Copy, Default)]
+struct Events(u16);
+
+impl Events {
+    fn with(self, event: WebhookEvent) -> Self {
+        Self(self.0 | 1 << event as u8)
+    }
+
+    fn has(self, event: WebhookEvent) -> bool {
+        self.0 & 1 << event as u8 != 0
+    }
+}
+
+/// Events that undo each other: whoever wants one must see both.
+const PAIRS: [[WebhookEvent; 2]; 4] = [
+    [WebhookEvent::ChannelOccupied, WebhookEvent::ChannelVacated],
+    [WebhookEvent::MemberAdded, WebhookEvent::MemberRemoved],
+    [WebhookEvent::UserOnline, WebhookEvent::UserOffline],
+    [WebhookEvent::ConnectionOpened, WebhookEvent::ConnectionClosed],
+];
+
+impl Endpoints {
+    /// From the settings of all apps.
+    pub fn new(apps: &[AppSettings]) -> Self {
+        let with_webhooks = apps.iter().filter(|app| !app.webhooks.is_empty());
+        Self { apps: with_webhooks.map(|app| (app.id.clone(), Arc::new(AppWebhooks::new(app)))).collect() }
+    }
+
+    pub fn app(&self, id: &str) -> Option<&Arc<AppWebhooks>> {
+        self.apps.get(id)
+    }
+
+    /// In the order of their ids.
+    pub fn apps(&self) -> Vec<Arc<AppWebhooks>> {
+        let mut apps: Vec<_> = self.apps.values().cloned().collect();
+        apps.sort_by(|a, b| a.id.cmp(&b.id));
+        apps
+    }
+
+    pub fn webhook(&self, target: &Target) -> Option<&Webhook> {
+        self.app(&target.app_id)?.webhooks.iter().find(|webhook| webhook.target == *target)
+    }
+}
+
+impl AppWebhooks {
+    fn new(app: &AppSettings) -> Self {
+        let mut webhooks: Vec<Webhook> = Vec::new();
+        for settings in &app.webhooks {
+            let named = name(settings);
+            let same = webhooks.iter().filter(|other| {
+                other.name.strip_prefix(&named).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+            });
+            let name = match same.count() {
+                0 => named,
+                earlier => format!("{named}-{}", earlier + 1),
+            };
+            // The configuration has checked the URL.
+            webhooks.extend(Webhook::new(&app.id, name, settings));
+        }
+        let mut watched = webhooks.iter().fold(Events(0), |all, webhook| Events(all.0 | webhook.events.0));
+        for pair in PAIRS {
+            if pair.iter().any(|event| watched.has(*event)) {
+                watched = watched.with(pair[0]).with(pair[1]);
+            }
+        }
+        Self { id: app.id.as_str().into(), delay: app.webhook_delay, webhooks, watched }
+    }
+
+    /// Whether this kind of event is of any interest.
+    pub fn watches(&self, event: WebhookEvent) -> bool {
+        self.watched.has(event)
+    }
+
+    /// Whether somebody wants this event, or the one that undoes it.
+    pub fn tracks(&self, event: WebhookEvent, channel: Option<&ChannelName>) -> bool {
+        let pair = PAIRS.iter().find(|pair| pair.contains(&event));
+        let events = pair.map_or(std::slice::from_ref(&event), |pair| &pair[..]);
+        self.webhooks.iter().any(|webhook| events.iter().any(|event| webhook.wants(*event, channel)))
+    }
+
+    pub fn is_batching(&self) -> bool {
+        self.webhooks.iter().any(|webhook| webhook.is_batching)
+    }
+}
+
+impl Webhook {
+    fn new(app_id: &str, name: String, settings: &WebhookSettings) -> Option<Self> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &settings.headers {
+            headers.append(
+                HeaderName::try_from(name.as_str()).ok()?,
+                HeaderValue::from_str(value.expose()).ok()?,
+            );
+        }
+        let events = settings.events.iter().fold(Events::default(), |all, event| all.with(*event));
+        Some(Self {
+            target: Target { app_id: app_id.to_owned(), kind: format!("{FAMILY}:{name}") },
+            name,
+            is_batching: settings.batch,
+            events: if settings.events.is_empty() { pushers() } else { events },
+            channels: settings.channels.iter().map(|pattern| WildMatch::new(pattern)).collect(),
+            url: settings.url.parse().ok()?,
+            timeout: settings.timeout,
+            give_up_after: settings.retry_for,
+            headers,
+            reach: Reach {
+                public_only: !settings.allow_private_addresses,
+                ca_file: settings.ca_file.clone(),
+            },
+        })
+    }
+
+    pub fn wants(&self, event: WebhookEvent, channel: Option<&ChannelName>) -> bool {
+        let fits = |channel: &ChannelName| {
+            self.channels.is_empty() || self.channels.iter().any(|pattern| pattern.matches(channel.as_str()))
+        };
+        self.events.has(event) && channel.is_none_or(fits)
+    }
+
+    /// Where it is, without what may be a secret.
+    pub fn address(&self) -> String {
+        let authority = self.url.authority().map_or("", |authority| authority.as_str());
+        format!("{}://{authority}{}", self.url.scheme_str().unwrap_or("http"), self.url.path())
+    }
+
+    /// How the outbox reaches it.
+    pub fn endpoint(&self, app: Arc<App>) -> Endpoint {
+        Endpoint {
+            app,
+            url: self.url.clone(),
+            timeout: self.timeout,
+            give_up_after: self.give_up_after,
+            max_pause: MAX_PAUSE,
+            headers: self.headers.clone(),
+            reach: self.reach.clone(),
+            keeps_log: true,
+        }
+    }
+}
+
+fn pushers() -> Events {
+    let all = [
+        WebhookEvent::ChannelOccupied,
+        WebhookEvent::ChannelVacated,
+        WebhookEvent::MemberAdded,
+        WebhookEvent::MemberRemoved,
+        WebhookEvent::ClientEvent,
+        WebhookEvent::CacheMiss,
+        WebhookEvent::SubscriptionCount,
+    ];
+    all.into_iter().fold(Events::default(), Events::with)
+}
+
+/// The settings' name, or one that stays the same for as long as the URL does.
+fn name(settings: &WebhookSettings) -> String {
+    if settings.name.is_empty() {
+        hex::encode(&Sha256::digest(&settings.url)[..4])
+    } else {
+        settings.name.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn app(change: impl Fn(&mut WebhookSettings)) -> AppWebhooks {
+        let mut settings =
+            WebhookSettings { url: "https://portal.example/hooks?token=1".to_owned(), ..Default::default() };
+        change(&mut settings);
+        let webhooks = vec![settings.clone(), settings];
+        AppWebhooks::new(&AppSettings { webhooks, ..AppSettings::new("1001", "key", "secret") })
+    }
+
+    fn channel(name: &str) -> ChannelName {
+        ChannelName::parse(name).expect(name)
+    }
+
+    #[test]
+    fn without_a_list_pushers_events_are_wanted_and_no_others() {
+        let app = app(|_| {});
+        let room = channel("presence-room");
+        assert!(app.webhooks[0].wants(WebhookEvent::SubscriptionCount, Some(&room)));
+        assert!(!app.webhooks[0].wants(WebhookEvent::ConnectionOpened, None));
+        assert!(!app.watches(WebhookEvent::UserOnline));
+    }
+
+    #[test]
+    fn whoever_wants_an_end_sees_the_beginning_of_matching_channels() {
+        let app = app(|settings| {
+            settings.events = vec![WebhookEvent::MemberRemoved, WebhookEvent::UserOffline];
+            settings.channels = vec!["presence-a*".to_owned(), "presence-b".to_owned()];
+        });
+        assert!(app.watches(WebhookEvent::MemberAdded) && !app.watches(WebhookEvent::ChannelVacated));
+        for (name, expected) in [("presence-abc", true), ("presence-b", true), ("presence-bc", false)] {
+            assert_eq!(app.tracks(WebhookEvent::MemberAdded, Some(&channel(name))), expected, "{name}");
+        }
+        assert!(!app.webhooks[0].wants(WebhookEvent::MemberAdded, Some(&channel("presence-b"))));
+        assert!(app.tracks(WebhookEvent::UserOnline, None), "it has no channel");
+    }
+
+    #[test]
+    fn webhooks_have_names_of_their_own_and_addresses_without_secrets() {
+        let app = app(|_| {});
+        let [first, second] = &app.webhooks[..] else { panic!("two webhooks") };
+        assert_eq!(second.name, format!("{}-2", first.name));
+        assert_eq!(first.target.kind, format!("webhook:{}", first.name));
+        assert_eq!(first.address(), "https://portal.example/hooks");
+    }
+}

@@ -1,0 +1,259 @@
+//! What the hub's threads see on their way, until the webhooks' task looks.
+//!
+//! Waking another thread costs more than what is to be said, so the task is only woken when it waits for
+//! nothing else: it looks at most every few milliseconds, however much happens.
+
+use std::mem;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+
+use super::endpoints::Endpoints;
+use super::presence::Subject;
+use crate::config::WebhookEvent;
+use crate::hub::{Observation, Observer};
+use crate::protocol::channel::{ChannelKind, ChannelName};
+use crate::protocol::id::{SocketId, UserId};
+
+/// Observations that may wait.
+const MAX_COUNT: usize = 65_536;
+/// Bytes that clients' events among them may have.
+const MAX_BYTES: usize = 64 << 20;
+
+/// Something that happened in an app.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub app: Arc<str>,
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub(super) enum What {
+    Came(Subject),
+    Left(Subject),
+    ClientEvent(Box<ClientEvent>),
+    CacheMiss(ChannelName),
+    SubscriptionCount(ChannelName, u64),
+    Opened(SocketId),
+    Closed(Box<Closed>),
+}
+
+#[derive(Debug)]
+pub(super) struct ClientEvent {
+    pub channel: ChannelName,
+    pub event: Box<str>,
+    /// A quoted JSON string.
+    pub data: Box<str>,
+    pub socket_id: SocketId,
+    pub user_id: Option<UserId>,
+}
+
+#[derive(Debug)]
+pub(super) struct Closed {
+    pub socket_id: SocketId,
+    pub user_id: Option<UserId>,
+    pub lasted: Duration,
+    pub code: u16,
+    pub reason: String,
+}
+
+/// The queue; observes the hub.
+#[derive(Default)]
+pub(super) struct Queue {
+    endpoints: ArcSwap<Endpoints>,
+    waiting: Mutex<Waiting>,
+    wake: Notify,
+    is_closed: AtomicBool,
+    lost: AtomicU64,
+}
+
+#[derive(Default)]
+struct Waiting {
+    seen: Vec<Seen>,
+    bytes: usize,
+    /// Whether something found no room since the last look.
+    has_gap: bool,
+}
+
+impl Queue {
+    /// Who wants what from now on.
+    pub fn set(&self, endpoints: Endpoints) {
+        self.endpoints.store(Arc::new(endpoints));
+    }
+
+    pub fn endpoints(&self) -> Arc<Endpoints> {
+        self.endpoints.load_full()
+    }
+
+    /// Observations that found no room.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Nothing more is worth waiting for.
+    pub fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    /// Waits until there is something to take.
+    pub async fn filled(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Has the task look.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// All that waits, and whether something is missing behind it.
+    pub fn take(&self) -> (Vec<Seen>, bool) {
+        let mut waiting = self.lock();
+        let Waiting { seen, has_gap, .. } = mem::take(&mut *waiting);
+        (seen, has_gap)
+    }
+
+    /// Leaves no room, and something that found none.
+    #[cfg(test)]
+    pub fn fill(&self) {
+        let news = ChannelName::parse("cache-news").expect("a name");
+        (0..=MAX_COUNT).for_each(|_| self.push(&"1001".into(), What::CacheMiss(news.clone())));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, app: &Arc<str>, what: What) {
+        let bytes = if let What::ClientEvent(event) = &what { event.data.len() } else { 0 };
+        let mut waiting = self.lock();
+        // Behind a gap nothing is in order any more: what is there is looked at anew.
+        let is_full = waiting.seen.len() >= MAX_COUNT || waiting.bytes + bytes > MAX_BYTES;
+        if is_full {
+            waiting.has_gap = true;
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let is_first = waiting.seen.is_empty();
+        waiting.bytes += bytes;
+        waiting.seen.push(Seen { app: Arc::clone(app), what });
+        drop(waiting);
+        if is_first {
+            self.wake.notify_one();
+        }
+    }
+}
+
+impl Observer for Queue {
+    fn see(&self, app_id: &str, what: &Observation<'_>) {
+        let endpoints = self.endpoints.load();
+        let Some(app) = endpoints.app(app_id) else { return };
+        let (event, channel) = kind(what);
+        if !app.watches(event) || channel.is_some_and(|it| it.kind() == ChannelKind::ServerToUser) {
+            return;
+        }
+        if !app.tracks(event, channel) {
+            return;
+        }
+        self.push(&app.id, owned(what));
+    }
+}
+
+/// Which event an observation leads to.
+fn kind<'a>(what: &Observation<'a>) -> (WebhookEvent, Option<&'a ChannelName>) {
+    match *what {
+        Observation::ChannelOccupied(channel) => (WebhookEvent::ChannelOccupied, Some(channel)),
+        Observation::ChannelVacated(channel) => (WebhookEvent::ChannelVacated, Some(channel)),
+        Observation::MemberAdded(channel, _) => (WebhookEvent::MemberAdded, Some(channel)),
+        Observation::MemberRemoved(channel, _) => (WebhookEvent::MemberRemoved, Some(channel)),
+        Observation::CacheMiss(channel) => (WebhookEvent::CacheMiss, Some(channel)),
+        Observation::SubscriptionCount(channel, _) => (WebhookEvent::SubscriptionCount, Some(channel)),
+        Observation::ClientEvent(event) => (WebhookEvent::ClientEvent, Some(event.channel)),
+        Observation::UserCame(_) => (WebhookEvent::UserOnline, None),
+        Observation::UserLeft(_) => (WebhookEvent::UserOffline, None),
+        Observation::ConnectionOpened(_) => (WebhookEvent::ConnectionOpened, None),
+        Observation::ConnectionClosed(_) => (WebhookEvent::ConnectionClosed, None),
+    }
+}
+
+fn owned(what: &Observation<'_>) -> What {
+    match *what {
+        Observation::ChannelOccupied(channel) => What::Came(Subject::Channel(channel.clone())),
+        Observation::ChannelVacated(channel) => What::Left(Subject::Channel(channel.clone())),
+        Observation::MemberAdded(channel, user) => What::Came(Subject::Member(channel.clone(), user.clone())),
+        Observation::MemberRemoved(channel, user) => {
+            What::Left(Subject::Member(channel.clone(), user.clone()))
+        }
+        Observation::UserCame(user) => What::Came(Subject::User(user.clone())),
+        Observation::UserLeft(user) => What::Left(Subject::User(user.clone())),
+        Observation::CacheMiss(channel) => What::CacheMiss(channel.clone()),
+        Observation::SubscriptionCount(channel, count) => What::SubscriptionCount(channel.clone(), count),
+        Observation::ClientEvent(event) => What::ClientEvent(Box::new(ClientEvent {
+            channel: event.channel.clone(),
+            event: event.event.into(),
+            data: event.data.into(),
+            socket_id: event.socket_id,
+            user_id: event.user_id.cloned(),
+        })),
+        Observation::ConnectionOpened(id) => What::Opened(id),
+        Observation::ConnectionClosed(end) => What::Closed(Box::new(Closed {
+            socket_id: end.socket_id,
+            user_id: end.user_id.cloned(),
+            lasted: end.lasted,
+            code: end.code,
+            reason: end.reason.to_owned(),
+        })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{AppSettings, WebhookSettings};
+
+    fn queue(events: Vec<WebhookEvent>) -> Queue {
+        let webhook =
+            WebhookSettings { url: "http://portal.example/".to_owned(), events, ..Default::default() };
+        let app = AppSettings { webhooks: vec![webhook], ..AppSettings::new("1001", "key", "secret") };
+        let queue = Queue::default();
+        queue.set(Endpoints::new(&[app]));
+        queue
+    }
+
+    fn channel(name: &str) -> ChannelName {
+        ChannelName::parse(name).expect(name)
+    }
+
+    #[test]
+    fn what_nobody_wants_is_not_queued() {
+        let queue = queue(vec![WebhookEvent::ChannelVacated]);
+        let (news, own) = (channel("news"), channel("#server-to-user-7"));
+        queue.see("1001", &Observation::CacheMiss(&news));
+        queue.see("1002", &Observation::ChannelOccupied(&news));
+        queue.see("1001", &Observation::ChannelOccupied(&own));
+        assert!(queue.take().0.is_empty());
+        queue.see("1001", &Observation::ChannelOccupied(&news));
+        let (seen, has_gap) = queue.take();
+        assert!(matches!(&seen[0].what, What::Came(Subject::Channel(channel)) if *channel == news));
+        assert_eq!((seen.len(), has_gap), (1, false));
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted_and_leaves_a_mark() {
+        let queue = queue(vec![]);
+        let news = channel("news");
+        (0..MAX_COUNT + 3).for_each(|_| queue.see("1001", &Observation::ChannelOccupied(&news)));
+        assert_eq!(queue.lost(), 3);
+        let (seen, has_gap) = queue.take();
+        assert_eq!((seen.len(), has_gap), (MAX_COUNT, true));
+        assert!(!queue.take().1, "told once");
+    }
+}

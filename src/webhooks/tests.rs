@@ -1,0 +1,152 @@
+//! The desk with a real store, hub and backend.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::config::{AppSettings, WebhookEvent, WebhookSettings};
+use crate::hub::Observation;
+use crate::outbox::testing::{Backend, Reply, hub, store};
+use crate::protocol::channel::ChannelName;
+use crate::protocol::id::UserId;
+
+const OK: Reply = Reply::Status("200 OK", "");
+
+struct World {
+    webhooks: Webhooks,
+    running: [JoinHandle<()>; 2],
+}
+
+fn settings(backend: &Backend, change: impl Fn(&mut WebhookSettings)) -> AppSettings {
+    let mut webhook =
+        WebhookSettings { url: backend.url(), allow_private_addresses: true, ..Default::default() };
+    change(&mut webhook);
+    let app = AppSettings::new("1001", "key", "secret");
+    AppSettings { webhooks: vec![webhook], webhook_delay: Duration::from_millis(50), ..app }
+}
+
+impl World {
+    fn start(folder: &Path, app: AppSettings, node: &str) -> Self {
+        let (hub, _) = hub(vec![app.clone()]);
+        let outbox = Outbox::new(store(folder), hub.clone(), node.into());
+        let webhooks = Webhooks::new(outbox.clone(), hub, &[app]);
+        let running = [tokio::spawn(outbox.run()), tokio::spawn(webhooks.clone().run())];
+        Self { webhooks, running }
+    }
+
+    fn see(&self, what: &Observation<'_>) {
+        self.webhooks.inner.queue.see("1001", what);
+    }
+
+    /// As SIGKILL does it.
+    async fn kill(self) {
+        for task in self.running {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+}
+
+fn channel(name: &str) -> ChannelName {
+    ChannelName::parse(name).expect(name)
+}
+
+fn events(body: &str) -> Vec<String> {
+    let body: Value = serde_json::from_str(body).expect("JSON");
+    let events = body["events"].as_array().expect("a list");
+    let text = |event: &Value| format!("{} {}", event["name"], event["channel"]).replace('"', "");
+    events.iter().map(text).collect()
+}
+
+async fn next(backend: &mut Backend) -> Vec<String> {
+    events(&backend.next().await.body)
+}
+
+#[tokio::test]
+async fn what_receivers_believe_survives_a_crash() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut backend = Backend::start(|_| OK).await;
+    let app = settings(&backend, |_| {});
+    let world = World::start(folder.path(), app.clone(), "one");
+    let (stays, goes) = (channel("stays"), channel("goes"));
+    for name in [&stays, &goes] {
+        world.see(&Observation::ChannelOccupied(name));
+        assert_eq!(next(&mut backend).await, [format!("channel_occupied {name}")]);
+    }
+    world.kill().await;
+
+    let world = World::start(folder.path(), app, "two");
+    world.see(&Observation::ChannelOccupied(&stays));
+    // Ten seconds later, and nothing of the one that came back.
+    assert_eq!(next(&mut backend).await, ["channel_vacated goes"]);
+    world.see(&Observation::ChannelVacated(&stays));
+    assert_eq!(next(&mut backend).await, ["channel_vacated stays"]);
+    world.kill().await;
+}
+
+#[tokio::test]
+async fn what_could_not_be_followed_is_looked_at_anew() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut backend = Backend::start(|_| OK).await;
+    let app = settings(&backend, |webhook| webhook.batch = true);
+    let world = World::start(folder.path(), app, "one");
+    let gone = channel("gone");
+    world.see(&Observation::ChannelOccupied(&gone));
+    assert_eq!(next(&mut backend).await, ["channel_occupied gone"]);
+    // Nobody is on the hub of this test, so whatever is believed to be there is not.
+    world.webhooks.inner.queue.fill();
+    let mut seen = Vec::new();
+    while !seen.contains(&"channel_vacated gone".to_owned()) {
+        seen = next(&mut backend).await;
+        assert!(seen.len() <= 100, "a batch has at most 100 events");
+    }
+    assert!(world.webhooks.lost() > 0);
+    world.kill().await;
+}
+
+#[tokio::test]
+async fn clients_that_are_sent_away_are_not_gone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut backend = Backend::start(|_| OK).await;
+    let app = settings(&backend, |webhook| {
+        webhook.events = vec![WebhookEvent::UserOnline, WebhookEvent::UserOffline, WebhookEvent::CacheMiss];
+    });
+    let world = World::start(folder.path(), app.clone(), "one");
+    let user = UserId::signed_in("7").expect("an id");
+    world.see(&Observation::UserCame(&user));
+    assert_eq!(next(&mut backend).await, ["user_online "]);
+    world.webhooks.freeze();
+    world.see(&Observation::UserLeft(&user));
+    world.see(&Observation::CacheMiss(&channel("cache-a")));
+    world.webhooks.stop(Duration::from_secs(10)).await;
+    assert_eq!(next(&mut backend).await, ["cache_miss cache-a"], "what else happens is still told");
+    world.kill().await;
+
+    let world = World::start(folder.path(), app, "two");
+    world.see(&Observation::UserCame(&user));
+    world.see(&Observation::UserLeft(&user));
+    assert_eq!(next(&mut backend).await, ["user_offline "]);
+    world.kill().await;
+}
+
+#[tokio::test]
+async fn other_settings_tell_nothing_of_what_is_there_already() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut backend = Backend::start(|_| OK).await;
+    let app = settings(&backend, |webhook| webhook.channels = vec!["a*".to_owned()]);
+    let world = World::start(folder.path(), app, "one");
+    let (a, b) = (channel("a"), channel("b"));
+    world.see(&Observation::ChannelOccupied(&a));
+    world.see(&Observation::ChannelOccupied(&b));
+    assert_eq!(next(&mut backend).await, ["channel_occupied a"]);
+    let other = settings(&backend, |webhook| webhook.channels = vec!["b*".to_owned()]);
+    world.webhooks.configure(&[other]);
+    world.see(&Observation::ChannelVacated(&a));
+    world.see(&Observation::CacheMiss(&b));
+    assert_eq!(next(&mut backend).await, ["cache_miss b"], "nobody wants to know of the other any more");
+    assert_eq!(world.webhooks.standings().await.expect("readable").len(), 1);
+    world.kill().await;
+}
