@@ -40,3 +40,4 @@ mod subscribe;
 mod trigger_api;
 mod users;
 mod users_api;
+mod webhooks;

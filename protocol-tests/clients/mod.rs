@@ -51,7 +51,8 @@ impl Driver {
         Self { script: Script::spawn(command), asked: 0 }
     }
 
-    fn python(file: &str) -> Self {
+    /// `clients/{file}` in Python.
+    pub fn python(file: &str) -> Self {
         let mut command = Command::new(installed(".venv/bin/python"));
         command.arg(folder().join("clients").join(file));
         Self { script: Script::spawn(command), asked: 0 }
@@ -290,7 +291,7 @@ impl Sdk {
     }
 }
 
-fn credentials(app: &App) -> Value {
+pub fn credentials(app: &App) -> Value {
     json!({"id": app.id, "key": app.key, "secret": app.secret, "masterKey": MASTER_KEY})
 }
 
