@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::DEADLINE;
 use super::carrier::{API_KEY, Carrier};
-use super::http::{Request, Response};
+use super::http::{Request, Response, get};
 use super::names::free_port;
 use super::portal::Portal;
 use super::server::{Config, TestServer};
@@ -255,6 +255,19 @@ impl Router {
         let id = answer["conversation"]["id"].clone();
         let client = self.listen(&format!("messenger.{}", plain(&id))).await;
         Thread { id, client }
+    }
+
+    /// Waits until the operators' port has this line among its metrics.
+    pub async fn measures(&self, line: &str) {
+        let start = Instant::now();
+        loop {
+            let metrics = get(self.server().admin, "/metrics").await.text();
+            if metrics.lines().any(|other| other == line) {
+                return;
+            }
+            assert!(start.elapsed() < DEADLINE, "no {line:?} in\n{metrics}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Waits until the log has this text `count` times.

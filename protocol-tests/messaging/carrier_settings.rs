@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::own::includes;
+use crate::harness::http::get;
 use crate::harness::messaging::{BOB, OUTSIDE, Router, SENT};
 
 #[tokio::test]
@@ -97,6 +98,11 @@ async fn a_number_sends_no_faster_than_its_rate() {
     }
     router.carrier.wait("accepted=3").await;
     assert!(start.elapsed() > Duration::from_millis(1_500), "{:?}", start.elapsed());
+    // Counted once each, however often they were looked at.
+    let metrics = get(router.server().admin, "/metrics").await.text();
+    let line = r#"switchboard_throttle_waits_total{app="1001",by="number_rate"}"#;
+    let waits = metrics.lines().find_map(|other| other.strip_prefix(line)).map(str::trim);
+    assert!(matches!(waits, Some("1" | "2")), "{waits:?} in\n{metrics}");
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ mod breaker;
 mod broadcast;
 mod courier;
 mod held;
+mod latency;
 mod queue;
 mod request;
 mod upkeep;
@@ -37,6 +38,7 @@ use crate::hub::Hub;
 use crate::storage::{Database, StorageError, Transaction};
 
 pub use broadcast::{Broadcast, Publication};
+pub use latency::LatencyHistogram;
 pub use queue::{Attempt, FailedEvent};
 pub use upkeep::MAX_ROWS;
 
@@ -264,6 +266,12 @@ impl Outbox {
     pub fn stats(&self) -> OutboxStats {
         let (published, expired) = self.broadcasts.counts();
         OutboxStats { published, expired, ..self.couriers.stats() }
+    }
+
+    /// How long it took from calls to the broadcasts that they led to, by app; see
+    /// [`Broadcast::called_at`].
+    pub fn latencies(&self) -> Vec<LatencyHistogram> {
+        self.broadcasts.latencies().read()
     }
 
     /// The process is about to end and its clients are sent away. They are still told what happens, but it

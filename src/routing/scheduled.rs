@@ -158,6 +158,7 @@ fn deliver(
             known_conversation: None,
             except: None,
             is_announced: true,
+            called_at: None,
         };
         delivery.run(tx, now)?;
     }

@@ -1,6 +1,7 @@
 //! A portal hands over a message: the decision, the records, what follows.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -66,6 +67,7 @@ impl Router {
     /// # Errors
     /// Why nothing was stored or sent.
     pub async fn start_conversation(&self, app: Arc<App>, draft: Draft) -> Result<Sent, RoutingError> {
+        let called_at = Instant::now();
         if draft.has_content() {
             self.limits().take_send(&app, &draft.user_id)?;
         }
@@ -75,7 +77,8 @@ impl Router {
         let (sent, waits) = self
             .database()
             .write(move |tx| {
-                Sending { router: &router, app: &job_app, draft: &job_draft, numbers: &numbers }.run(tx)
+                let (draft, app) = (&job_draft, &job_app);
+                Sending { router: &router, app, draft, numbers: &numbers, called_at }.run(tx)
             })
             .await?;
         match (waits, sent.message) {
@@ -115,6 +118,7 @@ struct Sending<'a> {
     app: &'a App,
     draft: &'a Draft,
     numbers: &'a Numbers,
+    called_at: Instant,
 }
 
 /// Resolves when the carrier was asked for the first time.
@@ -174,7 +178,7 @@ impl Sending<'_> {
         self.keep_key(tx, &message)?;
         let first_attempt = match &route {
             _ if message.status == Status::Scheduled => {
-                let mut events = Events::new(self.app);
+                let mut events = Events::new(self.app).since(Some(self.called_at));
                 self.router.message_sent(tx, &mut events, self.app, &message, &conversation, now)?;
                 self.router.publish(
                     tx,
@@ -202,12 +206,13 @@ impl Sending<'_> {
                     },
                     except: self.draft.socket_id.as_deref(),
                     is_announced: false,
+                    called_at: Some(self.called_at),
                 };
                 delivery.run(tx, now)?;
                 None
             }
             Route::External => {
-                let mut events = Events::new(self.app);
+                let mut events = Events::new(self.app).since(Some(self.called_at));
                 self.router.message_sent(tx, &mut events, self.app, &message, &conversation, now)?;
                 self.router.publish(
                     tx,
@@ -266,6 +271,8 @@ impl Sending<'_> {
         let message = Message::by_row(tx, row.int(1)?)?;
         let message = message.ok_or_else(|| RoutingError::not_found("message"))?;
         let conversation = Conversation::by_row(tx, message.conversation_id)?;
+        let router = self.router.clone();
+        tx.on_commit(user_id.as_str(), move || router.counters().count(Counter::Replayed));
         Ok(Some(Sent { message: Some(message), conversation, created: false, replayed: true }))
     }
 
@@ -398,6 +405,8 @@ pub(super) struct Delivery<'a> {
     pub except: Option<&'a str>,
     /// Whether the sender's side was told of the message already.
     pub is_announced: bool,
+    /// When the call came that it follows from, unless that was long ago.
+    pub called_at: Option<Instant>,
 }
 
 impl Delivery<'_> {
@@ -451,7 +460,7 @@ impl Delivery<'_> {
             created,
             "Reciprocal conversation created for internal message"
         );
-        let mut events = Events::new(self.app);
+        let mut events = Events::new(self.app).since(self.called_at);
         let lane = self.conversation.thread_id.as_str();
         if !self.is_announced {
             self.router.message_sent(tx, &mut events, self.app, sent, self.conversation, now)?;

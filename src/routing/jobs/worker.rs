@@ -15,7 +15,7 @@ use crate::config::{Idempotency, Ordering};
 use crate::routing::Router;
 use crate::routing::carrier::Outcome;
 use crate::routing::carrier::Permit;
-use crate::routing::counters::Counter;
+use crate::routing::counters::{Counter, ThrottledBy};
 use crate::storage::{self, StorageError, Transaction};
 
 /// How often jobs are looked for that nobody woke us for: those of other nodes, those that waited.
@@ -159,6 +159,7 @@ fn choose(router: &Router, line: &Line, app: &App, due: Vec<Due>) -> Vec<(Due, P
     let settings = &app.settings.routing.telnyx;
     let mut state = line.state();
     let mut chosen: Vec<(Due, Permit)> = Vec::new();
+    let waited = std::mem::take(&mut state.rate_waits);
     for job in due {
         if state.calls + chosen.len() >= settings.concurrency {
             break;
@@ -167,7 +168,10 @@ fn choose(router: &Router, line: &Line, app: &App, due: Vec<Due>) -> Vec<(Due, P
             continue;
         }
         if !state.take_number_rate(&job.own_number, settings) {
-            router.counters().count(Counter::NumberRateWait);
+            if !waited.contains(&job.id) {
+                router.counters().count_throttled(&app.settings.id, ThrottledBy::NumberRate);
+            }
+            state.rate_waits.insert(job.id);
             continue;
         }
         let Ok(permit) = state.breaker.may_call(storage::now()) else { break };
