@@ -32,6 +32,7 @@ pub const OUTSIDE: &str = "+13125550199";
 pub struct Setup {
     routing: BTreeMap<String, Value>,
     store: Option<String>,
+    tables: String,
     server: String,
     apps: Vec<(String, String)>,
     carrier: Vec<String>,
@@ -48,6 +49,13 @@ impl Setup {
     /// `store.url`; an SQLite file by default.
     pub fn store(mut self, url: &str) -> Self {
         self.store = Some(url.to_owned());
+        self
+    }
+
+    /// Further tables of the configuration, headers and all; `[store]` only without [`Self::store`].
+    pub fn tables(mut self, toml: &str) -> Self {
+        self.tables.push_str(toml);
+        self.tables.push('\n');
         self
     }
 
@@ -111,7 +119,7 @@ impl Setup {
     }
 
     fn config(&self, port: u16) -> Config {
-        let mut tables = String::new();
+        let mut tables = self.tables.clone();
         if let Some(url) = &self.store {
             tables.push_str(&format!("[store]\nurl = {}\n", json!(url)));
         }

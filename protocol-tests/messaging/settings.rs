@@ -245,14 +245,6 @@ async fn an_app_sends_no_more_than_its_rate() {
 }
 
 #[tokio::test]
-async fn log_lines_keep_their_text_and_name_the_message() {
-    let router = Router::start().await;
-    router.send(1, BOB, "Hello").await;
-    router.logged("Internal message detected - skipping Telnyx API", 1);
-    router.logged("message_id=", 3);
-}
-
-#[tokio::test]
 async fn a_window_of_nothing_forbids_editing() {
     let router = Router::setup().routing("features.edit_window", "0s").start().await;
     let sent = router.send(1, BOB, "final").await;

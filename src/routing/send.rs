@@ -138,7 +138,13 @@ impl Sending<'_> {
             return Err(RoutingError::new(Code::SelfMessage, message).at("to"));
         }
         let user = self.draft.user_id.as_str();
-        tracing::info!(app = app_id.as_str(), user, to = mask(to), "Checking if recipient is internal user");
+        tracing::info!(
+            app = app_id.as_str(),
+            user,
+            from = mask(&own.number),
+            to = mask(to),
+            "Checking if recipient is internal user"
+        );
         let recipient = self.recipient(tx)?;
         let (route, reason) = decision::route(recipient.as_ref(), settings.unassigned_own_number)?;
         let is_internal = route != Route::External;
@@ -380,12 +386,13 @@ impl Sending<'_> {
         conversation.add_message(tx, &message, false)?;
         tracing::info!(
             app = self.app.settings.id.as_str(),
+            user = message.user_id,
             message_id = %message.public_id(),
             route = explanation.route,
             reason = explanation.reason,
             number_status = explanation.number_status,
             directory = explanation.directory,
-            from = explanation.from,
+            sender = explanation.from,
             "message routed"
         );
         Ok(message)
@@ -415,8 +422,10 @@ impl Delivery<'_> {
         let app_id = self.app.settings.id.as_str();
         tracing::info!(
             app = app_id,
-            message_id = %sent.public_id(),
             user = sent.user_id,
+            message_id = %sent.public_id(),
+            from = mask(&sent.from_number),
+            to = mask(&sent.to_number),
             "Internal message detected - skipping Telnyx API"
         );
         let key = ConversationKey {
@@ -456,7 +465,10 @@ impl Delivery<'_> {
         conversation.add_message(tx, &received, true)?;
         tracing::info!(
             app = app_id,
+            user = received.user_id,
             message_id = %received.public_id(),
+            from = mask(&received.from_number),
+            to = mask(&received.to_number),
             created,
             "Reciprocal conversation created for internal message"
         );
