@@ -131,7 +131,8 @@ impl Sending<'_> {
             return Ok((replay, None));
         }
         let (app_id, settings) = (&self.app.settings.id, &self.app.settings.routing);
-        let to = self.draft.to.as_str();
+        let to = self.draft.to.identity();
+        let to = to.as_str();
         let (own, from_reason) = self.sender(tx)?;
         if own.number == to {
             let message = "a number can't write to itself";
@@ -298,7 +299,7 @@ impl Sending<'_> {
             Numbers::Portal { own_numbers, .. } => own_numbers.clone(),
         };
         let last_used = match (own.len(), &self.draft.from) {
-            (2.., None) => Conversation::last_used_number(tx, app_id, user_id, self.draft.to.as_str())?,
+            (2.., None) => Conversation::last_used_number(tx, app_id, user_id, &self.draft.to.identity())?,
             _ => None,
         };
         let (own, how) = decision::sender(self.draft.from.as_ref(), &own, last_used.as_deref())?;

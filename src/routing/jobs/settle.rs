@@ -12,6 +12,7 @@ use crate::config::{Idempotency, OnUnclear, TelnyxSettings};
 use crate::routing::carrier::{Accepted, CarrierError, ConfigScope, Outcome, backoff, message_status};
 use crate::routing::counters::Counter;
 use crate::routing::events::micros;
+use crate::routing::phone_number::contact_identity;
 use crate::routing::records::Message;
 use crate::routing::status::{Cause, Status};
 use crate::routing::{Router, directory, opt_outs};
@@ -169,7 +170,8 @@ fn apply(
     {
         let profile = directory::profile(tx, &app.settings.id, &message.from_number)?;
         let profile = profile.as_deref().unwrap_or(&app.settings.routing.telnyx.messaging_profile_id);
-        opt_outs::note(tx, router, app, profile, &message.to_number, "carrier_40300", now)?;
+        let recipient = contact_identity(&message.to_number);
+        opt_outs::note(tx, router, app, profile, &recipient, "carrier_40300", now)?;
     }
     let may_have_it = may_be_with_carrier(tx, job.id)?;
     let verdict = verdict(&app.settings.routing.telnyx, &job, outcome, may_have_it, now);
