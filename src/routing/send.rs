@@ -16,7 +16,7 @@ use super::phone_number::mask;
 use super::records::{Contact, Conversation, ConversationKey, Message, NewMessage};
 use super::status::{Direction, Status};
 use super::text::TextError;
-use super::{Router, callbacks, jobs, opt_outs, text};
+use super::{Router, callbacks, jobs, opt_outs, portal_ids, text};
 use crate::apps::App;
 use crate::config::DirectoryMode;
 use crate::storage::{self, StorageError, Transaction};
@@ -339,8 +339,13 @@ impl Sending<'_> {
             }
             (Numbers::Own, _) => Ok(()),
             (Numbers::Portal { conversations, .. }, requested) => {
-                let known = requested.as_ref().or(conversations.sender.as_ref());
-                if let Some(id) = known.filter(|id| conversation.portal_id.as_ref() != Some(id)) {
+                let requested = requested.as_deref().map(|id| portal_ids::named(id).unwrap_or(id));
+                if requested.is_some_and(|id| !portal_ids::fits(id)) {
+                    let message = "conversation_id can't be part of a channel name";
+                    return Err(RoutingError::new(Code::InvalidField, message).at("conversation_id"));
+                }
+                let known = requested.or(conversations.sender.as_deref());
+                if let Some(id) = known.filter(|id| conversation.portal_id.as_deref() != Some(id)) {
                     conversation.set_portal_id(tx, id)?;
                 }
                 Ok(())

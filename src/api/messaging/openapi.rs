@@ -109,7 +109,7 @@ impl Document {
         if call.path.contains("{id}") {
             parameters.push(json!({
                 "name": "id", "in": "path", "required": true, "schema": {"type": "string"},
-                "description": "The record's id.",
+                "description": "The record's id; with the portal's own database also `portal:` and the portal's id.",
             }));
         }
         let answer = (call.answer)(&mut self.answers);
