@@ -53,6 +53,30 @@ async fn callbacks_that_were_given_up_are_listed_and_sent_again() {
     assert_eq!(router.get("/callbacks", &[]).await["callbacks"], json!([]));
 }
 
+#[tokio::test]
+async fn a_callback_that_is_not_answered_in_time_has_failed() {
+    let mut router = Router::setup()
+        .portal()
+        .routing("callbacks.timeout", "100ms")
+        .routing("callbacks.give_up_after", "1s")
+        .start()
+        .await;
+    for _ in 0..20 {
+        router.portal().answers_next(Reply::Hang);
+    }
+    router.send(1, BOB, "Hello").await;
+    let start = std::time::Instant::now();
+    loop {
+        let list = router.get("/callbacks", &[]).await;
+        if let [row, ..] = list["callbacks"].as_array().expect("a list").as_slice() {
+            assert!(row["error"].as_str().is_some_and(|error| error.contains("100 ms")), "{row}");
+            return;
+        }
+        assert!(start.elapsed() < DEADLINE, "{list}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
 /// A call below `/messaging` as a browser makes it.
 async fn browse(router: &Router, method: &str, path: &str, headers: &str, body: &str) -> Response {
     let path = router.app.path(&format!("messaging{path}"));
