@@ -1,6 +1,6 @@
 //! docs/protocol.md promises a test for each of its rules; here the promise is kept.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -10,7 +10,8 @@ struct Rule<'a> {
     proofs: Vec<&'a str>,
 }
 
-fn read(path: &str) -> Option<String> {
+/// A file of the checkout.
+pub fn read(path: &str) -> Option<String> {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).ok()
 }
 
@@ -73,27 +74,25 @@ fn tests(source: &str) -> BTreeSet<&str> {
     tests
 }
 
+/// Whether there is a test of this name, `file::test`: of a unit (`src/…`), or of this folder's.
+pub fn has_test(name: &str) -> bool {
+    let Some((file, name)) = name.rsplit_once("::") else { return false };
+    let path = if file.starts_with("src/") { file.to_owned() } else { format!("protocol-tests/{file}.rs") };
+    read(&path).is_some_and(|source| tests(&source).contains(name))
+}
+
 #[test]
 fn every_rule_of_the_protocol_page_names_tests_that_exist() {
     let page = read("docs/protocol.md").expect("the page");
     let rules = rules(&page);
     assert!(rules.len() > 100, "only {} rules were found: did the tables change?", rules.len());
-    let mut sources: BTreeMap<&str, Option<String>> = BTreeMap::new();
     let mut problems = Vec::new();
     for rule in &rules {
         if rule.proofs.is_empty() {
             problems.push(format!("no test is named for: {}", rule.text));
         }
         for proof in &rule.proofs {
-            let Some((file, name)) = proof.rsplit_once("::") else {
-                problems.push(format!("{proof:?} is no `file::test`, in: {}", rule.text));
-                continue;
-            };
-            let source = sources.entry(file).or_insert_with(|| {
-                let is_unit = file.starts_with("src/");
-                read(&if is_unit { file.to_owned() } else { format!("protocol-tests/{file}.rs") })
-            });
-            if !source.as_deref().is_some_and(|source| tests(source).contains(name)) {
+            if !has_test(proof) {
                 problems.push(format!("there is no test {proof}, in: {}", rule.text));
             }
         }

@@ -263,6 +263,13 @@ impl Sdk {
         Self(Driver { script: Script::spawn(command), asked: 0 })
     }
 
+    /// Requests as the gem `pusher` makes them, made by Ruby.
+    pub fn ruby_itself() -> Self {
+        let mut command = Command::new("ruby");
+        command.arg(folder().join("clients/sdk.rb"));
+        Self(Driver { script: Script::spawn(command), asked: 0 })
+    }
+
     /// Calls a method of the SDK, which must succeed; returns the decoded answer.
     pub async fn call(&mut self, server: &TestServer, app: &App, method: &str, args: Value) -> Value {
         match self.try_call(server, app, method, args).await {

@@ -52,6 +52,23 @@ impl Database {
     }
 }
 
+impl Database {
+    /// How many connections to it there are, besides our own.
+    pub async fn connections(&self) -> i64 {
+        if self.url.starts_with("postgres:") {
+            let mut connection = PgConnection::connect(&self.url).await.expect("a connection");
+            let sql = "SELECT count(*) FROM pg_stat_activity \
+                       WHERE datname = current_database() AND pid <> pg_backend_pid()";
+            sqlx::query_scalar(sql).fetch_one(&mut connection).await.expect("a count")
+        } else {
+            let mut connection = MySqlConnection::connect(&self.url).await.expect("a connection");
+            let sql = "SELECT COUNT(*) FROM information_schema.processlist \
+                       WHERE db = DATABASE() AND id <> CONNECTION_ID()";
+            sqlx::query_scalar(sql).fetch_one(&mut connection).await.expect("a count")
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Server {
     /// Ends the server when this process does; see the module's text.

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::DEADLINE;
 use super::carrier::{API_KEY, Carrier};
-use super::http::{Request, Response};
+use super::http::{Request, Response, get};
 use super::names::free_port;
 use super::portal::Portal;
 use super::server::{Config, TestServer};
@@ -32,6 +32,7 @@ pub const OUTSIDE: &str = "+13125550199";
 pub struct Setup {
     routing: BTreeMap<String, Value>,
     store: Option<String>,
+    tables: String,
     server: String,
     apps: Vec<(String, String)>,
     carrier: Vec<String>,
@@ -48,6 +49,13 @@ impl Setup {
     /// `store.url`; an SQLite file by default.
     pub fn store(mut self, url: &str) -> Self {
         self.store = Some(url.to_owned());
+        self
+    }
+
+    /// Further tables of the configuration, headers and all; `[store]` only without [`Self::store`].
+    pub fn tables(mut self, toml: &str) -> Self {
+        self.tables.push_str(toml);
+        self.tables.push('\n');
         self
     }
 
@@ -111,7 +119,7 @@ impl Setup {
     }
 
     fn config(&self, port: u16) -> Config {
-        let mut tables = String::new();
+        let mut tables = self.tables.clone();
         if let Some(url) = &self.store {
             tables.push_str(&format!("[store]\nurl = {}\n", json!(url)));
         }
@@ -255,6 +263,19 @@ impl Router {
         let id = answer["conversation"]["id"].clone();
         let client = self.listen(&format!("messenger.{}", plain(&id))).await;
         Thread { id, client }
+    }
+
+    /// Waits until the operators' port has this line among its metrics.
+    pub async fn measures(&self, line: &str) {
+        let start = Instant::now();
+        loop {
+            let metrics = get(self.server().admin, "/metrics").await.text();
+            if metrics.lines().any(|other| other == line) {
+                return;
+            }
+            assert!(start.elapsed() < DEADLINE, "no {line:?} in\n{metrics}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Waits until the log has this text `count` times.

@@ -16,10 +16,14 @@ pub fn unique(prefix: &str) -> String {
 /// Below the range from which the system takes the ports of outgoing connections, so that none of those
 /// comes in between.
 pub fn free_port() -> u16 {
+    listener().local_addr().expect("bound").port()
+}
+
+/// A listener on such a port, for who wants to have it at once.
+pub fn listener() -> TcpListener {
     loop {
-        let port = fastrand::u16(10_000..32_000);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", fastrand::u16(10_000..32_000))) {
+            return listener;
         }
     }
 }

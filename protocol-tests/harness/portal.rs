@@ -13,9 +13,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::names::free_port;
 use super::sign::{App, hmac_hex};
-use super::{DEADLINE, within};
+use super::{DEADLINE, names, within};
 
 /// What a request gets.
 #[derive(Debug)]
@@ -100,11 +99,14 @@ struct Plan {
 impl Portal {
     /// On a free port.
     pub async fn start() -> Self {
-        let port = free_port();
+        let listener = names::listener();
+        listener.set_nonblocking(true).expect("our own");
+        let listener = TcpListener::from_std(listener).expect("a runtime");
+        let port = listener.local_addr().expect("bound").port();
         let plan = Plan { next: VecDeque::new(), otherwise: (200, "{}".to_owned()) };
         let plan = Arc::new(Mutex::new(plan));
         let (sender, received) = unbounded_channel();
-        let task = listen(port, &plan, &sender).await;
+        let task = listen(listener, &plan, &sender);
         Self { port, plan, received, sender, passed: VecDeque::new(), task }
     }
 
@@ -127,6 +129,11 @@ impl Portal {
         self.plan.lock().expect("not poisoned").next.push_back(reply);
     }
 
+    /// Forgets what was planned for requests.
+    pub fn answers_from_now_on(&self) {
+        self.plan.lock().expect("not poisoned").next.clear();
+    }
+
     /// Refuses connections, and ends those there are, until [`Self::accept`].
     pub async fn refuse(&mut self) {
         self.task.abort();
@@ -136,7 +143,8 @@ impl Portal {
 
     /// Listens again.
     pub async fn accept(&mut self) {
-        self.task = listen(self.port, &self.plan, &self.sender).await;
+        let listener = TcpListener::bind(("127.0.0.1", self.port)).await.expect("our own port");
+        self.task = listen(listener, &self.plan, &self.sender);
     }
 
     /// The next request.
@@ -179,8 +187,11 @@ impl Drop for Portal {
     }
 }
 
-async fn listen(port: u16, plan: &Arc<Mutex<Plan>>, sender: &UnboundedSender<Received>) -> JoinHandle<()> {
-    let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("a free port");
+fn listen(
+    listener: TcpListener,
+    plan: &Arc<Mutex<Plan>>,
+    sender: &UnboundedSender<Received>,
+) -> JoinHandle<()> {
     let (plan, sender) = (Arc::clone(plan), sender.clone());
     tokio::spawn(async move {
         // Dropped with this task, which ends the connections.

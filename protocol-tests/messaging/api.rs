@@ -12,26 +12,34 @@ use crate::harness::sign::{hmac_hex, now};
 async fn t35_the_node_sdk_sends_and_lists() {
     let post = |path: &str, body: Value| ("post", json!([{"path": path, "body": body, "params": {}}]));
     let get = |path: &str, params: Value| ("get", json!([{"path": path, "params": params}]));
-    an_sdk_sends_and_lists(Sdk::node(), post, get).await;
+    an_sdk_sends_and_lists(Sdk::node(), post, get, "Gr").await;
 }
 
 #[tokio::test]
 async fn t35_the_python_sdk_sends_and_lists() {
     let post = |path: &str, body: Value| ("POST", json!([path, body]));
     let get = |path: &str, params: Value| ("GET", json!([path, params]));
-    an_sdk_sends_and_lists(Sdk::python(), post, get).await;
+    an_sdk_sends_and_lists(Sdk::python(), post, get, "Gr").await;
 }
 
 #[tokio::test]
 async fn t35_requests_of_php_send_and_list() {
     let post = |path: &str, body: Value| ("post", json!([path, body]));
     let get = |path: &str, params: Value| ("get", json!([path, params]));
-    an_sdk_sends_and_lists(Sdk::php_itself(), post, get).await;
+    an_sdk_sends_and_lists(Sdk::php_itself(), post, get, "Grüße / 👋 + & =").await;
+}
+
+#[tokio::test]
+async fn t35_requests_of_ruby_send_and_list() {
+    let post = |path: &str, body: Value| ("post", json!([path, body]));
+    let get = |path: &str, params: Value| ("get", json!([path, params]));
+    an_sdk_sends_and_lists(Sdk::ruby_itself(), post, get, "Grüße / 👋 + & =").await;
 }
 
 type Call = fn(&str, Value) -> (&'static str, Value);
 
-async fn an_sdk_sends_and_lists(mut sdk: Sdk, post: Call, get: Call) {
+/// `search` has what the SDK can put into a query: Node's and Python's do not encode it.
+async fn an_sdk_sends_and_lists(mut sdk: Sdk, post: Call, get: Call, search: &str) {
     let router = Router::start().await;
     let (server, app) = (router.server(), &router.app);
     let send = json!({"user_id": 1, "to": "(312) 555-0101", "text": "Grüße / 👋 + & ="});
@@ -42,6 +50,9 @@ async fn an_sdk_sends_and_lists(mut sdk: Sdk, post: Call, get: Call) {
     let (method, args) = get("/messaging/conversations", json!({"user_id": "1", "limit": "10"}));
     let listed = sdk.call(server, app, method, args).await;
     assert_eq!(listed["conversations"], json!([sent["conversation"]]));
+    let (method, args) = get("/messaging/conversations", json!({"user_id": "1", "q": search}));
+    let found = sdk.call(server, app, method, args).await;
+    assert_eq!(found["conversations"], listed["conversations"], "{search}");
     let path = format!("/messaging/conversations/{}/messages", plain(&sent["conversation"]["id"]));
     let (method, args) = get(&path, json!({"user_id": "1"}));
     assert_eq!(sdk.call(server, app, method, args).await["messages"], json!([sent["message"]]));
@@ -49,6 +60,81 @@ async fn an_sdk_sends_and_lists(mut sdk: Sdk, post: Call, get: Call) {
     let (method, args) = post("/messaging/messages", json!({"user_id": 1, "to": ANN, "text": "me"}));
     let refusal = sdk.try_call(server, app, method, args).await.expect_err("refused");
     assert!(refusal.to_string().contains("self_message"), "{refusal}");
+}
+
+#[tokio::test]
+async fn each_call_answers_with_what_its_callers_read() {
+    let router = Router::start().await;
+    let sent = router.send(1, BOB, "Hello").await;
+    let (message, conversation) = (plain(&sent["message"]["id"]), plain(&sent["conversation"]["id"]));
+    router.carrier.fault("invalid_number", 1, json!({})).await;
+    let failed = plain(&router.send(1, OUTSIDE, "refused").await["message"]["id"]);
+    let in_an_hour = (time::OffsetDateTime::now_utc() + time::Duration::hours(1))
+        .format(&time::format_description::well_known::Rfc3339)
+        .expect("a time");
+    let later = json!({"user_id": 1, "to": BOB, "text": "later", "send_at": in_an_hour});
+    let later = plain(&router.ok("/messages", later).await["message"]["id"]);
+    let (user, number) = (json!({"user_id": 1}), json!({"number": "+13125550170"}));
+    let posts = [
+        (
+            "/messages",
+            json!({"user_id": 1, "to": BOB, "text": "x"}),
+            "conversation internal message replayed",
+        ),
+        (
+            "/conversations",
+            json!({"user_id": 1, "to": BOB}),
+            "conversation created internal message replayed",
+        ),
+        (&format!("/conversations/{conversation}/read"), user.clone(), "conversation marked"),
+        (&format!("/conversations/{conversation}/typing"), json!({"user_id": 1, "typing": true}), ""),
+        (&format!("/messages/{message}/edit"), json!({"user_id": 1, "text": "Hi"}), "message"),
+        (&format!("/messages/{message}/delete"), json!({"user_id": 1, "scope": "me"}), "message"),
+        (&format!("/messages/{failed}/retry"), user.clone(), "message"),
+        (&format!("/messages/{later}/cancel"), user, "message"),
+        ("/phone_numbers", number.clone(), "phone_number"),
+        ("/phone_numbers", json!({"phone_numbers": [number]}), "phone_numbers"),
+        ("/phone_numbers/assign", json!({"number": "+13125550170", "user_id": 3}), "phone_number"),
+        ("/phone_numbers/suspend", number.clone(), "phone_number"),
+        ("/phone_numbers/release", number.clone(), "phone_number"),
+        ("/phone_numbers/lookup", number.clone(), "internal number status"),
+        ("/contacts", json!({"user_id": 1, "number": BOB, "name": "Bob"}), "contact"),
+        ("/opt_outs", number.clone(), "opt_outs"),
+        ("/opt_outs/remove", number, "opt_outs"),
+        ("/callbacks/resend", json!({"all": true}), "resent"),
+    ];
+    for (path, body, fields) in posts {
+        assert_eq!(names(&router.ok(path, body).await), fields, "POST {path}");
+    }
+    let gets = [
+        ("/conversations", "conversations next unread_total"),
+        (&format!("/conversations/{conversation}"), "conversation"),
+        (&format!("/conversations/{conversation}/messages"), "messages next"),
+        (&format!("/messages/{failed}"), "message"),
+        (&format!("/messages/{failed}/decision"), "decision"),
+        ("/phone_numbers", "next phone_numbers"),
+        ("/opt_outs", "opt_outs"),
+        ("/callbacks", "callbacks next"),
+        ("/status", "broadcasts callbacks carrier directory inbox"),
+    ];
+    for (path, fields) in gets {
+        assert_eq!(names(&router.get(path, &[("user_id", "1")]).await), fields, "GET {path}");
+    }
+    let status = router.get("/status", &[]).await;
+    assert_eq!(status["directory"], "own");
+    assert_eq!(names(&status["carrier"]), "breaker configured paused_until unconfirmed waiting");
+    for queue in
+        [&status["broadcasts"], &status["callbacks"], &status["inbox"], &status["carrier"]["waiting"]]
+    {
+        assert_eq!(names(queue), "count oldest_seconds", "{status}");
+    }
+}
+
+/// The names of an object's fields, in their order.
+fn names(object: &Value) -> String {
+    let names: std::collections::BTreeSet<&str> =
+        object.as_object().expect("an object").keys().map(String::as_str).collect();
+    names.into_iter().collect::<Vec<_>>().join(" ")
 }
 
 #[tokio::test]

@@ -3,8 +3,11 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
 
 use super::own::includes;
+use crate::harness::http::get;
 use crate::harness::messaging::{BOB, OUTSIDE, Router, SENT};
 
 #[tokio::test]
@@ -97,6 +100,11 @@ async fn a_number_sends_no_faster_than_its_rate() {
     }
     router.carrier.wait("accepted=3").await;
     assert!(start.elapsed() > Duration::from_millis(1_500), "{:?}", start.elapsed());
+    // Counted once each, however often they were looked at.
+    let metrics = get(router.server().admin, "/metrics").await.text();
+    let line = r#"switchboard_throttle_waits_total{app="1001",by="number_rate"}"#;
+    let waits = metrics.lines().find_map(|other| other.strip_prefix(line)).map(str::trim);
+    assert!(matches!(waits, Some("1" | "2")), "{waits:?} in\n{metrics}");
 }
 
 #[tokio::test]
@@ -165,5 +173,48 @@ async fn a_message_for_later_goes_when_its_time_has_come() {
         let later = json!({"user_id": 1, "to": OUTSIDE, "text": "x", "send_at": send_at});
         let error = router.post("/messages", &later).await.refused(422, "invalid_field");
         assert_eq!(error["field"], "send_at", "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_takes_no_longer_than_its_timeout() {
+    // One that never comes about: the queue of connections is full, and nobody takes any out.
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+    let listener = socket.listen(0).expect("listens");
+    let address = listener.local_addr().expect("bound");
+    let mut queued = Vec::new();
+    while let Ok(connected) = timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
+        queued.push(connected.expect("the queue has room"));
+    }
+    let router = Router::setup()
+        .routing("carrier.telnyx.base_url", format!("http://{address}/v2"))
+        .routing("carrier.telnyx.connect_timeout", "200ms")
+        .routing("carrier.telnyx.max_attempts", 1)
+        .start()
+        .await;
+    // Within the two seconds that the answer waits: the usual three would be too long.
+    let sent = router.send(1, OUTSIDE, "nobody there").await;
+    includes(&sent["message"], &json!({"status": "failed"}));
+    assert_eq!(sent["message"]["error"]["code"], "expired");
+    router.measures(r#"switchboard_carrier_attempts_total{class="not_sent"} 1"#).await;
+}
+
+#[tokio::test]
+async fn the_carrier_is_told_where_to_report_if_that_is_known() {
+    for has_url in [true, false] {
+        let mut setup = Router::setup();
+        if !has_url {
+            setup = setup.routing("carrier.telnyx.public_url", "");
+        }
+        let router = setup.start().await;
+        router.send(1, OUTSIDE, "reported on").await;
+        let body = router.carrier.sends().await[0]["body"].clone();
+        let url = body["webhook_url"].as_str();
+        assert_eq!(url.is_some_and(|url| url.contains("/carriers/telnyx/1001/")), has_url, "{body}");
+        // The messaging profile's address serves as well.
+        let mut thread = router.thread(1, OUTSIDE).await;
+        let next = router.send_on(1, OUTSIDE, "and delivered").await;
+        thread.reaches(&next["message"]["id"], "delivered").await;
     }
 }

@@ -153,6 +153,34 @@ async fn t31_short_codes_are_contacts_as_they_are() {
 }
 
 #[tokio::test]
+async fn t31_a_short_code_answers_in_the_conversation_it_was_texted_in() {
+    let router = Router::setup().routing("numbers.allow_short_codes", true).start().await;
+    let mut owner = router.listen("user.1").await;
+    let first = router.send(1, "75973", "JOIN").await;
+    router.carrier.inbound(json!({"from": "+75973", "to": ANN, "text": "Welcome"})).await;
+    let answer = owner.wait_for(RECEIVED).await.json();
+    let conversation = &answer["conversation"];
+    assert_eq!(conversation["id"], first["conversation"]["id"]);
+    assert_eq!(conversation["thread_id"], first["conversation"]["thread_id"]);
+    // What the conversation shows can be answered, under either name; the carrier wants the bare digits.
+    for (to, text) in [("+75973", "HELP"), ("75973", "STATUS")] {
+        assert_eq!(router.send(1, to, text).await["conversation"]["id"], conversation["id"], "{to}");
+    }
+    let tos: Vec<Value> =
+        router.carrier.sends().await.iter().map(|send| send["body"]["to"].clone()).collect();
+    assert_eq!(tos, ["75973", "75973", "75973"]);
+    assert_eq!(router.conversations(1).await.len(), 1);
+    let named = json!({"user_id": 1, "number": "75973", "name": "Lottery"});
+    assert_eq!(router.ok("/contacts", named).await["contact"]["id"], conversation["contact"]["id"]);
+
+    // Who wants nothing more is one as well.
+    router.ok("/opt_outs", json!({"number": "75973"})).await;
+    assert_eq!(router.conversations(1).await[0]["opted_out"], true);
+    let refused = router.post("/messages", &json!({"user_id": 1, "to": "+75973", "text": "more"})).await;
+    refused.refused(403, "opted_out");
+}
+
+#[tokio::test]
 async fn t32_a_webhook_meets_a_slow_store_and_is_taken_in_the_end() {
     let router = Router::start().await;
     let mut owner = router.listen("user.1").await;

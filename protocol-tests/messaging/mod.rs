@@ -7,6 +7,8 @@ mod carrier_webhooks;
 mod crash;
 mod features;
 mod isolation;
+mod keys;
+mod logs;
 mod once_only;
 mod operating;
 mod own;

@@ -53,6 +53,30 @@ async fn callbacks_that_were_given_up_are_listed_and_sent_again() {
     assert_eq!(router.get("/callbacks", &[]).await["callbacks"], json!([]));
 }
 
+#[tokio::test]
+async fn a_callback_that_is_not_answered_in_time_has_failed() {
+    let mut router = Router::setup()
+        .portal()
+        .routing("callbacks.timeout", "100ms")
+        .routing("callbacks.give_up_after", "1s")
+        .start()
+        .await;
+    for _ in 0..20 {
+        router.portal().answers_next(Reply::Hang);
+    }
+    router.send(1, BOB, "Hello").await;
+    let start = std::time::Instant::now();
+    loop {
+        let list = router.get("/callbacks", &[]).await;
+        if let [row, ..] = list["callbacks"].as_array().expect("a list").as_slice() {
+            assert!(row["error"].as_str().is_some_and(|error| error.contains("100 ms")), "{row}");
+            return;
+        }
+        assert!(start.elapsed() < DEADLINE, "{list}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
 /// A call below `/messaging` as a browser makes it.
 async fn browse(router: &Router, method: &str, path: &str, headers: &str, body: &str) -> Response {
     let path = router.app.path(&format!("messaging{path}"));
@@ -170,10 +194,22 @@ async fn metrics_count_what_was_sent_and_name_nobody() {
         "switchboard_internal_parts_saved_total 1",
         r#"switchboard_carrier_attempts_total{class="accepted"} 1"#,
         "switchboard_carrier_duplicates_total 0",
+        "switchboard_broadcasts_expired_total 0",
+        r#"switchboard_lanes_waiting{app="1001"} 0"#,
+        r#"switchboard_deepest_lane{app="1001"} 0"#,
+        r#"switchboard_throttle_waits_total{app="1001",by="number_rate"} 0"#,
         "# TYPE switchboard_messages_total counter",
     ] {
         assert!(metrics.lines().any(|other| other == line), "{line} not in\n{metrics}");
     }
+    let name = "switchboard_send_to_broadcast_seconds";
+    // Both sides of the internal message in one broadcast, and the external one's sender.
+    for line in
+        [format!(r#"{name}_count{{app="1001"}} 2"#), format!(r#"{name}_bucket{{app="1001",le="+Inf"}} 2"#)]
+    {
+        assert!(metrics.lines().any(|other| other == line), "{line} not in\n{metrics}");
+    }
+    assert!(metrics.contains(&format!("# TYPE {name} histogram")), "{metrics}");
     for number in [ANN, BOB, OUTSIDE, "31255501"] {
         assert!(!metrics.contains(number), "{number} in\n{metrics}");
     }
@@ -182,6 +218,47 @@ async fn metrics_count_what_was_sent_and_name_nobody() {
     once.sort_unstable();
     once.dedup();
     assert_eq!(once.len(), families.len(), "each family stands there once");
+}
+
+#[tokio::test]
+async fn metrics_tell_what_waits() {
+    let router = Router::start().await;
+    router.carrier.fault("rate_limited", 1, json!({"to": OUTSIDE})).await;
+    router.send_on(1, OUTSIDE, "throttled").await;
+    router.measures(r#"switchboard_throttle_waits_total{app="1001",by="carrier"} 1"#).await;
+    router.carrier.wait("accepted=1").await;
+    // Two are out and not answered; three wait behind one of them.
+    let silence = json!({"preset": "timeout_before", "times": 2, "match": {"text": "no answer"}});
+    router.carrier.fault_with(silence).await;
+    for to in [OUTSIDE, "+13125550198"] {
+        router.send_on(2, to, "no answer").await;
+    }
+    router.carrier.wait("sends=4").await;
+    for text in ["one", "two", "three"] {
+        router.send_on(2, OUTSIDE, text).await;
+    }
+    router.measures(r#"switchboard_lanes_waiting{app="1001"} 2"#).await;
+    router.measures(r#"switchboard_deepest_lane{app="1001"} 4"#).await;
+}
+
+#[tokio::test]
+async fn metrics_tell_what_came_twice_for_nobody_or_from_strangers() {
+    let router = Router::start().await;
+    let send = json!({"user_id": 1, "to": BOB, "text": "once", "idempotency_key": "k"});
+    for _ in 0..3 {
+        router.ok("/messages", send.clone()).await;
+    }
+    router.measures("switchboard_replayed_sends_total 2").await;
+    let inbound = json!({"from": OUTSIDE, "to": ANN, "text": "twice", "duplicate": 1});
+    router.carrier.inbound(inbound).await;
+    router.measures(r#"switchboard_carrier_webhooks_total{result="repeated"} 1"#).await;
+    router.carrier.inbound(json!({"from": OUTSIDE, "to": "+13125550177", "text": "for nobody"})).await;
+    router.measures(r#"switchboard_messages_total{kind="unrouted"} 1"#).await;
+    let forged = "POST /carriers/telnyx/1001 HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}";
+    assert_eq!(exchange(router.server().public, forged).await.status, 403);
+    router.measures(r#"switchboard_carrier_webhooks_total{result="bad_signature"} 1"#).await;
+    let metrics = get(router.server().admin, "/metrics").await.text();
+    assert!(!metrics.contains("31255501"), "{metrics}");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::own::includes;
 use crate::clients::{Echo, user};
+use crate::harness::databases::postgres;
 use crate::harness::http::Request;
 use crate::harness::messaging::{ANN, BOB, OUTSIDE, RECEIVED, Router, SENT, never, plain, text};
 
@@ -245,14 +246,6 @@ async fn an_app_sends_no_more_than_its_rate() {
 }
 
 #[tokio::test]
-async fn log_lines_keep_their_text_and_name_the_message() {
-    let router = Router::start().await;
-    router.send(1, BOB, "Hello").await;
-    router.logged("Internal message detected - skipping Telnyx API", 1);
-    router.logged("message_id=", 3);
-}
-
-#[tokio::test]
 async fn a_window_of_nothing_forbids_editing() {
     let router = Router::setup().routing("features.edit_window", "0s").start().await;
     let sent = router.send(1, BOB, "final").await;
@@ -262,4 +255,65 @@ async fn a_window_of_nothing_forbids_editing() {
     let delete = json!({"user_id": 1, "scope": "everyone"});
     router.post(&format!("{path}/delete"), &delete).await.refused(409, "not_editable");
     router.ok(&format!("{path}/delete"), json!({"user_id": 1, "scope": "me"})).await;
+}
+
+#[tokio::test]
+async fn public_channels_are_warned_of_until_that_is_acknowledged() {
+    let warning = "anyone with the app key";
+    for (key, value, is_warned) in [
+        ("channels.public_acknowledged", json!(false), true),
+        ("channels.public_acknowledged", json!(true), false),
+        ("channels.mode", json!("private"), false),
+        ("payload", json!("ids"), false),
+    ] {
+        let router = Router::setup().routing(key, value.clone()).start().await;
+        // It is told before the server listens.
+        assert_eq!(router.server().output().contains(warning), is_warned, "{key} = {value}");
+    }
+}
+
+/// Broadcasts that the server was killed before it could forget.
+fn left_over(router: &Router) -> i64 {
+    let store = rusqlite::Connection::open(router.database_file()).expect("the server's own file");
+    let sql = "SELECT COUNT(*) FROM outbox WHERE kind = 'broadcast'";
+    store.query_row(sql, [], |row| row.get(0)).expect("a count")
+}
+
+#[tokio::test]
+async fn an_event_that_a_crash_left_behind_is_sent_unless_it_is_too_old() {
+    for (max_age, is_sent) in [("1h", true), ("1s", false)] {
+        let mut router = Router::setup().routing("broadcast.max_age", max_age).start().await;
+        // Killed right behind a message, the server has not deleted what it did; nearly always.
+        loop {
+            router.send(1, BOB, "left over").await;
+            router.kill();
+            if left_over(&router) > 0 {
+                break;
+            }
+            router.revive();
+        }
+        router.revive();
+        let mut bob = router.listen("user.2").await;
+        if is_sent {
+            let again = bob.wait_for(RECEIVED).await.json();
+            includes(&again["message"], &json!({"text": "left over"}));
+        }
+        let expired = u64::from(!is_sent);
+        router.measures(&format!("switchboard_broadcasts_expired_total {expired}")).await;
+        never(&mut bob, &router, RECEIVED).await;
+    }
+}
+
+#[tokio::test]
+async fn the_store_has_no_more_connections_than_its_pool() {
+    let database = postgres().await;
+    let tables = format!("[store]\npool = 3\nurl = {}", json!(database.url));
+    let router = std::sync::Arc::new(Router::setup().tables(&tables).start().await);
+    let mut sends = tokio::task::JoinSet::new();
+    for n in 0..20 {
+        let router = std::sync::Arc::clone(&router);
+        sends.spawn(async move { router.send(1, BOB, &n.to_string()).await });
+    }
+    sends.join_all().await;
+    assert_eq!(database.connections().await, 3);
 }

@@ -185,9 +185,9 @@ async fn private_addresses_are_refused_unless_they_are_allowed() {
             format!("{}[[apps.webhooks]]\n{url}\nretry_for = \"1s\"\n", &text[..start])
         };
         hooks.server().reload(change, "configuration reloaded").await;
+        let count = hooks.server().output().matches("allow_private_addresses").count();
         let mut client = WsClient::connect(hooks.server()).await;
         client.subscribe(&format!("room-{}", url.len())).await;
-        let count = hooks.server().output().matches("allow_private_addresses").count();
         let start = std::time::Instant::now();
         while hooks.server().output().matches("allow_private_addresses").count() == count {
             assert!(start.elapsed() < crate::harness::DEADLINE, "{}", hooks.server().output());

@@ -166,7 +166,7 @@ async fn connections_are_told_on_request_with_how_they_ended() {
     client.close().await;
     let closed = hooks.next().await;
     assert_eq!((&closed["name"], &closed["socket_id"]), (&json!("connection_closed"), &json!(id)));
-    assert_eq!((&closed["user_id"], &closed["code"]), (&json!("7"), &json!(1000)));
+    assert_eq!((&closed["user_id"], &closed["code"]), (&json!("7"), &json!(1005)));
     assert!(closed["duration_ms"].is_u64() && closed["reason"].is_string(), "{closed}");
 
     let client = WsClient::connect(hooks.server()).await;

@@ -9,6 +9,8 @@ mod nodes;
 mod operating;
 mod presence;
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -27,6 +29,8 @@ struct Hooks {
     portal: Portal,
     config: Config,
     home: TempDir,
+    /// Bodies that came.
+    seen: HashSet<Vec<u8>>,
 }
 
 impl Hooks {
@@ -42,7 +46,7 @@ impl Hooks {
         let config = change(config.server("drain.window = \"0s\""));
         let home = TempDir::new().expect("a temporary folder");
         let server = Some(config.clone().start_in(home.path()));
-        Self { server, portal, config, home }
+        Self { server, portal, config, home, seen: HashSet::new() }
     }
 
     fn server(&self) -> &TestServer {
@@ -60,11 +64,16 @@ impl Hooks {
         self.server = Some(self.config.clone().start_in(self.home.path()));
     }
 
-    /// The only event of the next request, whose signature must be right.
+    /// The only event of the next request, whose signature must be right. Repeats are left out: they have the
+    /// same bytes.
     async fn next(&mut self) -> Value {
-        let request = self.portal.next().await;
-        request.expect_signed(self.server().app());
-        only(&request)
+        loop {
+            let request = self.portal.next().await;
+            request.expect_signed(self.server().app());
+            if self.seen.insert(request.body.clone()) {
+                return only(&request);
+            }
+        }
     }
 
     /// The next events, each in a request of its own.

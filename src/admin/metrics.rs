@@ -1,11 +1,12 @@
 //! Counters and gauges in Prometheus' text format.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 
 use super::Admin;
 use crate::hub::Hub;
 use crate::outbox::OutboxStats;
-use crate::routing::{Counter, Depth, Router};
+use crate::routing::{Counter, Depth, Lanes, LatencyHistogram, Router, ThrottledBy};
 use crate::webhooks::Webhooks;
 
 /// States of an app's line to the carrier.
@@ -33,7 +34,11 @@ pub(super) async fn render(admin: &Admin) -> String {
 fn outbox_counters(out: &mut String, stats: &OutboxStats) {
     for (name, help, value) in [
         ("switchboard_broadcasts_total", "Events of the message router that were published", stats.published),
-        ("switchboard_broadcasts_expired_total", "Events that were too old to be published", stats.expired),
+        (
+            "switchboard_broadcasts_expired_total",
+            "Broadcasts that were left over from a crash and too old to be sent",
+            stats.expired,
+        ),
         ("switchboard_outbox_delivered_total", "Callbacks and webhooks that were taken", stats.delivered),
         (
             "switchboard_outbox_failed_tries_total",
@@ -132,19 +137,12 @@ async fn messages(out: &mut String, hub: &Hub, router: &Router, depths: &mut Vec
         let braces = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
         let _ = writeln!(out, "{name}{braces} {}", router.counters().get(*counter));
     }
-    header(out, "switchboard_carrier_breaker", "gauge", "1 for the state an app's line to the carrier is in");
-    let mut apps = hub.apps();
-    apps.sort_by(|a, b| a.id().cmp(b.id()));
-    for app in apps.iter().filter(|app| app.app().settings.routing.telnyx.api_key.is_some()) {
-        let line = router.line(app.id());
-        for state in BREAKER_STATES {
-            let is_it = u8::from(line.breaker == state);
-            let _ = writeln!(
-                out,
-                "switchboard_carrier_breaker{{app=\"{}\",state=\"{state}\"}} {is_it}",
-                app.id()
-            );
-        }
+    times_to_broadcast(out, router);
+    let apps = apps_with_carrier(hub);
+    carrier(out, router, &apps);
+    match router.lanes().await {
+        Ok(lanes) => lane_depths(out, &apps, &lanes),
+        Err(error) => tracing::warn!(%error, "lanes can't be measured"),
     }
     match router.queues().await {
         Ok(queues) => {
@@ -159,6 +157,70 @@ async fn messages(out: &mut String, hub: &Hub, router: &Router, depths: &mut Vec
         }
         // Told by /ready; the other figures are still worth having.
         Err(error) => tracing::warn!(%error, "queues can't be measured"),
+    }
+}
+
+/// The ids of apps that can send to external numbers.
+fn apps_with_carrier(hub: &Hub) -> Vec<String> {
+    let apps = hub.apps();
+    let has_carrier = apps.iter().filter(|app| app.app().settings.routing.telnyx.api_key.is_some());
+    let mut ids: Vec<String> = has_carrier.map(|app| app.id().to_owned()).collect();
+    ids.sort();
+    ids
+}
+
+fn carrier(out: &mut String, router: &Router, apps: &[String]) {
+    header(out, "switchboard_carrier_breaker", "gauge", "1 for the state an app's line to the carrier is in");
+    for app in apps {
+        let line = router.line(app);
+        for state in BREAKER_STATES {
+            let is_it = u8::from(line.breaker == state);
+            let _ = writeln!(out, "switchboard_carrier_breaker{{app=\"{app}\",state=\"{state}\"}} {is_it}");
+        }
+    }
+    let name = "switchboard_throttle_waits_total";
+    header(
+        out,
+        name,
+        "counter",
+        "Messages that had to wait for their number's rate or a pause of the carrier",
+    );
+    for app in apps {
+        for (by, word) in ThrottledBy::ALL {
+            let count = router.counters().throttle_waits(app, by);
+            let _ = writeln!(out, "{name}{{app=\"{app}\",by=\"{word}\"}} {count}");
+        }
+    }
+}
+
+fn lane_depths(out: &mut String, apps: &[String], lanes: &HashMap<String, Lanes>) {
+    let of = |app: &String| lanes.get(app).copied().unwrap_or_default();
+    header(
+        out,
+        "switchboard_lanes_waiting",
+        "gauge",
+        "Pairs of numbers with messages that wait for the carrier",
+    );
+    for app in apps {
+        let _ = writeln!(out, "switchboard_lanes_waiting{{app=\"{app}\"}} {}", of(app).waiting);
+    }
+    header(out, "switchboard_deepest_lane", "gauge", "Messages that wait in the longest of these lanes");
+    for app in apps {
+        let _ = writeln!(out, "switchboard_deepest_lane{{app=\"{app}\"}} {}", of(app).deepest);
+    }
+}
+
+/// A histogram, by app.
+fn times_to_broadcast(out: &mut String, router: &Router) {
+    let name = "switchboard_send_to_broadcast_seconds";
+    header(out, name, "histogram", "Time from the call to send a message to its broadcast");
+    for LatencyHistogram { app_id, buckets, count, sum } in router.latencies() {
+        for (bound, count) in buckets {
+            let _ = writeln!(out, "{name}_bucket{{app=\"{app_id}\",le=\"{bound}\"}} {count}");
+        }
+        let _ = writeln!(out, "{name}_bucket{{app=\"{app_id}\",le=\"+Inf\"}} {count}");
+        let _ = writeln!(out, "{name}_sum{{app=\"{app_id}\"}} {sum}");
+        let _ = writeln!(out, "{name}_count{{app=\"{app_id}\"}} {count}");
     }
 }
 

@@ -197,6 +197,7 @@ impl Directory {
             snapshot,
             remembered: entry.remembered(now).map(|remembered| remembered.frame.clone()),
         };
+        self.tell(&Observation::Subscribed(channel));
         if was_vacant {
             self.uplink.interest(&self.app_id, channel, true);
             self.tell(&Observation::ChannelOccupied(channel));

@@ -27,6 +27,8 @@ pub trait Observer: Send + Sync + 'static {
 /// What an observer sees.
 #[derive(Clone, Copy, Debug)]
 pub enum Observation<'a> {
+    /// A connection subscribed to a channel; told before what else that changed.
+    Subscribed(&'a ChannelName),
     /// The first subscriber of a channel came.
     ChannelOccupied(&'a ChannelName),
     /// The last subscriber of a channel left. At once: a change of page is a vacated and an occupied.
@@ -129,6 +131,7 @@ mod tests {
     impl Observer for Diary {
         fn see(&self, app_id: &str, what: &Observation<'_>) {
             let line = match what {
+                Observation::Subscribed(channel) => format!("one more in {channel}"),
                 Observation::ChannelOccupied(channel) => format!("occupied {channel}"),
                 Observation::ChannelVacated(channel) => format!("vacated {channel}"),
                 Observation::MemberAdded(channel, user) => format!("added {user} to {channel}"),
@@ -164,7 +167,9 @@ mod tests {
                 assert_eq!(client.names(1).await, ["pusher:signin_success"]);
                 client.subscribe("private-room").await;
             }
-            let came = ["1001 opened", "1001 opened", "1001 came 7", "1001 occupied private-room"];
+            let joined = "1001 one more in private-room";
+            let came =
+                ["1001 opened", "1001 opened", "1001 came 7", joined, "1001 occupied private-room", joined];
             assert_eq!(diary.take(), came);
             first.client_event("private-room", "client-typing", json!({"typing": true})).await;
             first.client_event("private-other", "client-typing", json!({})).await;

@@ -2,13 +2,14 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::held::Held;
+use super::latency::Latencies;
 use super::{About, LEASE, Outbox};
 use crate::hub::Hub;
 use crate::protocol::channel::ChannelName;
@@ -36,6 +37,9 @@ pub struct Broadcast {
     /// Rows of callbacks that must be tried first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<i64>,
+    /// When the call came that it follows from, if its time is to be measured. Of this process only.
+    #[serde(skip)]
+    pub called_at: Option<Instant>,
 }
 
 /// One event.
@@ -74,6 +78,7 @@ pub(super) struct Broadcasts {
     is_ending: AtomicBool,
     published: AtomicU64,
     expired: AtomicU64,
+    latencies: Latencies,
 }
 
 impl Broadcasts {
@@ -89,6 +94,7 @@ impl Broadcasts {
             is_ending: AtomicBool::new(false),
             published: AtomicU64::new(0),
             expired: AtomicU64::new(0),
+            latencies: Latencies::default(),
         }
     }
 
@@ -99,6 +105,10 @@ impl Broadcasts {
     /// Events published and broadcasts that were too old.
     pub(super) fn counts(&self) -> (u64, u64) {
         (self.published.load(Ordering::Relaxed), self.expired.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn latencies(&self) -> &Latencies {
+        &self.latencies
     }
 
     /// Performs an entry, now or when its callbacks were tried.
@@ -144,6 +154,9 @@ impl Broadcasts {
             }
         }
         self.published.fetch_add(entry.broadcast.publications.len() as u64, Ordering::Relaxed);
+        if let Some(called_at) = entry.broadcast.called_at {
+            self.latencies.observe(&entry.app_id, called_at.elapsed());
+        }
         self.finish(entry.id);
         true
     }

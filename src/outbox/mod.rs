@@ -17,6 +17,7 @@ mod breaker;
 mod broadcast;
 mod courier;
 mod held;
+mod latency;
 mod log;
 mod queue;
 mod request;
@@ -42,6 +43,7 @@ use crate::hub::Hub;
 use crate::storage::{Database, StorageError, Transaction};
 
 pub use broadcast::{Broadcast, Publication};
+pub use latency::LatencyHistogram;
 pub use log::{EventState, Listing, StoredEvent};
 pub use queue::Attempt;
 pub use upkeep::MAX_ROWS;
@@ -265,6 +267,12 @@ impl Outbox {
     pub fn stats(&self) -> OutboxStats {
         let (published, expired) = self.broadcasts.counts();
         OutboxStats { published, expired, ..self.couriers.stats() }
+    }
+
+    /// How long it took from calls to the broadcasts that they led to, by app; see
+    /// [`Broadcast::called_at`].
+    pub fn latencies(&self) -> Vec<LatencyHistogram> {
+        self.broadcasts.latencies().read()
     }
 
     /// The process is about to end and its clients are sent away. They are still told what happens, but it

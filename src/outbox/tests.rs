@@ -141,7 +141,13 @@ impl World {
             let data = to_raw_value(&json!({})).expect("JSON");
             let publication = Publication { channel: name.clone(), event: "E".to_owned(), data, about };
             let expires_at = now + 60_000_000;
-            let broadcast = Broadcast { publications: vec![publication], except: None, expires_at, after };
+            let broadcast = Broadcast {
+                publications: vec![publication],
+                except: None,
+                expires_at,
+                after,
+                called_at: None,
+            };
             outbox.broadcast(tx, "a", &lane, broadcast, now)
         };
         self.outbox.database.write(add).await.expect("stored");

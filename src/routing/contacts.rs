@@ -71,7 +71,7 @@ fn find(
     let settings = &app.settings.routing;
     let number = Destination::parse(number, &settings.numbers, settings.default_region.as_deref())
         .map_err(|error| RoutingError::new(Code::InvalidNumber, error.to_string()).at("number"))?;
-    Ok((Contact::find(tx, app_id, user, number.as_str())?, number.as_str().to_owned()))
+    Ok((Contact::find(tx, app_id, user, &number.identity())?, number.identity()))
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use dashmap::DashMap;
+
 /// Gives the counters with their metric's name, labels and help from one list.
 macro_rules! counters {
     ($($name:ident: $metric:literal $labels:literal $help:literal;)+) => {
@@ -37,7 +39,7 @@ counters! {
     InProgress: "switchboard_carrier_attempts_total" "class=\"in_progress\"" "Calls to the carrier by what came of them";
     Unclear: "switchboard_carrier_attempts_total" "class=\"unclear\"" "Calls to the carrier by what came of them";
     CarrierDuplicate: "switchboard_carrier_duplicates_total" "" "Messages that the carrier has twice";
-    NumberRateWait: "switchboard_carrier_rate_waits_total" "" "Times a message waited for its number's rate";
+    Replayed: "switchboard_replayed_sends_total" "" "Sends that repeated an idempotency key and sent nothing";
     WebhookRefused: "switchboard_carrier_webhooks_total" "result=\"bad_signature\"" "Carrier webhooks that changed nothing";
     WebhookRepeated: "switchboard_carrier_webhooks_total" "result=\"repeated\"" "Carrier webhooks that changed nothing";
     WebhookSetAside: "switchboard_carrier_webhooks_total" "result=\"set_aside\"" "Carrier webhooks that changed nothing";
@@ -45,15 +47,30 @@ counters! {
     MessageFailed: "switchboard_messages_failed_total" "" "Messages that failed";
 }
 
+/// What a message for the carrier had to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThrottledBy {
+    /// The rate of its own number (`carrier.telnyx.number_rate`).
+    NumberRate,
+    /// The carrier, which asked for a pause.
+    Carrier,
+}
+
+impl ThrottledBy {
+    /// Both, with their names in metrics.
+    pub const ALL: [(Self, &str); 2] = [(Self::NumberRate, "number_rate"), (Self::Carrier, "carrier")];
+}
+
 /// Counters since the start of the process.
 #[derive(Debug)]
 pub struct Counters {
     values: [AtomicU64; COUNT],
+    throttle_waits: DashMap<String, [AtomicU64; ThrottledBy::ALL.len()]>,
 }
 
 impl Default for Counters {
     fn default() -> Self {
-        Self { values: [const { AtomicU64::new(0) }; COUNT] }
+        Self { values: [const { AtomicU64::new(0) }; COUNT], throttle_waits: DashMap::default() }
     }
 }
 
@@ -71,5 +88,16 @@ impl Counters {
     /// How many so far.
     pub fn get(&self, counter: Counter) -> u64 {
         self.values[counter as usize].load(Ordering::Relaxed)
+    }
+
+    /// A message of this app waits.
+    pub(super) fn count_throttled(&self, app_id: &str, by: ThrottledBy) {
+        let waits = self.throttle_waits.entry(app_id.to_owned()).or_default();
+        waits[by as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often messages of this app waited.
+    pub fn throttle_waits(&self, app_id: &str, by: ThrottledBy) -> u64 {
+        self.throttle_waits.get(app_id).map_or(0, |waits| waits[by as usize].load(Ordering::Relaxed))
     }
 }

@@ -51,6 +51,7 @@ pub struct SendRequest {
     /// The sender.
     pub user_id: Option<UserRef>,
     /// The recipient's number, in any usual spelling.
+    #[schemars(required)]
     pub to: Option<String>,
     /// Which of the user's numbers to send from.
     pub from: Option<String>,

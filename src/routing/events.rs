@@ -3,7 +3,7 @@
 //! Laravel Echo's `listen('MessageSent')` binds `App\Events\MessageSent`: it puts its namespace in front,
 //! as Laravel does when it broadcasts. A bare name reaches the socket and no handler.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
@@ -27,6 +27,7 @@ pub struct Events<'a> {
     app: &'a App,
     publications: Vec<Publication>,
     after: Vec<i64>,
+    called_at: Option<Instant>,
 }
 
 /// Who gets an event.
@@ -43,7 +44,7 @@ pub enum Audience<'a> {
 impl<'a> Events<'a> {
     /// No events yet.
     pub fn new(app: &'a App) -> Self {
-        Self { app, publications: Vec::new(), after: Vec::new() }
+        Self { app, publications: Vec::new(), after: Vec::new(), called_at: None }
     }
 
     fn settings(&self) -> &RoutingSettings {
@@ -141,6 +142,12 @@ impl<'a> Events<'a> {
         }
     }
 
+    /// Has the time measured from the call that they follow from.
+    pub fn since(mut self, called_at: Option<Instant>) -> Self {
+        self.called_at = called_at;
+        self
+    }
+
     /// What the outbox performs; `None` when there is nothing.
     pub fn broadcast(self, except: Option<&str>, now: i64) -> Option<Broadcast> {
         let max_age = self.settings().broadcast.max_age;
@@ -149,6 +156,7 @@ impl<'a> Events<'a> {
             except: except.map(str::to_owned),
             expires_at: now.saturating_add(micros(max_age)),
             after: self.after,
+            called_at: self.called_at,
         })
     }
 }

@@ -67,14 +67,16 @@ use sha2::Sha256;
 use tokio::runtime::Handle;
 
 pub use callbacks::FailedCallback;
-pub use counters::{Counter, Counters};
+pub use counters::{Counter, Counters, ThrottledBy};
 pub use edit::DeleteScope;
 pub use error::{Code, RoutingError};
 pub use inbox::WebhookRefusal;
 pub use jobs::LineState;
 pub use opt_outs::OptOut;
-pub use overview::{Depth, Overview, Queues};
+pub use overview::{Depth, Lanes, Overview, Queues};
 pub use send::Sent;
+
+pub use crate::outbox::LatencyHistogram;
 
 use crate::apps::App;
 use crate::hub::Hub;
@@ -178,6 +180,11 @@ impl Router {
     /// Comings, goings and typing that were too many to be followed.
     pub fn lost_observations(&self) -> u64 {
         self.inner.hints.lost()
+    }
+
+    /// How long it took from calls to send to the broadcasts that followed, by app.
+    pub fn latencies(&self) -> Vec<LatencyHistogram> {
+        self.inner.outbox.latencies()
     }
 
     /// What was counted since the start.

@@ -35,7 +35,7 @@ const MAX_TYPING_DATA: usize = 256;
 enum Hint {
     /// Something of this user changed.
     User(Person),
-    /// A conversation's channel has its first subscriber.
+    /// A conversation's channel has a new subscriber.
     Opened(Arc<str>, ChannelName),
     /// Somebody types, or stopped, in the conversation of this channel id.
     Typing { app: Arc<str>, conversation: Box<str>, is_typing: bool },
@@ -75,12 +75,11 @@ impl HintSender {
         }
     }
 
-    fn user_of_channel(&self, app_id: &str, channel: &ChannelName) -> bool {
+    fn user_of_channel(&self, app_id: &str, channel: &ChannelName) {
         let user = plain(channel).strip_prefix("user.").filter(|user| !user.is_empty());
         if let Some(user) = user {
             self.push(Hint::User(Person::new(app_id, user)));
         }
-        user.is_some()
     }
 
     fn client_event(&self, app_id: &str, event: &ClientEventSeen<'_>) {
@@ -102,12 +101,11 @@ fn plain(channel: &ChannelName) -> &str {
 impl Observer for HintSender {
     fn see(&self, app_id: &str, what: &Observation<'_>) {
         match what {
-            Observation::ChannelOccupied(channel) => {
-                if !self.user_of_channel(app_id, channel) && plain(channel).starts_with("messenger.") {
-                    self.push(Hint::Opened(app_id.into(), (*channel).clone()));
-                }
+            // Each new subscriber is told, not just the first: a second tab knows nothing either.
+            Observation::Subscribed(channel) if plain(channel).starts_with("messenger.") => {
+                self.push(Hint::Opened(app_id.into(), (*channel).clone()));
             }
-            Observation::ChannelVacated(channel) => {
+            Observation::ChannelOccupied(channel) | Observation::ChannelVacated(channel) => {
                 self.user_of_channel(app_id, channel);
             }
             Observation::ClientEvent(event) => self.client_event(app_id, event),

@@ -58,7 +58,7 @@ impl Router {
         let (router, number) = (self.clone(), parsed(&app, &number)?);
         self.database()
             .write(move |tx| {
-                note(tx, &router, &app, "", number.as_str(), API, storage::now())?;
+                note(tx, &router, &app, "", &number, API, storage::now())?;
                 Ok(list(tx, &app.settings.id)?)
             })
             .await
@@ -73,7 +73,7 @@ impl Router {
         let (router, number) = (self.clone(), parsed(&app, &number)?);
         self.database()
             .write(move |tx| {
-                forget(tx, &router, &app, number.as_str(), storage::now())?;
+                forget(tx, &router, &app, &number, storage::now())?;
                 Ok(list(tx, &app.settings.id)?)
             })
             .await
@@ -118,9 +118,10 @@ async fn take_over_of(router: &Router, app: &Arc<App>) -> Result<(), String> {
     Ok(())
 }
 
-fn parsed(app: &App, number: &str) -> Result<Destination, RoutingError> {
+fn parsed(app: &App, number: &str) -> Result<String, RoutingError> {
     let settings = &app.settings.routing;
     Destination::parse(number, &settings.numbers, settings.default_region.as_deref())
+        .map(|number| number.identity())
         .map_err(|error| RoutingError::new(Code::InvalidNumber, error.to_string()).at("number"))
 }
 

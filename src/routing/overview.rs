@@ -1,5 +1,6 @@
 //! How the router is: for the status call and for metrics.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -10,7 +11,7 @@ use super::error::RoutingError;
 use super::json::carbon;
 use crate::apps::App;
 use crate::config::DirectoryMode;
-use crate::storage::{self, StorageError, Transaction};
+use crate::storage::{self, Row, StorageError, Transaction};
 
 /// `GET /status`: one app's router.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -79,12 +80,41 @@ impl Router {
         })
     }
 
+    /// The lanes in which messages wait for the carrier, by app; apps without any are left out.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub async fn lanes(&self) -> Result<HashMap<String, Lanes>, StorageError> {
+        self.database().read(Lanes::read).await
+    }
+
     /// What waits, over all apps.
     ///
     /// # Errors
     /// The store can't be read.
     pub async fn queues(&self) -> Result<Queues, StorageError> {
         self.database().read(|tx| Queues::read(tx, None)).await
+    }
+}
+
+/// Lanes of one app: the pairs of numbers whose messages go one after the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lanes {
+    /// Those with waiting messages.
+    pub waiting: i64,
+    /// Messages in the one that has most.
+    pub deepest: i64,
+}
+
+impl Lanes {
+    fn read(tx: &mut Transaction<'_>) -> Result<HashMap<String, Self>, StorageError> {
+        let rows = tx.query(
+            "SELECT app_id, COUNT(*), MAX(depth) FROM (SELECT app_id, COUNT(*) AS depth FROM carrier_jobs \
+             WHERE state = 'waiting' GROUP BY app_id, lane) AS lanes GROUP BY app_id",
+            &[],
+        )?;
+        let lanes = |row: &Row| Ok((row.text(0)?, Self { waiting: row.int(1)?, deepest: row.int(2)? }));
+        rows.iter().map(lanes).collect()
     }
 }
 

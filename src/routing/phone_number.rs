@@ -190,13 +190,14 @@ impl fmt::Debug for PhoneNumber {
 pub enum Destination {
     /// A phone number.
     Number(PhoneNumber),
-    /// Five or six digits: a service of one country, always external.
+    /// Five or six digits: a service of one country, always external. Without `+`.
     ShortCode(String),
 }
 
 impl Destination {
     /// Reads a recipient. With `allow_short_codes` five or six bare digits are a short code, whatever
-    /// they would mean as a number; everything else is read as by [`PhoneNumber::parse`].
+    /// they would mean as a number, also behind the `+` that the carrier puts in front; everything else is
+    /// read as by [`PhoneNumber::parse`].
     ///
     /// # Errors
     /// [`InvalidNumber`], whose text is meant for the client.
@@ -207,8 +208,8 @@ impl Destination {
     ) -> Result<Self, InvalidNumber> {
         if settings.allow_short_codes {
             let typed = Spelling::read(input)?;
-            if is_short(&typed) && typed.as_str().bytes().all(|byte| byte.is_ascii_digit()) {
-                return Ok(Self::ShortCode(typed.digits()));
+            if let Some(code) = short_code(typed.as_str()) {
+                return Ok(Self::ShortCode(code.to_owned()));
             }
         }
         PhoneNumber::parse(input, settings, default_region).map(Self::Number)
@@ -219,6 +220,14 @@ impl Destination {
         match self {
             Self::Number(number) => number.as_str(),
             Self::ShortCode(code) => code,
+        }
+    }
+
+    /// Who it is as a contact, as [`contact_identity`] says of what comes from there.
+    pub fn identity(&self) -> String {
+        match self {
+            Self::Number(number) => number.as_str().to_owned(),
+            Self::ShortCode(code) => format!("+{code}"),
         }
     }
 
@@ -237,14 +246,17 @@ impl fmt::Debug for Destination {
     }
 }
 
-/// Who sent an inbound message: the number in E.164 if it is one, otherwise what the carrier said
-/// (`+75973` of a short code, the name of an alphanumeric sender), trimmed, without control characters
-/// and cut to [`MAX_INPUT_CHARACTERS`].
+/// Who a contact is: the number in E.164 if it is one, otherwise what the carrier says (`+75973` of a short
+/// code, the name of an alphanumeric sender), trimmed, without control characters and cut to
+/// [`MAX_INPUT_CHARACTERS`]. A short code is the same contact with and without `+`.
 pub fn contact_identity(raw: &str) -> String {
     let settings =
         NumberSettings { check: NumberCheck::Possible, allow_letters: false, allow_short_codes: false };
     if let Ok(number) = PhoneNumber::parse(raw, &settings, None) {
         return number.as_str().to_owned();
+    }
+    if let Some(code) = short_code(raw.trim()) {
+        return format!("+{code}");
     }
     let visible: String = raw.chars().filter(|c| !c.is_control()).collect();
     let kept: String = visible.trim().chars().take(MAX_INPUT_CHARACTERS).collect();
@@ -264,6 +276,14 @@ pub fn mask(raw: &str) -> String {
     let (first, last): (String, String) =
         (rest[..shown].iter().collect(), rest[rest.len() - shown..].iter().collect());
     format!("{plus}{first}***{last}")
+}
+
+/// The digits of a short code, which is written without `+`, or with the one that the carrier puts in front:
+/// no phone number is that short.
+fn short_code(text: &str) -> Option<&str> {
+    let digits = text.strip_prefix('+').unwrap_or(text);
+    let is_code = (5..=6).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_code.then_some(digits)
 }
 
 /// Five or six digits without `+`.

@@ -167,7 +167,7 @@ impl PortalDirectory {
     pub async fn look_up(&self, draft: &Draft) -> Result<Numbers, RoutingError> {
         let pair = Pair {
             from: draft.from.clone(),
-            to: draft.to.as_str().to_owned(),
+            to: draft.to.identity(),
             is_sender_known: draft.conversation_id.is_some(),
         };
         let question = Question {

@@ -1,5 +1,6 @@
 //! The portal's own ids of messages and conversations, in existing-database mode. Its answers to callbacks
-//! tell them; events then carry them, and go to the channels that its pages are subscribed to.
+//! tell them; events then carry them, and go to the channels that its pages are subscribed to. In requests
+//! they stand behind [`PREFIX`].
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -15,6 +16,21 @@ use crate::storage::{StorageError, Transaction};
 const MAX_ID: usize = 150;
 /// Channels named after a conversation.
 const CONVERSATION_CHANNELS: [&str; 2] = ["messenger.", "private-messenger."];
+
+/// Marks a portal's id in a request. Both sides count up from 1, so that a bare number could be either's; ours
+/// have no colon.
+const PREFIX: &str = "portal:";
+
+/// The portal's id that a request names a record by, if it is not ours.
+pub fn named(id: &str) -> Option<&str> {
+    id.strip_prefix(PREFIX)
+}
+
+/// Whether an id can stand in a channel's name.
+pub fn fits(id: &str) -> bool {
+    let is_short = !id.is_empty() && id.len() <= MAX_ID;
+    is_short && ChannelName::parse(&format!("private-messenger.{id}")).is_ok()
+}
 
 /// What is known of the portal's ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,9 +63,7 @@ impl Record {
             Value::String(text) => text.clone(),
             _ => return None,
         };
-        let fits = !id.is_empty() && id.len() <= MAX_ID;
-        let fits = fits && ChannelName::parse(&format!("private-messenger.{id}")).is_ok();
-        fits.then_some(id)
+        fits(&id).then_some(id)
     }
 }
 

@@ -37,9 +37,10 @@ impl Router {
         self.tell_status(tx, app, message, &conversation, previous, now)?;
         tracing::info!(
             app = app.settings.id.as_str(),
+            user = message.user_id,
             message_id = %message.public_id(),
-            from = previous.as_str(),
-            to = next.as_str(),
+            previous = previous.as_str(),
+            status = next.as_str(),
             "message status changed"
         );
         Ok(true)

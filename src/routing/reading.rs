@@ -10,6 +10,7 @@ use super::decision::Explanation;
 use super::draft::invalid;
 use super::error::RoutingError;
 use super::json::Id;
+use super::portal_ids;
 use super::records::{Conversation, Message};
 use crate::apps::App;
 use crate::storage::Transaction;
@@ -187,10 +188,11 @@ fn place(
     if let Ok(row) = id.parse() {
         return Ok(Some(row));
     }
-    let row = tx.query_one(
-        "SELECT id FROM messages WHERE public_id = ?1 AND conversation_id = ?2",
-        &[id.into(), conversation.into()],
-    )?;
+    let (sql, id) = match portal_ids::named(id) {
+        Some(id) => ("SELECT id FROM messages WHERE portal_id = ?1 AND conversation_id = ?2 LIMIT 1", id),
+        None => ("SELECT id FROM messages WHERE public_id = ?1 AND conversation_id = ?2", id),
+    };
+    let row = tx.query_one(sql, &[id.into(), conversation.into()])?;
     match row {
         Some(row) => Ok(Some(row.int(0)?)),
         None => Err(invalid(field, "this is no message of the conversation")),

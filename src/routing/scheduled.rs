@@ -14,7 +14,7 @@ use super::{Router, directory, jobs, opt_outs};
 use crate::apps::App;
 use crate::config::DirectoryMode;
 use crate::routing::directory::{OwnNumber, Owner};
-use crate::routing::phone_number::PhoneNumber;
+use crate::routing::phone_number::{PhoneNumber, contact_identity};
 use crate::storage::{self, Transaction};
 
 /// How often it is looked for messages whose time has come.
@@ -98,7 +98,7 @@ fn hand_over(
         is_default: false,
         messaging_profile_id: profile.clone(),
     };
-    let to = message.to_number.clone();
+    let to = contact_identity(&message.to_number);
     if let Err(refusal) = jobs::check_enabled(app).and_then(|()| opt_outs::check(tx, app, &own, &to)) {
         let reason = json!({"code": refusal.code.as_str(), "title": refusal.message, "carrier": null});
         message.error = Some(reason.to_string());
@@ -158,6 +158,7 @@ fn deliver(
             known_conversation: None,
             except: None,
             is_announced: true,
+            called_at: None,
         };
         delivery.run(tx, now)?;
     }

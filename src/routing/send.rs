@@ -1,6 +1,7 @@
 //! A portal hands over a message: the decision, the records, what follows.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -15,7 +16,7 @@ use super::phone_number::mask;
 use super::records::{Contact, Conversation, ConversationKey, Message, NewMessage};
 use super::status::{Direction, Status};
 use super::text::TextError;
-use super::{Router, callbacks, jobs, opt_outs, text};
+use super::{Router, callbacks, jobs, opt_outs, portal_ids, text};
 use crate::apps::App;
 use crate::config::DirectoryMode;
 use crate::storage::{self, StorageError, Transaction};
@@ -66,6 +67,7 @@ impl Router {
     /// # Errors
     /// Why nothing was stored or sent.
     pub async fn start_conversation(&self, app: Arc<App>, draft: Draft) -> Result<Sent, RoutingError> {
+        let called_at = Instant::now();
         if draft.has_content() {
             self.limits().take_send(&app, &draft.user_id)?;
         }
@@ -75,7 +77,8 @@ impl Router {
         let (sent, waits) = self
             .database()
             .write(move |tx| {
-                Sending { router: &router, app: &job_app, draft: &job_draft, numbers: &numbers }.run(tx)
+                let (draft, app) = (&job_draft, &job_app);
+                Sending { router: &router, app, draft, numbers: &numbers, called_at }.run(tx)
             })
             .await?;
         match (waits, sent.message) {
@@ -115,6 +118,7 @@ struct Sending<'a> {
     app: &'a App,
     draft: &'a Draft,
     numbers: &'a Numbers,
+    called_at: Instant,
 }
 
 /// Resolves when the carrier was asked for the first time.
@@ -127,14 +131,21 @@ impl Sending<'_> {
             return Ok((replay, None));
         }
         let (app_id, settings) = (&self.app.settings.id, &self.app.settings.routing);
-        let to = self.draft.to.as_str();
+        let to = self.draft.to.identity();
+        let to = to.as_str();
         let (own, from_reason) = self.sender(tx)?;
         if own.number == to {
             let message = "a number can't write to itself";
             return Err(RoutingError::new(Code::SelfMessage, message).at("to"));
         }
         let user = self.draft.user_id.as_str();
-        tracing::info!(app = app_id.as_str(), user, to = mask(to), "Checking if recipient is internal user");
+        tracing::info!(
+            app = app_id.as_str(),
+            user,
+            from = mask(&own.number),
+            to = mask(to),
+            "Checking if recipient is internal user"
+        );
         let recipient = self.recipient(tx)?;
         let (route, reason) = decision::route(recipient.as_ref(), settings.unassigned_own_number)?;
         let is_internal = route != Route::External;
@@ -174,7 +185,7 @@ impl Sending<'_> {
         self.keep_key(tx, &message)?;
         let first_attempt = match &route {
             _ if message.status == Status::Scheduled => {
-                let mut events = Events::new(self.app);
+                let mut events = Events::new(self.app).since(Some(self.called_at));
                 self.router.message_sent(tx, &mut events, self.app, &message, &conversation, now)?;
                 self.router.publish(
                     tx,
@@ -202,12 +213,13 @@ impl Sending<'_> {
                     },
                     except: self.draft.socket_id.as_deref(),
                     is_announced: false,
+                    called_at: Some(self.called_at),
                 };
                 delivery.run(tx, now)?;
                 None
             }
             Route::External => {
-                let mut events = Events::new(self.app);
+                let mut events = Events::new(self.app).since(Some(self.called_at));
                 self.router.message_sent(tx, &mut events, self.app, &message, &conversation, now)?;
                 self.router.publish(
                     tx,
@@ -266,6 +278,8 @@ impl Sending<'_> {
         let message = Message::by_row(tx, row.int(1)?)?;
         let message = message.ok_or_else(|| RoutingError::not_found("message"))?;
         let conversation = Conversation::by_row(tx, message.conversation_id)?;
+        let router = self.router.clone();
+        tx.on_commit(user_id.as_str(), move || router.counters().count(Counter::Replayed));
         Ok(Some(Sent { message: Some(message), conversation, created: false, replayed: true }))
     }
 
@@ -285,7 +299,7 @@ impl Sending<'_> {
             Numbers::Portal { own_numbers, .. } => own_numbers.clone(),
         };
         let last_used = match (own.len(), &self.draft.from) {
-            (2.., None) => Conversation::last_used_number(tx, app_id, user_id, self.draft.to.as_str())?,
+            (2.., None) => Conversation::last_used_number(tx, app_id, user_id, &self.draft.to.identity())?,
             _ => None,
         };
         let (own, how) = decision::sender(self.draft.from.as_ref(), &own, last_used.as_deref())?;
@@ -325,8 +339,13 @@ impl Sending<'_> {
             }
             (Numbers::Own, _) => Ok(()),
             (Numbers::Portal { conversations, .. }, requested) => {
-                let known = requested.as_ref().or(conversations.sender.as_ref());
-                if let Some(id) = known.filter(|id| conversation.portal_id.as_ref() != Some(id)) {
+                let requested = requested.as_deref().map(|id| portal_ids::named(id).unwrap_or(id));
+                if requested.is_some_and(|id| !portal_ids::fits(id)) {
+                    let message = "conversation_id can't be part of a channel name";
+                    return Err(RoutingError::new(Code::InvalidField, message).at("conversation_id"));
+                }
+                let known = requested.or(conversations.sender.as_deref());
+                if let Some(id) = known.filter(|id| conversation.portal_id.as_deref() != Some(id)) {
                     conversation.set_portal_id(tx, id)?;
                 }
                 Ok(())
@@ -373,12 +392,13 @@ impl Sending<'_> {
         conversation.add_message(tx, &message, false)?;
         tracing::info!(
             app = self.app.settings.id.as_str(),
+            user = message.user_id,
             message_id = %message.public_id(),
             route = explanation.route,
             reason = explanation.reason,
             number_status = explanation.number_status,
             directory = explanation.directory,
-            from = explanation.from,
+            sender = explanation.from,
             "message routed"
         );
         Ok(message)
@@ -398,6 +418,8 @@ pub(super) struct Delivery<'a> {
     pub except: Option<&'a str>,
     /// Whether the sender's side was told of the message already.
     pub is_announced: bool,
+    /// When the call came that it follows from, unless that was long ago.
+    pub called_at: Option<Instant>,
 }
 
 impl Delivery<'_> {
@@ -406,8 +428,10 @@ impl Delivery<'_> {
         let app_id = self.app.settings.id.as_str();
         tracing::info!(
             app = app_id,
-            message_id = %sent.public_id(),
             user = sent.user_id,
+            message_id = %sent.public_id(),
+            from = mask(&sent.from_number),
+            to = mask(&sent.to_number),
             "Internal message detected - skipping Telnyx API"
         );
         let key = ConversationKey {
@@ -447,11 +471,14 @@ impl Delivery<'_> {
         conversation.add_message(tx, &received, true)?;
         tracing::info!(
             app = app_id,
+            user = received.user_id,
             message_id = %received.public_id(),
+            from = mask(&received.from_number),
+            to = mask(&received.to_number),
             created,
             "Reciprocal conversation created for internal message"
         );
-        let mut events = Events::new(self.app);
+        let mut events = Events::new(self.app).since(self.called_at);
         let lane = self.conversation.thread_id.as_str();
         if !self.is_announced {
             self.router.message_sent(tx, &mut events, self.app, sent, self.conversation, now)?;

@@ -156,20 +156,22 @@ impl Observer for Queue {
     fn see(&self, app_id: &str, what: &Observation<'_>) {
         let endpoints = self.endpoints.load();
         let Some(app) = endpoints.app(app_id) else { return };
-        let (event, channel) = kind(what);
+        let Some((event, channel)) = kind(what) else { return };
         if !app.watches(event) || channel.is_some_and(|it| it.kind() == ChannelKind::ServerToUser) {
             return;
         }
         if !app.tracks(event, channel) {
             return;
         }
-        self.push(&app.id, owned(what));
+        if let Some(what) = owned(what) {
+            self.push(&app.id, what);
+        }
     }
 }
 
-/// Which event an observation leads to.
-fn kind<'a>(what: &Observation<'a>) -> (WebhookEvent, Option<&'a ChannelName>) {
-    match *what {
+/// Which event an observation leads to, and of which channel.
+fn kind<'a>(what: &Observation<'a>) -> Option<(WebhookEvent, Option<&'a ChannelName>)> {
+    Some(match *what {
         Observation::ChannelOccupied(channel) => (WebhookEvent::ChannelOccupied, Some(channel)),
         Observation::ChannelVacated(channel) => (WebhookEvent::ChannelVacated, Some(channel)),
         Observation::MemberAdded(channel, _) => (WebhookEvent::MemberAdded, Some(channel)),
@@ -181,11 +183,12 @@ fn kind<'a>(what: &Observation<'a>) -> (WebhookEvent, Option<&'a ChannelName>) {
         Observation::UserLeft(_) => (WebhookEvent::UserOffline, None),
         Observation::ConnectionOpened(_) => (WebhookEvent::ConnectionOpened, None),
         Observation::ConnectionClosed(_) => (WebhookEvent::ConnectionClosed, None),
-    }
+        Observation::Subscribed(_) => return None,
+    })
 }
 
-fn owned(what: &Observation<'_>) -> What {
-    match *what {
+fn owned(what: &Observation<'_>) -> Option<What> {
+    Some(match *what {
         Observation::ChannelOccupied(channel) => What::Came(Subject::Channel(channel.clone())),
         Observation::ChannelVacated(channel) => What::Left(Subject::Channel(channel.clone())),
         Observation::MemberAdded(channel, user) => What::Came(Subject::Member(channel.clone(), user.clone())),
@@ -211,7 +214,8 @@ fn owned(what: &Observation<'_>) -> What {
             code: end.code,
             reason: end.reason.to_owned(),
         })),
-    }
+        Observation::Subscribed(_) => return None,
+    })
 }
 
 #[cfg(test)]

@@ -66,6 +66,12 @@ impl Document {
             let operation = self.operation(call);
             paths.entry(path).or_default().insert(call.method.as_str().to_lowercase(), operation);
         }
+        for (path, parameters) in [
+            ("/carriers/telnyx/{app_id}", &["app_id"][..]),
+            ("/carriers/telnyx/{app_id}/{token}", &["app_id", "token"]),
+        ] {
+            paths.entry(path.to_owned()).or_default().insert("post".to_owned(), carrier_report(parameters));
+        }
         let error = self.answers.subschema_for::<ErrorJson<'static>>();
         let mut schemas = self.answers.take_definitions(true);
         schemas.extend(self.requests.take_definitions(true));
@@ -109,7 +115,7 @@ impl Document {
         if call.path.contains("{id}") {
             parameters.push(json!({
                 "name": "id", "in": "path", "required": true, "schema": {"type": "string"},
-                "description": "The record's id.",
+                "description": "The record's id; with the portal's own database also `portal:` and the portal's id.",
             }));
         }
         let answer = (call.answer)(&mut self.answers);
@@ -150,6 +156,31 @@ impl Document {
         };
         properties.iter().map(parameter).collect()
     }
+}
+
+/// Where the carrier reports to: no call of the portal's, but part of the same picture.
+fn carrier_report(parameters: &[&str]) -> Value {
+    let parameter = |name: &&str| {
+        let description = if *name == "token" { "Of one attempt to send." } else { "The app's id." };
+        json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"},
+            "description": description})
+    };
+    json!({
+        "operationId": format!("post_carriers_telnyx_{}", parameters.join("_")),
+        "tags": ["carriers"],
+        "summary": "Takes in what the carrier reports",
+        "description": "For the carrier alone, whose Ed25519 signature (`telnyx-signature-ed25519`, \
+                        `telnyx-timestamp`) takes the place of ours.",
+        "security": [],
+        "parameters": parameters.iter().map(parameter).collect::<Vec<_>>(),
+        "requestBody": {"required": true, "content": {"application/json": {"schema": {"type": "object"}}}},
+        "responses": {
+            "200": {"description": "Stored, or nothing new."},
+            "403": {"description": "The signature is missing, wrong or too old."},
+            "404": {"description": "There is no such app, or it has no messaging."},
+            "503": {"description": "No public key is configured, or it could not be stored: send it again."},
+        },
+    })
 }
 
 /// What a call may come to: its answer, and a response for each status with the codes that have it.

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::call::Caller;
-use super::fields::{NoFields, limit, number, whole};
+use super::fields::{NoFields, limit, whole};
 use crate::routing::draft::{UserRef, invalid, name};
 use crate::routing::json::{ContactJson, Id};
 use crate::routing::{FailedCallback, OptOut, Overview, RoutingError};
@@ -98,11 +98,10 @@ pub struct ResendAnswer {
 pub async fn name_contact(caller: Caller, request: NameRequest) -> Result<ContactAnswer, RoutingError> {
     let user = caller.user(request.user_id.as_ref())?;
     let Caller { router, app, .. } = caller;
-    let settings = &app.settings.routing;
-    let number = number(request.number.as_deref(), settings)?.as_str().to_owned();
+    let number = given(request.number)?;
     let name = name(request.name.as_deref())?;
     let contact = router.name_contact(app.clone(), user, number, name).await?;
-    Ok(ContactAnswer { contact: contact.json(settings) })
+    Ok(ContactAnswer { contact: contact.json(&app.settings.routing) })
 }
 
 /// Numbers that want no messages.
@@ -114,14 +113,14 @@ pub async fn opt_outs(caller: Caller, _request: NoFields) -> Result<OptOutList, 
 /// Adds one.
 pub async fn add_opt_out(caller: Caller, request: OptOutRequest) -> Result<OptOutList, RoutingError> {
     let Caller { router, app, .. } = caller;
-    let number = number(request.number.as_deref(), &app.settings.routing)?.as_str().to_owned();
+    let number = given(request.number)?;
     Ok(OptOutList { opt_outs: router.add_opt_out(app, number).await? })
 }
 
 /// Takes one away.
 pub async fn remove_opt_out(caller: Caller, request: OptOutRequest) -> Result<OptOutList, RoutingError> {
     let Caller { router, app, .. } = caller;
-    let number = number(request.number.as_deref(), &app.settings.routing)?.as_str().to_owned();
+    let number = given(request.number)?;
     Ok(OptOutList { opt_outs: router.remove_opt_out(app, number).await? })
 }
 
@@ -158,4 +157,9 @@ pub async fn resend(caller: Caller, request: ResendRequest) -> Result<ResendAnsw
 pub async fn status(caller: Caller, _request: NoFields) -> Result<Overview, RoutingError> {
     let Caller { router, app, .. } = caller;
     router.overview(app).await
+}
+
+/// A number, which the router reads: a contact may also be a short code.
+fn given(number: Option<String>) -> Result<String, RoutingError> {
+    number.ok_or_else(|| invalid("number", "number is missing"))
 }

@@ -206,6 +206,7 @@ fn set_aside(
     router.counters().count(Counter::Unrouted);
     tracing::warn!(
         app = app.settings.id,
+        telnyx_message_id = message.id,
         from = mask(contact),
         to = mask(number),
         "Inbound message has no assigned user"

@@ -7,6 +7,7 @@ use crate::apps::App;
 use crate::routing::carrier::{
     CarrierEvent, CarrierMessage, EventType, MessageStatus, message_status, token_of,
 };
+use crate::routing::phone_number::contact_identity;
 use crate::routing::records::Message;
 use crate::routing::status::{Cause, Status};
 use crate::routing::{Router, jobs, opt_outs};
@@ -76,7 +77,15 @@ pub fn apply(
         );
         if report.errors.iter().any(|error| error.is_opt_out()) {
             let profile = report.messaging_profile_id.as_deref().unwrap_or_default();
-            opt_outs::note(tx, router, app, profile, &message.to_number, "carrier_40300", now)?;
+            opt_outs::note(
+                tx,
+                router,
+                app,
+                profile,
+                &contact_identity(&message.to_number),
+                "carrier_40300",
+                now,
+            )?;
         }
     }
     if next == Some(Status::Delivered) && !is_overtaken {

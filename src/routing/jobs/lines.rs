@@ -34,6 +34,8 @@ pub struct State {
     pub calls: usize,
     /// Rates of own numbers.
     pub buckets: HashMap<String, TokenBucket>,
+    /// Jobs that waited for their number's rate when they were last looked at.
+    pub rate_waits: HashSet<i64>,
 }
 
 /// How a line is, for metrics and the status call.

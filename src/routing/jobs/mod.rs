@@ -5,9 +5,10 @@
 //! a crash an attempt without an outcome says that the carrier may have the message. Jobs of one lane (the
 //! two numbers of a conversation) go one after the other; a lane that must wait delays no other.
 //!
-//! `worker` chooses and calls, `settle` decides what an outcome means.
+//! `worker` chooses and calls, `settle` decides what an outcome means, `report` logs it.
 
 mod lines;
+mod report;
 mod settle;
 mod worker;
 

@@ -6,20 +6,20 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::Request;
+use super::report::Subject;
 use crate::apps::App;
 use crate::config::{Idempotency, OnUnclear, TelnyxSettings};
 use crate::routing::carrier::{Accepted, CarrierError, ConfigScope, Outcome, backoff, message_status};
 use crate::routing::counters::Counter;
 use crate::routing::events::micros;
+use crate::routing::phone_number::contact_identity;
 use crate::routing::records::Message;
 use crate::routing::status::{Cause, Status};
 use crate::routing::{Router, directory, opt_outs};
-use crate::storage::{self, StorageError, Transaction};
+use crate::storage::{self, Row, StorageError, Transaction};
 
 /// How long the carrier remembers an idempotency key, less an hour, in microseconds.
 const KEY_LIFE: i64 = 23 * 3_600 * 1_000_000;
-/// What an attempt is noted as that a crash cut off.
-const INTERRUPTED: &str = "interrupted";
 
 /// A job as the store has it.
 struct Job {
@@ -67,27 +67,31 @@ pub async fn settle(
 /// Settles attempts that have no outcome although their lease ended before `lapsed`: their process was
 /// killed during the call, so the carrier may have the message.
 pub async fn recover(router: &Router, lapsed: i64) -> Result<(), StorageError> {
-    let rows = router
+    let cut_off = router
         .database()
         .read(move |tx| {
-            tx.query(
-                "SELECT j.id, j.app_id, COALESCE(MAX(a.id), 0) FROM carrier_jobs j \
+            let rows = tx.query(
+                "SELECT j.id, j.app_id, COALESCE(MAX(a.id), 0), j.message_id FROM carrier_jobs j \
                  LEFT JOIN carrier_attempts a ON a.job_id = j.id AND a.finished_at IS NULL \
                  WHERE j.state = 'waiting' AND j.locked_by IS NOT NULL AND j.locked_until < ?1 \
-                 GROUP BY j.id, j.app_id ORDER BY j.id",
+                 GROUP BY j.id, j.app_id, j.message_id ORDER BY j.id",
                 &[lapsed.into()],
-            )
+            )?;
+            let cut_off = |row: Row| {
+                let subject = Subject::read(tx, row.int(3)?)?;
+                Ok((row.int(0)?, row.text(1)?, row.int(2)?, subject))
+            };
+            rows.into_iter().map(cut_off).collect::<Result<Vec<_>, StorageError>>()
         })
         .await?;
-    for row in rows {
-        let (job, app_id, attempt) = (row.int(0)?, row.text(1)?, row.int(2)?);
+    for (job, app_id, attempt, subject) in cut_off {
         let Some(app) = router.inner.hub.app_by_id(&app_id) else { continue };
         let outcome = Outcome::Unclear {
             reason: "the server was stopped during the call".to_owned(),
             error: None,
             alert: false,
         };
-        tracing::warn!(app = app_id, job, reason = INTERRUPTED, "Carrier outcome unclear");
+        subject.report(&outcome);
         // One that can't be settled keeps back no other.
         if let Err(error) = settle(router, &app.app(), job, attempt, &outcome).await {
             tracing::error!(%error, app = app_id, job, "an interrupted call can't be settled");
@@ -166,7 +170,8 @@ fn apply(
     {
         let profile = directory::profile(tx, &app.settings.id, &message.from_number)?;
         let profile = profile.as_deref().unwrap_or(&app.settings.routing.telnyx.messaging_profile_id);
-        opt_outs::note(tx, router, app, profile, &message.to_number, "carrier_40300", now)?;
+        let recipient = contact_identity(&message.to_number);
+        opt_outs::note(tx, router, app, profile, &recipient, "carrier_40300", now)?;
     }
     let may_have_it = may_be_with_carrier(tx, job.id)?;
     let verdict = verdict(&app.settings.routing.telnyx, &job, outcome, may_have_it, now);

@@ -9,13 +9,14 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::lines::Line;
+use super::report::Subject;
 use super::settle;
 use crate::apps::App;
 use crate::config::{Idempotency, Ordering};
 use crate::routing::Router;
 use crate::routing::carrier::Outcome;
 use crate::routing::carrier::Permit;
-use crate::routing::counters::Counter;
+use crate::routing::counters::{Counter, ThrottledBy};
 use crate::storage::{self, StorageError, Transaction};
 
 /// How often jobs are looked for that nobody woke us for: those of other nodes, those that waited.
@@ -42,6 +43,7 @@ struct Claimed {
     lane: String,
     body: Vec<u8>,
     idempotency_key: String,
+    subject: Subject,
 }
 
 /// Sends what is to be sent until the process ends.
@@ -159,6 +161,7 @@ fn choose(router: &Router, line: &Line, app: &App, due: Vec<Due>) -> Vec<(Due, P
     let settings = &app.settings.routing.telnyx;
     let mut state = line.state();
     let mut chosen: Vec<(Due, Permit)> = Vec::new();
+    let waited = std::mem::take(&mut state.rate_waits);
     for job in due {
         if state.calls + chosen.len() >= settings.concurrency {
             break;
@@ -167,7 +170,10 @@ fn choose(router: &Router, line: &Line, app: &App, due: Vec<Due>) -> Vec<(Due, P
             continue;
         }
         if !state.take_number_rate(&job.own_number, settings) {
-            router.counters().count(Counter::NumberRateWait);
+            if !waited.contains(&job.id) {
+                router.counters().count_throttled(&app.settings.id, ThrottledBy::NumberRate);
+            }
+            state.rate_waits.insert(job.id);
             continue;
         }
         let Ok(permit) = state.breaker.may_call(storage::now()) else { break };
@@ -230,7 +236,7 @@ fn claim(tx: &mut Transaction<'_>, node: &str, id: i64, now: i64) -> Result<Opti
         "UPDATE carrier_jobs SET locked_by = ?2, locked_until = ?3, attempts = attempts + 1, \
          first_attempt_at = COALESCE(first_attempt_at, ?4) \
          WHERE id = ?1 AND state = 'waiting' AND locked_by IS NULL AND valid_until > ?4 \
-         RETURNING attempts, lane, body, idempotency_key, token",
+         RETURNING attempts, lane, body, idempotency_key, token, message_id",
         &[id.into(), node.into(), (now + LEASE).into(), now.into()],
     )?;
     let Some(row) = row else { return Ok(None) };
@@ -248,17 +254,21 @@ fn claim(tx: &mut Transaction<'_>, node: &str, id: i64, now: i64) -> Result<Opti
         ],
     )?;
     let attempt = attempt.map_or_else(|| Err(tx.conflict()), |row| row.int(0))?;
-    Ok(Some(Claimed { job: id, attempt, lane: row.text(1)?, body, idempotency_key }))
+    let subject = Subject::read(tx, row.int(5)?)?;
+    Ok(Some(Claimed { job: id, attempt, lane: row.text(1)?, body, idempotency_key, subject }))
 }
 
 async fn call(router: &Router, app: &Arc<App>, line: &Line, claimed: Claimed, permit: Permit) {
     let uses_key = app.settings.routing.telnyx.idempotency == Idempotency::Header;
     let key = uses_key.then_some(claimed.idempotency_key.as_str());
-    tracing::info!(app = app.settings.id, job = claimed.job, "Sending message via Telnyx API");
+    claimed.subject.sending();
     let outcome = line.telnyx.send(Bytes::from(claimed.body), key).await;
     line.state().breaker.report(permit, outcome.health(), storage::now());
     router.counters().count(counter(&outcome));
-    report(app, &outcome);
+    if matches!(outcome, Outcome::Throttled { .. }) {
+        router.counters().count_throttled(&app.settings.id, ThrottledBy::Carrier);
+    }
+    claimed.subject.report(&outcome);
     let mut pause = Duration::from_millis(100);
     // The outcome must be stored: until it is, the lane stands still and the job stays locked.
     while let Err(error) = settle::settle(router, app, claimed.job, claimed.attempt, &outcome).await {
@@ -286,27 +296,5 @@ fn counter(outcome: &Outcome) -> Counter {
         Outcome::Config { .. } => Counter::Config,
         Outcome::InProgress { .. } => Counter::InProgress,
         Outcome::Unclear { .. } => Counter::Unclear,
-    }
-}
-
-fn report(app: &App, outcome: &Outcome) {
-    let app = app.settings.id.as_str();
-    match outcome {
-        Outcome::Accepted(accepted) => {
-            tracing::info!(app, telnyx_message_id = accepted.carrier_id, "Telnyx accepted message");
-        }
-        Outcome::Refused(error) => tracing::info!(app, code = error.code, "Telnyx refused message"),
-        Outcome::Config { error, .. } => {
-            tracing::error!(app, %error, "the carrier refuses messages until its account or settings change");
-        }
-        Outcome::Unclear { reason, alert: true, .. } => {
-            tracing::error!(app, reason, "Carrier outcome unclear");
-        }
-        Outcome::Unclear { reason, .. } => tracing::warn!(app, reason, "Carrier outcome unclear"),
-        Outcome::NotSent { reason } => tracing::warn!(app, reason, "the carrier can't be reached"),
-        Outcome::Throttled { wait, error } => {
-            tracing::warn!(app, ?wait, %error, "the carrier asks for a pause");
-        }
-        Outcome::InProgress { .. } => tracing::info!(app, "the carrier still works on this message"),
     }
 }

@@ -200,7 +200,10 @@ fn short_codes_are_destinations_only_if_allowed() {
     }
     assert_eq!(to("312345", &SHORT_CODES, Some("US")), Ok(("312345".to_owned(), false)));
     assert_eq!(to("759 73", &SHORT_CODES, Some("US")), Err(No::ShortCode));
-    assert_eq!(to("+75973", &SHORT_CODES, Some("US")), Err(No::Length));
+    // As the carrier writes it, and so as a conversation shows it.
+    assert_eq!(to("+75973", &SHORT_CODES, Some("US")), Ok(("75973".to_owned(), false)));
+    assert_eq!(to("+75973", &POSSIBLE, Some("US")), Err(No::Length));
+    assert_eq!(to("+7597", &SHORT_CODES, Some("US")), Err(No::Length));
     assert_eq!(to("7597", &SHORT_CODES, Some("US")), Err(No::Length));
     let whole = Ok(("+13125550100".to_owned(), true));
     assert_eq!(to("(312) 555-0100", &SHORT_CODES, Some("US")), whole);
@@ -213,7 +216,9 @@ fn inbound_senders_keep_their_identity() {
         ("+13125550101", "+13125550101"),
         ("+1 312 555 0101", "+13125550101"),
         ("+75973", "+75973"),
-        ("75973", "75973"),
+        ("75973", "+75973"),
+        (" 312345", "+312345"),
+        ("7597", "7597"),
         (" TELNYX\n", "TELNYX"),
         ("My\u{7}Bank", "MyBank"),
         ("12125550123", "12125550123"),
@@ -222,6 +227,16 @@ fn inbound_senders_keep_their_identity() {
         ("123456789 123456789 123456789 1 tail", "123456789 123456789 123456789 1"),
     ] {
         assert_eq!(contact_identity(raw), identity, "{raw:?}");
+    }
+}
+
+#[test]
+fn a_destination_is_the_contact_that_answers() {
+    for (to, answers_as) in
+        [("75973", "+75973"), ("+75973", "75973"), ("312345", "+312345"), ("(312) 555-0100", "+13125550100")]
+    {
+        let destination = Destination::parse(to, &SHORT_CODES, Some("US")).expect(to);
+        assert_eq!(destination.identity(), contact_identity(answers_as), "{to}");
     }
 }
 

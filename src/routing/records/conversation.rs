@@ -3,6 +3,7 @@
 use super::public_id;
 use crate::config::{ConversationKey as KeyRule, IdKind, RoutingSettings};
 use crate::routing::json::Id;
+use crate::routing::portal_ids;
 use crate::storage::{Row, StorageError, Transaction};
 
 /// Somebody a user exchanges messages with.
@@ -272,7 +273,8 @@ impl Conversation {
         Ok((found, made > 0))
     }
 
-    /// A user's conversation by the id clients use.
+    /// A user's conversation by the id clients use, or by the portal's (`portal:7`). A portal's id that several
+    /// have names none of them.
     ///
     /// # Errors
     /// Of the store.
@@ -282,6 +284,19 @@ impl Conversation {
         user_id: &str,
         id: &str,
     ) -> Result<Option<Self>, StorageError> {
+        if let Some(id) = portal_ids::named(id) {
+            let rows = tx.query(
+                concat!(
+                    conversation_columns!(),
+                    "WHERE c.portal_id = ?3 AND c.app_id = ?1 AND c.user_id = ?2 LIMIT 2"
+                ),
+                &[app_id.into(), user_id.into(), id.into()],
+            )?;
+            return match &rows[..] {
+                [row] => Self::from_row(row).map(Some),
+                _ => Ok(None),
+            };
+        }
         let row = match id.parse::<i64>() {
             Ok(number) => tx.query_one(
                 concat!(

@@ -3,6 +3,7 @@
 use super::{Conversation, public_id};
 use crate::config::IdKind;
 use crate::routing::json::Id;
+use crate::routing::portal_ids;
 use crate::routing::status::{Cause, Direction, Status};
 use crate::storage::{Row, StorageError, Transaction, Value};
 
@@ -282,7 +283,8 @@ impl Message {
         tx.query_one(sql, values)?.as_ref().map(Self::from_row).transpose()
     }
 
-    /// A user's message by the id clients use; not one that the user deleted for themself.
+    /// A user's message by the id clients use, or by the portal's (`portal:7`); not one that the user deleted
+    /// for themself. A portal's id that several have names none of them.
     ///
     /// # Errors
     /// Of the store.
@@ -292,6 +294,19 @@ impl Message {
         user_id: &str,
         id: &str,
     ) -> Result<Option<Self>, StorageError> {
+        if let Some(id) = portal_ids::named(id) {
+            let rows = tx.query(
+                concat!(
+                    message_columns!(),
+                    "WHERE m.portal_id = ?3 AND m.app_id = ?1 AND m.user_id = ?2 AND m.hidden_at IS NULL LIMIT 2"
+                ),
+                &[app_id.into(), user_id.into(), id.into()],
+            )?;
+            return match &rows[..] {
+                [row] => Self::from_row(row).map(Some),
+                _ => Ok(None),
+            };
+        }
         match id.parse::<i64>() {
             Ok(number) => Self::first(
                 tx,

@@ -105,6 +105,7 @@ CREATE UNIQUE INDEX messages_carrier_inbound ON messages (app_id, telnyx_message
   WHERE direction = 'INBOUND' AND telnyx_message_id IS NOT NULL;
 CREATE INDEX messages_scheduled ON messages (send_at) WHERE status = 'scheduled';
 CREATE INDEX messages_carrier ON messages (app_id, telnyx_message_id) WHERE telnyx_message_id IS NOT NULL;
+CREATE INDEX messages_portal ON messages (app_id, portal_id) WHERE portal_id IS NOT NULL;
 CREATE TABLE message_versions (
   id {id},
   message_id {int} NOT NULL,
