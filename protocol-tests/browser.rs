@@ -22,7 +22,7 @@ fn env(server: &TestServer) -> [(&'static str, String); 6] {
     ]
 }
 
-fn chromium() -> &'static str {
+pub fn chromium() -> &'static str {
     ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"]
         .into_iter()
         .find(|path| Path::new(path).exists())

@@ -26,6 +26,7 @@ mod messaging;
 mod metrics;
 mod order;
 mod origins_tls;
+mod portal;
 mod presence;
 mod queries;
 mod quotas;
