@@ -1,7 +1,8 @@
 // Runs the portal of examples/portal/ and looks at it in headless Chromium, as its users do: what is asked for
 // is found by role and label, so that a page without them fails.
 import { spawn } from 'node:child_process';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import { dirname } from 'node:path';
 import { createInterface } from 'node:readline';
 import { chromium } from 'playwright-core';
@@ -17,7 +18,7 @@ const QUIET = [
   '--disable-sync',
 ];
 /** A client that lost its server may wait 15 s before each of its tries. */
-const PATIENCE = 40_000;
+const PATIENCE = 35_000;
 const VISIBLE = { state: 'visible', timeout: PATIENCE };
 
 let application;
@@ -28,6 +29,10 @@ const pages = new Map();
 const page = (on) => pages.get(on).page;
 const conversation = (on, name) => page(on).locator('.conversation', { hasText: name });
 const bubble = (on, text) => page(on).getByRole('listitem').filter({ hasText: text }).and(page(on).locator('.message'));
+async function content(message) {
+  await message.waitFor(VISIBLE);
+  return (await message.innerText()).replaceAll(/\s+/g, ' ').trim();
+}
 const field = (on) => page(on).getByRole('textbox', { name: 'Message', exact: true });
 
 /** Keeps each state a message was seen in, and each notification. Runs in the page. */
@@ -126,14 +131,20 @@ await obey({
   },
   /** Waits for a message with this text, in this state if one is given. */
   async sees({ on, text, status }) {
-    const message = status ? bubble(on, text).and(page(on).locator(`[data-status="${status}"]`)) : bubble(on, text);
-    await message.waitFor(VISIBLE);
-    return (await message.innerText()).replaceAll(/\s+/g, ' ').trim();
+    return content(status ? bubble(on, text).and(page(on).locator(`[data-status="${status}"]`)) : bubble(on, text));
+  },
+  /** Waits for a message with this text from the other side. */
+  async gets({ on, text }) {
+    return content(bubble(on, text).and(page(on).locator(':not(.own)')));
   },
   /** Waits for this text, or until it is gone. */
   async shows({ on, text, within = 'body', gone = false }) {
     const found = page(on).locator(within).getByText(text).locator('visible=true').first();
     await found.waitFor({ ...VISIBLE, state: gone ? 'hidden' : 'visible' });
+  },
+  /** Waits for this text where only screen readers find it. */
+  async holds({ on, text, within }) {
+    await page(on).locator(within, { hasText: text }).waitFor({ ...VISIBLE, state: 'attached' });
   },
   /** The states a message with exactly this text was shown in. */
   async states({ on, text }) {
@@ -166,25 +177,72 @@ await obey({
   async title({ on, title }) {
     await page(on).waitForFunction((title) => document.title === title, title, { timeout: PATIENCE });
   },
-  /** What has the focus: its role or element, and its name. */
-  async focused({ on }) {
-    return page(on).evaluate(() => {
-      const { tagName, ariaLabel, innerText } = document.activeElement;
-      return `${tagName.toLowerCase()} ${ariaLabel ?? innerText.replaceAll(/\s+/g, ' ').trim()}`.trim();
-    });
+  /** Waits until what has this name has the focus. */
+  async focus({ on, name }) {
+    const has = (name) => (document.activeElement.ariaLabel ?? document.activeElement.innerText).trim() === name;
+    await page(on).waitForFunction(has, name, { timeout: PATIENCE });
   },
   /** Whether the page is as wide as its window, so that nobody must scroll sideways. */
   async fits({ on }) {
     return page(on).evaluate(() => document.documentElement.scrollWidth <= document.documentElement.clientWidth);
   },
-  /** No WebSocket connects from here on; those that are there are cut. */
+  /** Cuts the page's WebSocket and lets none connect, until `mend`. */
   async cut({ on }) {
-    const { page } = pages.get(on);
-    const sockets = [];
-    await page.routeWebSocket(/./, (socket) => socket.close());
-    await page.evaluate(() => window.Echo.connector.pusher.disconnect());
-    await page.evaluate(() => window.Echo.connector.pusher.connect());
-    return sockets.length;
+    const known = pages.get(on);
+    if (known.isCut === undefined) {
+      await known.page.routeWebSocket(/./, (socket) => (known.isCut ? socket.close() : socket.connectToServer()));
+    }
+    known.isCut = true;
+    await known.page.evaluate(() => {
+      const { pusher } = window.Echo.connector;
+      pusher.disconnect();
+      pusher.connect();
+    });
+  },
+  async mend({ on }) {
+    pages.get(on).isCut = false;
+  },
+  /** The next message is handed over, but the page never hears so. */
+  async lose_answer({ on }) {
+    const lose = async (route) => {
+      await route.fetch();
+      await route.abort();
+    };
+    await page(on).route('**/api/messages', lose, { times: 1 });
+  },
+  /** Presses Tab (or Shift+Tab) until a control with this name has the focus, which must be seen. */
+  async tab_to({ on, name, back = false }) {
+    for (let presses = 0; presses < 40; presses += 1) {
+      await page(on).keyboard.press(back ? 'Shift+Tab' : 'Tab');
+      const { label, outline } = await page(on).evaluate(() => {
+        const element = document.activeElement;
+        const label = element.ariaLabel ?? element.innerText.replaceAll(/\s+/g, ' ').trim();
+        return { label, outline: getComputedStyle(element).outlineStyle };
+      });
+      if (!label.includes(name)) continue;
+      if (outline === 'none') throw new Error(`the focus on ${label} is not seen`);
+      return label;
+    }
+    throw new Error(`no Tab leads to ${name}`);
+  },
+  /** What a checker of the rules for accessible pages complains of. */
+  async violations({ on }) {
+    const source = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+    await page(on).evaluate(source);
+    return page(on).evaluate(async () => {
+      const { violations } = await window.axe.run();
+      return violations.flatMap(({ id, nodes }) => nodes.map(({ html, failureSummary }) => `${id}: ${html} ${failureSummary}`));
+    });
+  },
+  /** Whether a picture was loaded. */
+  async pictures({ on, name }) {
+    const picture = page(on).getByRole('img', { name });
+    await picture.waitFor(VISIBLE);
+    await picture.evaluate((image) => image.decode());
+  },
+  async leave({ on }) {
+    await page(on).close();
+    pages.delete(on);
   },
   async reload({ on }) {
     await page(on).reload();
