@@ -18,15 +18,17 @@ function end(code) {
   if (isEnding) return;
   isEnding = true;
   process.exitCode = code;
-  children.reverse().forEach((child) => child.kill('SIGTERM'));
+  for (const { child, guard } of children.reverse()) {
+    guard.kill();
+    child.kill();
+  }
 }
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => end(0));
 
 /** Starts a program and returns the first line it prints. */
 async function start(name, command, args, env) {
-  // In a group of its own, so that Ctrl-C reaches this process alone, which then ends the others in order.
-  const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ['pipe', 'pipe', 'inherit'], detached: true });
-  children.push(child);
+  // In a group of its own, so that Ctrl-C reaches this process alone, which then ends the others.
+  const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'inherit'], detached: true });
   const ended = new Promise((_, reject) => {
     child.on('error', reject);
     child.on('exit', (code) => reject(new Error(`${name} ended (${code})`)));
@@ -35,9 +37,14 @@ async function start(name, command, args, env) {
     if (!isEnding) console.error(error.message);
     end(1);
   });
+  if (child.pid) children.push({ child, guard: watchOver(child.pid) });
   const lines = createInterface({ input: child.stdout });
-  const line = new Promise((resolve) => lines.once('line', resolve));
-  return Promise.race([line, ended]);
+  return Promise.race([new Promise((resolve) => lines.once('line', resolve)), ended]);
+}
+
+/** Ends a program when this process is gone, however it went: its end of the pipe is closed then. */
+function watchOver(pid) {
+  return spawn('sh', ['-c', 'read -r _; kill "$1"', 'guard', String(pid)], { stdio: ['pipe', 'ignore', 'ignore'], detached: true });
 }
 
 /** This port, or any free one where it is taken. */
@@ -69,7 +76,7 @@ async function credentials() {
 async function carrier(publicUrl) {
   if (process.env.TELNYX_API_KEY) return { env: {} };
   const standIn = `${root}/protocol-tests/carrier/fake_telnyx.py`;
-  const args = [standIn, '--port', '0', '--while-stdin', '--quiet', '--webhook-url', `${publicUrl}/carriers/telnyx/1001`];
+  const args = [standIn, '--port', '0', '--quiet', '--webhook-url', `${publicUrl}/carriers/telnyx/1001`];
   for (const { number } of Object.values(users)) args.push('--own', number);
   const { url, api_base, public_key } = JSON.parse(
     await start('The stand-in', 'python3', [...args, '--sent-delay-ms', '600', '--final-delay-ms', '1500']),

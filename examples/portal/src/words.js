@@ -22,6 +22,13 @@ export function summary(message) {
   return message.body || (message.media_urls.length ? 'Attachment' : '');
 }
 
+/** The row of a conversation says what was said last; without a text it is a picture, or nothing is left. */
+export function preview(conversation, messages = []) {
+  if (conversation.last_message) return conversation.last_message;
+  const last = messages.at(-1);
+  return last ? summary(last) : conversation.last_message_at ? 'Attachment' : 'No messages yet';
+}
+
 const STATUS = {
   waiting: 'Waiting for the connection',
   scheduled: 'Scheduled',
@@ -55,7 +62,9 @@ export function dayOf(timestamp) {
 export const when = (timestamp) =>
   daysAgo(timestamp) === 0 ? timeOf(timestamp) : daysAgo(timestamp) === 1 ? 'Yesterday' : short.format(new Date(timestamp));
 
+/** Empty while nobody knows. */
 export function presenceText(presence) {
-  if (presence?.online) return 'Online';
-  return presence?.last_seen_at ? `Last seen ${when(presence.last_seen_at)}` : 'Offline';
+  if (!presence) return '';
+  if (presence.online) return 'Online';
+  return presence.last_seen_at ? `Last seen ${when(presence.last_seen_at)}` : 'Offline';
 }
