@@ -37,4 +37,4 @@ deps: ## Install what the tests need and this machine lacks
 
 clean: ## Remove everything that was built or installed here
 	cargo clean
-	rm -rf protocol-tests/node_modules protocol-tests/.venv examples/echo/node_modules examples/portal/node_modules examples/portal/dist
+	rm -rf protocol-tests/node_modules protocol-tests/.venv examples/portal/node_modules examples/portal/dist

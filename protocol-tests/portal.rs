@@ -1,11 +1,8 @@
 //! The portal of `examples/portal/` in a real browser: two users, each on a page of their own.
 
-use std::path::Path;
-
 use serde_json::{Value, json};
 
-use crate::browser::chromium;
-use crate::clients::{Driver, RECONNECT_LIMIT, example};
+use crate::clients::{Driver, RECONNECT_LIMIT, chromium, example, screenshot};
 use crate::harness::messaging::{ANN, BOB, OUTSIDE, Router, Setup};
 
 /// The carrier's stand-in refuses messages to this number.
@@ -92,8 +89,7 @@ impl Portal {
     }
 
     async fn screenshot(&mut self, page: &str, file: &str) {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/screenshots");
-        self.on(page, "screenshot", json!({"path": folder.join(file)})).await;
+        self.on(page, "screenshot", json!({"path": screenshot(file)})).await;
     }
 
     /// Fails when a page's scripts failed.

@@ -1,22 +1,13 @@
 // Runs the portal of examples/portal/ and looks at it in headless Chromium, as its users do: what is asked for
 // is found by role and label, so that a page without them fails.
 import { spawn } from 'node:child_process';
-import { mkdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { dirname } from 'node:path';
 import { createInterface } from 'node:readline';
 import { chromium } from 'playwright-core';
 import { obey } from './lines.mjs';
+import { QUIET, shoot } from './pages.mjs';
 
-const QUIET = [
-  '--no-sandbox',
-  '--disable-gpu',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-];
 /** A client that lost its server may wait 15 s before each of its tries. */
 const PATIENCE = 35_000;
 const VISIBLE = { state: 'visible', timeout: PATIENCE };
@@ -257,10 +248,7 @@ await obey({
     });
     return response.status();
   },
-  async screenshot({ on, path }) {
-    await mkdir(dirname(path), { recursive: true });
-    await page(on).screenshot({ path });
-  },
+  screenshot: ({ on, path }) => shoot(page(on), path),
   /** Errors of the page's scripts. */
   async errors({ on }) {
     return pages.get(on).errors;

@@ -324,3 +324,16 @@ pub fn example(path: &str) -> PathBuf {
     assert!(path.exists(), "{} is missing: run `make test` once, which builds it", path.display());
     path
 }
+
+/// The browser's program.
+pub fn chromium() -> &'static str {
+    ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"]
+        .into_iter()
+        .find(|path| Path::new(path).exists())
+        .expect("Chromium is missing: run `make test` once, which installs it")
+}
+
+/// Where a picture of a page goes, to be looked at.
+pub fn screenshot(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/screenshots").join(file)
+}

@@ -13,6 +13,8 @@ export const connection = reactive({
   isDown: false,
   /** Whether the portal's backend answered last time. */
   isReachable: true,
+  /** Whether the backend no longer knows the user. */
+  isSignedOut: false,
   /** Times that the connection came back. */
   returns: 0,
 });

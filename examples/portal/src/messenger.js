@@ -150,7 +150,7 @@ async function load() {
     await flush();
     await readOpen();
   } catch (error) {
-    if (error.status === 401) location.reload();
+    connection.isSignedOut = error.status === 401;
     connection.isReachable = !error.isPassing;
   }
 }
