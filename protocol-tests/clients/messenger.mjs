@@ -156,6 +156,7 @@ await obey({
   async edit({ on, text }) {
     await field(on).fill(text);
     await page(on).getByRole('button', { name: 'Save' }).click();
+    await page(on).getByRole('button', { name: 'Send' }).waitFor(VISIBLE);
   },
   /** Whether somebody looks at the page: `visible` or `hidden`. */
   async look({ on, state }) {

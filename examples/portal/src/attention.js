@@ -23,7 +23,13 @@ export async function askPermission() {
 /** A notification of the system, if the page is hidden and the user allowed it. */
 export function notify({ title, body, tag, open }) {
   if (document.visibilityState === 'visible' || permission.value !== 'granted') return;
-  const notification = new Notification(title, { body, tag, icon: '/icon.svg' });
+  let notification;
+  try {
+    notification = new Notification(title, { body, tag, icon: '/icon.svg' });
+  } catch {
+    // Android has them from service workers only.
+    return;
+  }
   notification.onclick = () => {
     window.focus();
     open();

@@ -14,7 +14,7 @@ import { contactName, summary } from './words.js';
 
 /** How often the other side is told that the user still types; it forgets after 6 s. */
 const TYPING_PAUSE = 3_000;
-/** When what could not be sent is tried again, if nothing else makes it so. */
+/** When what failed is tried again, if nothing else makes it so. */
 const AGAIN = 5_000;
 
 export const messenger = reactive({
@@ -33,6 +33,9 @@ export const messenger = reactive({
 
 export const openConversation = computed(() => messenger.conversations.find(({ id }) => id === messenger.openId));
 export const unreadTotal = computed(() => messenger.conversations.reduce((sum, { unread_count }) => sum + unread_count, 0));
+
+/** The page's address for a conversation. */
+export const addressOf = (id) => (id === null ? '' : `#/conversations/${id}`);
 
 // `routing.channels.mode = "private"` of the server asks for `window.Echo.private(…)`, and the backend then
 // authorises each channel. Nothing else differs.
@@ -60,7 +63,8 @@ function subscribe(conversationId) {
     .listen('MessageUpdated', take)
     .listen('MessageDeleted', forget)
     .listen('MessageRead', ({ message_id, read_at }) => {
-      markRead(messagesOf(conversationId), message_id, read_at);
+      const isKnown = markRead(messagesOf(conversationId), message_id, read_at);
+      if (!isKnown && messenger.threads[conversationId]) reload();
     })
     .listen('UserTyping', ({ typing, expires_in }) => showTyping(conversationId, typing, expires_in))
     .listen('ContactPresence', ({ online, last_seen_at }) => {
@@ -78,16 +82,17 @@ function take({ message, conversation }) {
   if (messenger.threads[message.conversation_id]) putMessage(messagesOf(message.conversation_id), message);
 }
 
-function receive(event) {
-  take(event);
+async function receive(event) {
   const { message, conversation } = event;
-  const id = conversation.id;
-  showTyping(id, false);
-  const known = messenger.conversations.find((known) => known.id === id) ?? conversation;
-  // Ids only: what it says is not said.
-  const body = isWhole(message) ? summary(message) : '';
-  announce(`New message from ${contactName(known)}. ${body}`);
-  notify({ title: contactName(known), body, tag: `message-${message.id}`, open: () => open(id) });
+  showTyping(conversation.id, false);
+  // With ids only it has to be loaded first.
+  await take(event);
+  const known = messenger.conversations.find(({ id }) => id === conversation.id);
+  if (!known) return;
+  const name = contactName(known);
+  const body = isWhole(message) ? summary(message) : (known.last_message ?? '');
+  announce(`New message from ${name}. ${body}`);
+  notify({ title: name, body, tag: `message-${message.id}`, open: () => (location.hash = addressOf(known.id)) });
 }
 
 function takeConversation(conversation) {
@@ -144,6 +149,7 @@ async function load() {
     if (!messenger.hasLoaded) messenger.nextConversations = next;
     messenger.hasLoaded = true;
     connection.isReachable = true;
+    connection.isSignedOut = false;
     if (messenger.openId !== null) await loadThread(messenger.openId);
     // Threads that are not on the screen are loaded when they are opened again.
     for (const id of Object.keys(messenger.threads)) messenger.threads[id].isStale = id !== String(messenger.openId);
@@ -152,7 +158,14 @@ async function load() {
   } catch (error) {
     connection.isSignedOut = error.status === 401;
     connection.isReachable = !error.isPassing;
+    if (error.isPassing) reloadLater();
   }
+}
+
+let later;
+function reloadLater() {
+  clearTimeout(later);
+  later = setTimeout(reload, AGAIN);
 }
 
 export async function loadMoreConversations() {
@@ -259,7 +272,7 @@ async function hand(message) {
   } catch (error) {
     if (error.isPassing) {
       message.status = 'waiting';
-      setTimeout(reload, AGAIN);
+      reloadLater();
       throw error;
     }
     Object.assign(message, { status: 'failed', error: { title: error.message } });
@@ -277,7 +290,7 @@ export async function retry(message) {
 
 export async function edit(message, text) {
   changed(await post(`messages/${message.id}/edit`, { text }));
-  await reload();
+  reload();
 }
 
 /** `everyone` or `me`. */
@@ -288,7 +301,7 @@ export async function remove(message, scope) {
     if (scope === 'everyone') changed(answer);
   }
   if (scope === 'me') messages.splice(messages.findIndex(({ id }) => id === message.id), 1);
-  await reload();
+  reload();
 }
 
 const changed = ({ message }) => putMessage(messagesOf(message.conversation_id), message);

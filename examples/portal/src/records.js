@@ -56,14 +56,15 @@ export function changeMessage(messages, id, time, fields) {
   if (known && !(time < known.updated_at)) Object.assign(known, fields, { updated_at: time });
 }
 
-/** The other side has read up to this message of ours. */
+/** The other side has read up to this message of ours. Returns whether it is known. */
 export function markRead(messages, id, readAt) {
   const last = messages.find((message) => message.id === id);
-  if (!last) return;
+  if (!last) return false;
   for (const message of messages) {
     const isRead = !message.isLocal && message.direction === 'OUTBOUND' && byAge(message, last) <= 0;
     if (isRead && !message.read_at) changeMessage(messages, message.id, readAt, { status: 'read', read_at: readAt });
   }
+  return true;
 }
 
 function byAge(a, b) {

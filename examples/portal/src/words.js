@@ -29,6 +29,15 @@ export function preview(conversation, messages = []) {
   return last ? summary(last) : conversation.last_message_at ? 'Attachment' : 'No messages yet';
 }
 
+const PICTURE = /\.(avif|gif|jpe?g|png|svg|webp)$/i;
+
+/** How a link is shown; null if it leads to anything but the web. */
+export function attachment(url) {
+  if (!/^https?:\/\//i.test(url)) return null;
+  const path = url.split(/[?#]/)[0];
+  return { url, name: path.split('/').pop() || url, isPicture: PICTURE.test(path) };
+}
+
 const STATUS = {
   waiting: 'Waiting for the connection',
   scheduled: 'Scheduled',
