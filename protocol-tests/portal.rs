@@ -318,6 +318,9 @@ async fn a_message_whose_answer_was_lost_goes_out_once() {
     for page in ["Ann", "Ben"] {
         assert_eq!(portal.on(page, "texts", json!({})).await, json!(["once", "got it"]), "{page}");
     }
+    portal.on("Ann", "reload", json!({})).await;
+    portal.gets("Ann", "got it").await;
+    assert_eq!(portal.on("Ann", "texts", json!({})).await, json!(["once", "got it"]));
     portal.close(&["Ann", "Ben"]).await;
 }
 
@@ -461,6 +464,10 @@ async fn the_backend_answers_only_for_the_signed_in_user() {
         (json!({"path": "/1/api/conversations"}), 200),
         (json!({"path": "/2/api/conversations"}), 401),
         (json!({"path": "/2/"}), 303),
+        // Both users in one browser.
+        (json!({"path": "/?user=2"}), 303),
+        (json!({"path": "/2/api/conversations"}), 200),
+        (json!({"path": "/1/api/conversations"}), 200),
         (json!({"path": "/1/../server.mjs"}), 404),
         (json!({"path": "/assets/..%2f..%2fserver.mjs"}), 404),
         (channel("private-user.1".to_owned()), 200),

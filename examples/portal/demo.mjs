@@ -127,7 +127,7 @@ async function run() {
   if (url) {
     const text = JSON.stringify({ from: outsider.number, to: users[1].number, text: 'Hello from my phone' });
     console.log(`\n${outsider.name} is outside: messages to her are SMS, sent to a stand-in of the carrier. She writes to`);
-    console.log(`${users[1].name} with\n\n  curl ${url}/_inbound -d '${text}'\n`);
+    console.log(`${users[1].name} with\n\n  curl -s ${url}/_inbound -d '${text}'\n`);
     console.log('and a message to +1 500 555 0001 fails. With TELNYX_API_KEY set, SMS are real.');
   }
   console.log('\nCtrl-C ends it.');
