@@ -169,9 +169,14 @@ await obey({
   async title({ on, title }) {
     await page(on).waitForFunction((title) => document.title === title, title, { timeout: PATIENCE });
   },
-  /** Waits until what has this name has the focus. */
+  /** Waits until what has this name has the focus; nothing may cover it. */
   async focus({ on, name }) {
-    const has = (name) => (document.activeElement.ariaLabel ?? document.activeElement.innerText).trim() === name;
+    const has = (name) => {
+      const element = document.activeElement;
+      const { x, y, width, height } = element.getBoundingClientRect();
+      const isFree = element.contains(document.elementFromPoint(x + width / 2, y + height / 2));
+      return isFree && (element.ariaLabel ?? element.innerText).trim() === name;
+    };
     await page(on).waitForFunction(has, name, { timeout: PATIENCE });
   },
   /** Whether the page is as wide as its window, so that nobody must scroll sideways. */
