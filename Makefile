@@ -1,11 +1,16 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt bench fuzz deps clean
+.PHONY: help run demo test lint fmt bench fuzz deps clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 run: ## Start the server; without a configuration it makes itself a development app
 	cargo run --release
+
+demo: ## Show the messenger: server, a stand-in of the carrier, and a portal with two users
+	examples/portal/build
+	cargo build --release
+	@node examples/portal/demo.mjs
 
 test: deps ## Run every test, with the real clients and a browser; installs what is missing
 	RUST_TEST_THREADS=4 cargo test -- --skip messaging::crash
@@ -32,4 +37,4 @@ deps: ## Install what the tests need and this machine lacks
 
 clean: ## Remove everything that was built or installed here
 	cargo clean
-	rm -rf protocol-tests/node_modules protocol-tests/.venv examples/echo/node_modules
+	rm -rf protocol-tests/node_modules protocol-tests/.venv examples/portal/node_modules examples/portal/dist

@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod batch;
-mod browser;
 mod cache;
 mod client_events;
 mod clients;
@@ -13,6 +12,7 @@ mod documentation;
 mod drain;
 mod echo;
 mod encrypted;
+mod examples;
 mod frames;
 mod fuzz_smoke;
 mod handshake;
@@ -26,6 +26,7 @@ mod messaging;
 mod metrics;
 mod order;
 mod origins_tls;
+mod portal;
 mod presence;
 mod queries;
 mod quotas;

@@ -59,19 +59,32 @@ impl Driver {
     }
 
     /// The answer to one command, or the whole refusal.
-    pub async fn try_ask(&mut self, action: &str, mut options: Value) -> Result<Value, Value> {
+    pub async fn try_ask(&mut self, action: &str, options: Value) -> Result<Value, Value> {
+        self.try_ask_within(DEADLINE, action, options).await
+    }
+
+    async fn try_ask_within(
+        &mut self,
+        limit: Duration,
+        action: &str,
+        mut options: Value,
+    ) -> Result<Value, Value> {
         self.asked += 1;
         let id = self.asked;
         options["id"] = id.into();
         options["do"] = action.into();
         self.script.send(&options);
-        let answer = self.script.wait_until(action, DEADLINE, |line| line["id"] == id).await;
+        let answer = self.script.wait_until(action, limit, |line| line["id"] == id).await;
         if answer.get("error").is_some() { Err(answer) } else { Ok(answer["ok"].clone()) }
     }
 
     /// The answer to one command that must succeed.
     pub async fn ask(&mut self, action: &str, options: Value) -> Value {
-        match self.try_ask(action, options.clone()).await {
+        self.ask_within(DEADLINE, action, options).await
+    }
+
+    pub async fn ask_within(&mut self, limit: Duration, action: &str, options: Value) -> Value {
+        match self.try_ask_within(limit, action, options.clone()).await {
             Ok(answer) => answer,
             Err(refusal) => panic!("{action} {options}: {refusal}"),
         }
@@ -311,4 +324,24 @@ pub fn installed(path: &str) -> PathBuf {
     let path = folder().join(path);
     assert!(path.exists(), "{} is missing: run `make test` once, which installs it", path.display());
     path
+}
+
+/// The path of something below `examples/` that `make test` builds.
+pub fn example(path: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(path);
+    assert!(path.exists(), "{} is missing: run `make test` once, which builds it", path.display());
+    path
+}
+
+/// The browser's program.
+pub fn chromium() -> &'static str {
+    ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"]
+        .into_iter()
+        .find(|path| Path::new(path).exists())
+        .expect("Chromium is missing: run `make test` once, which installs it")
+}
+
+/// Where a picture of a page goes, to be looked at.
+pub fn screenshot(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/screenshots").join(file)
 }

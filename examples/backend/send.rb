@@ -1,0 +1,43 @@
+# An event and a message: `ruby examples/backend/send.rb "Hello"`.
+#
+# With the stock SDK (gem install pusher) this is
+#
+#     pusher = Pusher::Client.new(app_id: …, key: …, secret: …, host: …, port: …, use_tls: false)
+#     pusher.trigger('user.2', 'App\Events\Greeting', { text: text })
+#     pusher.post('/messaging/messages', { user_id: 1, to: …, text: text })
+#
+# Below is the same without any gem: what pusher.post does.
+
+require 'digest'
+require 'json'
+require 'net/http'
+require 'openssl'
+
+def post(path, body)
+  json = JSON.generate(body)
+  path = "/apps/#{ENV.fetch('PUSHER_APP_ID')}#{path}"
+  # In the order of their names.
+  query = URI.encode_www_form(
+    auth_key: ENV.fetch('PUSHER_APP_KEY'),
+    auth_timestamp: Time.now.to_i,
+    auth_version: '1.0',
+    body_md5: Digest::MD5.hexdigest(json)
+  )
+  signature = OpenSSL::HMAC.hexdigest('SHA256', ENV.fetch('PUSHER_APP_SECRET'), "POST\n#{path}\n#{query}")
+  server = "#{ENV.fetch('PUSHER_SCHEME')}://#{ENV.fetch('PUSHER_HOST')}:#{ENV.fetch('PUSHER_PORT')}"
+  url = URI("#{server}#{path}?#{query}&auth_signature=#{signature}")
+  answer = Net::HTTP.post(url, json, 'Content-Type' => 'application/json')
+  abort answer.body unless answer.code == '200'
+  JSON.parse(answer.body)
+end
+
+text = ARGV.fetch(0, 'Hello')
+
+# An event: `data` is JSON in a string.
+post('/events', name: 'App\Events\Greeting', channel: 'user.2', data: JSON.generate(text: text))
+
+# Who has which number; once is enough.
+post('/messaging/phone_numbers',
+     phone_numbers: [{ number: '+13125550100', user_id: 1 }, { number: '+13125550101', user_id: 2 }])
+answer = post('/messaging/messages', user_id: 1, to: '(312) 555-0101', text: text)
+puts answer['message']['status']

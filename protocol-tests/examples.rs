@@ -1,0 +1,182 @@
+//! The examples of the README do what it says: the page in a real browser, and a backend in each language.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use crate::clients::{Driver, chromium, example, installed, screenshot};
+use crate::harness::http::exchange;
+use crate::harness::messaging::RECEIVED;
+use crate::harness::server::{BINARY, Config, Output, TestServer, end_with_us, run};
+use crate::harness::ws::WsClient;
+use crate::harness::{DEADLINE, within};
+
+const GREETING: &str = r"App\Events\Greeting";
+/// What a program must get right to send it unharmed.
+const TEXT: &str = "Gr\u{fc}\u{df}e, \"quoted\" & \\ 100 %";
+
+/// `program examples/backend/{file} text`, with the variables of a Laravel `.env`.
+async fn send(server: &TestServer, program: impl Into<PathBuf>, file: &str, text: &str) -> String {
+    let app = server.app();
+    let mut command = Command::new(program.into());
+    command.arg(example("backend").join(file)).arg(text).envs([
+        ("PUSHER_APP_ID", app.id.clone()),
+        ("PUSHER_APP_KEY", app.key.clone()),
+        ("PUSHER_APP_SECRET", app.secret.clone()),
+        ("PUSHER_HOST", server.public.ip().to_string()),
+        ("PUSHER_PORT", server.public.port().to_string()),
+        ("PUSHER_SCHEME", "http".to_owned()),
+    ]);
+    command.env("NODE_PATH", installed("node_modules"));
+    let done = tokio::task::spawn_blocking(move || run(command, "")).await.expect("no panic");
+    assert_eq!(done.code, Some(0), "{file}: {}{}", done.stdout, done.stderr);
+    done.stdout
+}
+
+/// A program on the path, which `make test` installs.
+fn found(program: &str) -> PathBuf {
+    let is_there =
+        Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    assert!(is_there.is_ok(), "{program} is missing: run `make test` once, which installs it");
+    program.into()
+}
+
+async fn sends_an_event_and_a_message(program: PathBuf, file: &str) {
+    let server = Config::new().start();
+    let mut ben = WsClient::connect(&server).await;
+    ben.subscribe("user.2").await;
+    let printed = send(&server, program, file, TEXT).await;
+    assert!(printed.contains("delivered"), "{printed}");
+    assert_eq!(ben.wait_for(GREETING).await.json(), json!({"text": TEXT}));
+    let received = ben.wait_for(RECEIVED).await.json();
+    assert_eq!(received["message"]["text"], TEXT);
+    assert_eq!(received["message"]["from_number"], "+13125550100");
+}
+
+#[tokio::test]
+async fn a_backend_with_curl() {
+    sends_an_event_and_a_message(found("bash"), "send.sh").await;
+}
+
+#[tokio::test]
+async fn a_backend_in_php() {
+    sends_an_event_and_a_message(found("php"), "send.php").await;
+}
+
+#[tokio::test]
+async fn a_backend_in_node() {
+    sends_an_event_and_a_message(found("node"), "send.js").await;
+}
+
+#[tokio::test]
+async fn a_backend_in_python() {
+    sends_an_event_and_a_message(installed(".venv/bin/python"), "send.py").await;
+}
+
+#[tokio::test]
+async fn a_backend_in_ruby() {
+    sends_an_event_and_a_message(found("ruby"), "send.rb").await;
+}
+
+#[tokio::test]
+async fn the_echo_page_in_chromium_shows_what_a_backend_sends() {
+    let server = Config::new().start();
+    let mut browser = Driver::node("echo-page.mjs", &[]);
+    let page = format!("file://{}", example("echo.html").display());
+    browser.ask("open", json!({"url": page, "executable": chromium()})).await;
+    let form = json!({"key": server.app().key, "server": server.public.to_string()});
+    browser.ask("listen", form).await;
+    send(&server, found("node"), "send.js", TEXT).await;
+    let events = browser.ask("events", json!({"count": 2})).await;
+    browser.ask("screenshot", json!({"path": screenshot("echo.png")})).await;
+    browser.ask("close", json!({})).await;
+    assert_eq!(events, json!([format!("Greeting: {TEXT}"), format!("MessageReceived: {TEXT}")]));
+}
+
+/// The demonstration of `make demo`, which ends when this is dropped.
+struct Demo {
+    child: Child,
+    _guard: Child,
+    lines: Vec<String>,
+    _folder: TempDir,
+}
+
+impl Demo {
+    /// Starts it and waits until it has said all.
+    async fn start() -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        let mut command = Command::new(found("node"));
+        command.arg(example("portal/demo.mjs")).env("SWITCHBOARD", BINARY).env("DATA_DIR", folder.path());
+        command.env_remove("TELNYX_API_KEY").env_remove("CHANNELS").env_remove("PUBLIC_URL");
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("Node starts");
+        let guard = end_with_us(child.id());
+        let (sender, mut printed) = mpsc::unbounded_channel();
+        Output::default().follow(child.stdout.take().expect("stdout is piped"), move |line| {
+            // A closed receiver means that all was read.
+            let _ = sender.send(line.to_owned());
+        });
+        let mut lines: Vec<String> = Vec::new();
+        while lines.last().is_none_or(|line| line != "Ctrl-C ends it.") {
+            let line = within(DEADLINE, "the demonstration", printed.recv()).await;
+            lines.push(line.unwrap_or_else(|| panic!("it ended: {lines:?}")));
+        }
+        Self { child, _guard: guard, lines, _folder: folder }
+    }
+
+    /// Addresses in what it printed that are followed by this.
+    fn addresses(&self, path: &str) -> Vec<SocketAddr> {
+        let address = |line: &String| line.split_once(path)?.0.split_once("http://")?.1.parse().ok();
+        self.lines.iter().filter_map(address).collect()
+    }
+
+    /// Presses Ctrl-C.
+    fn interrupt(&self) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a pid");
+        kill_process(pid, Signal::INT).expect("it runs");
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn the_demo_prints_two_links_and_ends_all_it_started() {
+    let mut demo = Demo::start().await;
+    let portal = demo.addresses("/?user=");
+    assert_eq!(portal.len(), 2, "{:?}", demo.lines);
+    for (user, contact) in [(1, "Ben Ortiz"), (2, "Ann Lee")] {
+        let request = |path: &str, cookie: &str| {
+            let head = format!("GET {path} HTTP/1.1\r\nHost: portal\r\nConnection: close\r\n");
+            exchange(portal[0], format!("{head}Cookie: {cookie}\r\n\r\n"))
+        };
+        let signed_in = request(&format!("/?user={user}"), "").await;
+        assert_eq!(
+            (signed_in.status, signed_in.header("location")),
+            (303, Some(format!("/{user}/").as_str()))
+        );
+        let cookie = signed_in.header("set-cookie").expect("a session").split(';').next().expect("a cookie");
+        let conversations = request(&format!("/{user}/api/conversations"), cookie).await.text();
+        assert!(conversations.contains(contact) && conversations.contains("Carla Diaz"), "{conversations}");
+    }
+    let carrier = demo.addresses("/_inbound");
+    assert_eq!(carrier.len(), 1, "{:?}", demo.lines);
+
+    demo.interrupt();
+    let ended = Instant::now();
+    while TcpStream::connect(portal[0]).await.is_ok() || TcpStream::connect(carrier[0]).await.is_ok() {
+        assert!(ended.elapsed() < DEADLINE, "something still runs");
+        tokio::task::yield_now().await;
+    }
+    assert!(demo.child.wait().expect("our own child").success());
+}
