@@ -1,14 +1,16 @@
 //! switchboard: a Pusher Channels server.
 //!
 //! ```text
-//! cli ─► server ─► api ──► hub ──► apps ──► protocol
-//!          └────► admin ──►┘        └─────► config
+//! cli ─► server ─► api ──► routing ──► outbox ──► hub ──► apps ──► protocol
+//!          ├────► admin ──►┘             ▲  └──► storage ─┘──────► config
+//!          └────► webhooks ──────────────┘
 //! ```
 //!
 //! `protocol` holds the rules as pure values, `apps` what a tenant may do, `hub` the connections and the
 //! fan-out, `api` the public port until a connection becomes a WebSocket, `admin` the operators' port,
-//! `server` the wiring, `cli` the commands, `config` the settings. `docs/architecture.md` follows an event
-//! through them.
+//! `routing` the message router, `webhooks` what backends are told of channels, `outbox` what must still happen
+//! after a commit, `server` the wiring, `cli` the commands, `config` the settings. `docs/architecture.md`
+//! follows an event through them.
 
 pub mod admin;
 pub mod api;

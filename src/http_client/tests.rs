@@ -173,3 +173,48 @@ fn calls_can_be_made_from_any_thread() {
     let (client, uri) = (client(), Uri::from_static("http://localhost/"));
     is_send(&client.get(&uri, HeaderMap::new(), SECOND, 1));
 }
+
+/// Answers one request over TLS with this certificate.
+fn answer_over_tls(listener: &TcpListener, certificate: rcgen::CertifiedKey<rcgen::KeyPair>) {
+    let key = rustls::pki_types::PrivateKeyDer::try_from(certificate.signing_key.serialize_der());
+    let config = rustls::ServerConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.cert.der().clone()], key.expect("a key"))
+        .expect("a configuration");
+    let config = std::sync::Arc::new(config);
+    // A client that does not believe us says so and closes.
+    for stream in listener.incoming().take(2) {
+        let mut stream = stream.expect("a connection");
+        let mut tls = rustls::ServerConnection::new(std::sync::Arc::clone(&config)).expect("a session");
+        let mut connection = rustls::Stream::new(&mut tls, &mut stream);
+        let mut request = [0; 4096];
+        if connection.read(&mut request).is_ok_and(|read| read > 0) {
+            connection.write_all(answer("200 OK", "private").as_bytes()).expect("written");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_private_authority_is_believed_where_it_is_named_and_nowhere_else() {
+    let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let folder = tempfile::tempdir().expect("a folder");
+    let ca_file = folder.path().join("ca.pem");
+    std::fs::write(&ca_file, certificate.cert.pem()).expect("written");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("https://localhost:{}/", listener.local_addr().expect("bound").port());
+    let server = std::thread::spawn(move || answer_over_tls(&listener, certificate));
+    let reach = Reach { public_only: false, ca_file: Some(ca_file) };
+    for (reach, expected) in [(Reach::default(), None), (reach, Some("private"))] {
+        let client = HttpClient::within(&reach, HttpOptions::default()).expect("a client");
+        let got = post(&client, &url, SECOND * 5).await;
+        let failure = got.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        assert_eq!(
+            got.ok().as_ref().map(|answer| &answer.body[..]),
+            expected.map(str::as_bytes),
+            "{failure}"
+        );
+    }
+    server.join().expect("no panic");
+}
