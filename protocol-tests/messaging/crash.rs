@@ -130,6 +130,8 @@ fn variable(name: &str) -> Option<u64> {
 fn impatient(setup: Setup) -> Setup {
     setup
         .server("drain.window = \"0s\"\n")
+        // One client hears everybody's events, and after a few short lives of the server all at once.
+        .server("backlog_limit = \"256MB\"\nbacklog_max_age = \"60s\"\n")
         .routing("carrier.telnyx.timeout", "1s")
         .routing("send.wait", "300ms")
         .routing("send.user_rate", 0)

@@ -219,7 +219,10 @@ async fn next(socket: &mut WebSocketStream<TcpStream>) -> Option<Event> {
     loop {
         match socket.next().await?.ok()? {
             Message::Text(text) => return Some(Event::read(&text)),
-            Message::Close(_) => return None,
+            Message::Close(frame) => {
+                eprintln!("the observer's connection was closed: {frame:?}");
+                return None;
+            }
             _ => {}
         }
     }
