@@ -130,7 +130,7 @@ async fn give_up(router: &Router, app: Arc<App>, job: i64) -> Result<Option<i64>
     let given_up = router.database().write(move |tx| {
         let (job, now) = (find(tx, job)?, storage::now());
         let Some(job) = job.filter(|job| job.state == "waiting" && !job.is_locked) else { return Ok(None) };
-        let Some(mut message) = Message::by_row(tx, job.message_id)? else { return Ok(None) };
+        let Some(mut message) = Message::by_row_to_change(tx, job.message_id)? else { return Ok(None) };
         let verdict = if may_be_with_carrier(tx, job.id)? { Verdict::Held } else { expired() };
         carry_out(&router_in_job, tx, &app, &job, &mut message, verdict, now)?;
         Ok(Some(message.id))
