@@ -220,7 +220,10 @@ async fn next(socket: &mut WebSocketStream<TcpStream>) -> Option<Event> {
         match socket.next().await?.ok()? {
             Message::Text(text) => return Some(Event::read(&text)),
             Message::Close(frame) => {
-                eprintln!("the observer's connection was closed: {frame:?}");
+                // Not because the server ends, but because of something this client did.
+                if let Some(frame) = frame.filter(|frame| !frame.reason.starts_with("Server is")) {
+                    eprintln!("the observer's connection was closed: {frame:?}");
+                }
                 return None;
             }
             _ => {}
