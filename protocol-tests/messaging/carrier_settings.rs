@@ -92,6 +92,22 @@ async fn attempts_end_with_their_number_and_messages_with_their_age() {
 }
 
 #[tokio::test]
+async fn what_waits_behind_a_pause_ends_with_its_age() {
+    let router = Router::setup().routing("carrier.telnyx.valid_for", "2s").start().await;
+    // No call until midnight.
+    router.carrier.fault("spend_limit", -1, json!({})).await;
+    let mut asked = router.thread(1, OUTSIDE).await;
+    let first = router.send(1, OUTSIDE, "meets it").await;
+    let mut not_asked = router.thread(2, OUTSIDE).await;
+    let second = router.send_on(2, OUTSIDE, "waits behind it").await;
+    asked.reaches(&first["message"]["id"], "failed").await;
+    not_asked.reaches(&second["message"]["id"], "failed").await;
+    let message = router.message(2, &second["message"]["id"]).await;
+    assert_eq!(message["error"]["code"], "expired", "{message}");
+    assert_eq!(router.carrier.sends().await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_number_sends_no_faster_than_its_rate() {
     let router = Router::setup().routing("carrier.telnyx.number_rate", 1).start().await;
     let start = Instant::now();

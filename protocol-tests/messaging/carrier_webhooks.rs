@@ -1,10 +1,12 @@
 //! What the carrier reports, however often, in whatever order, and by whomever.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::own::includes;
+use crate::harness::databases::postgres;
 use crate::harness::http::exchange;
 use crate::harness::messaging::{ANN, OUTSIDE, RECEIVED, Router, SENT, STATUS, text};
 
@@ -116,6 +118,30 @@ async fn a_later_delivery_report_corrects_a_failure_but_not_the_other_way_round(
     router.carrier.finalize(&carriers_id, "delivery_unconfirmed", &[]).await;
     router.carrier.wait("events_delivered=4&idle=1").await;
     assert_eq!(router.message(1, &id).await["status"], "delivered");
+}
+
+/// "sent" and "delivered" come at the same moment and are worked on at once, by several connections.
+#[tokio::test]
+async fn t29_reports_that_race_lose_no_state_on_postgresql() {
+    let database = postgres().await;
+    let setup = Router::setup().store(&database.url).routing("send.user_rate", 0);
+    let router = setup.routing("carrier.telnyx.ordering", "relaxed").start().await;
+    router.carrier.settings(json!({"sent_delay_ms": 500, "final_delay_ms": 500})).await;
+    let mut ann = router.thread(1, OUTSIDE).await;
+    let mut states = BTreeMap::new();
+    for n in 0..40 {
+        let sent = router.send_on(1, OUTSIDE, &n.to_string()).await;
+        states.insert(text(&sent["message"]["text"]), "sending".to_owned());
+    }
+    while states.values().any(|state| state != "delivered") {
+        let step = ann.hear(STATUS).await.json();
+        let (state, message) = (&step["message"]["status"], text(&step["message"]["text"]));
+        let before = states.insert(message, text(state)).expect("one of ours");
+        assert_eq!(step["previous_status"], json!(before), "each step leads on from the last one: {step}");
+    }
+    for message in router.messages(1, &ann.id).await {
+        assert_eq!(message["status"], "delivered", "{message}");
+    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod carrier_settings;
 mod carrier_webhooks;
 mod crash;
 mod features;
+mod frozen;
 mod isolation;
 mod keys;
 mod logs;

@@ -10,6 +10,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::task::JoinSet;
 
 use super::own::includes;
+use crate::harness::databases::postgres;
 use crate::harness::messaging::{BOB, OUTSIDE, RECEIVED, Router, SENT, Setup, text};
 
 /// Time in which an attempt that should not be made would have been.
@@ -265,6 +266,37 @@ async fn t25_order_is_kept_among_random_errors() {
         assert_eq!(texts, expected);
     }
     router.carrier.sent_once(24).await;
+}
+
+/// What is sent at the same time has the order in which the conversation shows it, everywhere. PostgreSQL
+/// has several writers at once.
+#[tokio::test]
+async fn t25_messages_sent_at_once_keep_the_order_of_their_conversation() {
+    let database = postgres().await;
+    let router = Router::setup().store(&database.url).routing("send.user_rate", 0).start().await;
+    let router = Arc::new(router);
+    let mut bob = router.listen("user.2").await;
+    for to in [OUTSIDE, BOB] {
+        let mut sends = JoinSet::new();
+        for n in 0..40 {
+            let (router, to) = (Arc::clone(&router), to.to_owned());
+            sends.spawn(async move { router.send_on(1, &to, &format!("{n} to {to}")).await });
+        }
+        let answers = sends.join_all().await;
+        let mut shown = router.messages(1, &answers[0]["conversation"]["id"]).await;
+        shown.reverse();
+        let shown: Vec<String> = shown.iter().map(|message| text(&message["text"])).collect();
+        let mut came = Vec::new();
+        if to == OUTSIDE {
+            router.carrier.wait("accepted=40").await;
+            came.extend(router.carrier.messages().await.iter().map(|message| text(&message["text"])));
+        } else {
+            while came.len() < 40 {
+                came.push(text(&bob.wait_for(RECEIVED).await.json()["message"]["text"]));
+            }
+        }
+        assert_eq!(came, shown, "{to}");
+    }
 }
 
 #[tokio::test]

@@ -68,8 +68,13 @@ fn frame(parcel: &Parcel) -> Option<&Bytes> {
 impl ShardState {
     /// Takes what is in the mailbox; false when there is nothing.
     pub fn begin_turn(&mut self) -> bool {
-        self.hub.inner.mailboxes[self.index as usize].take(&mut self.turn.parcels);
-        !self.turn.parcels.is_empty()
+        let mailbox = &self.hub.inner.mailboxes[self.index as usize];
+        mailbox.take(&mut self.turn.parcels);
+        let is_empty = self.turn.parcels.is_empty();
+        if is_empty {
+            mailbox.turn_is_over();
+        }
+        !is_empty
     }
 
     /// Works on the turn for up to `connections` visits; false when the turn is over.
@@ -219,6 +224,7 @@ impl ShardState {
         }
         turn.joined.shrink_to(MAX_JOINED);
         turn.parcels.shrink_to(1_024);
+        self.hub.inner.mailboxes[self.index as usize].turn_is_over();
     }
 }
 

@@ -1,7 +1,7 @@
 //! What other threads (and the shard's own HTTP handlers) hand to a shard: a queue with one wake per
 //! turn in which it stops being empty.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -53,6 +53,9 @@ pub(super) struct Mailbox {
     parcels: Mutex<Vec<Parcel>>,
     waiting: AtomicUsize,
     bytes: AtomicUsize,
+    /// Turns of the shard that began, and those that are over.
+    begun: AtomicU64,
+    over: AtomicU64,
     notify: Notify,
 }
 
@@ -87,17 +90,64 @@ impl Mailbox {
             && self.bytes.load(Ordering::Relaxed) < MAX_BYTES / 8
     }
 
-    /// Swaps what is waiting with the empty `into`.
+    /// Swaps what is waiting with the empty `into`: a turn begins.
     pub fn take(&self, into: &mut Vec<Parcel>) {
         debug_assert!(into.is_empty());
         let mut parcels = self.parcels.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::swap(&mut *parcels, into);
         self.waiting.store(0, Ordering::Relaxed);
         self.bytes.store(0, Ordering::Relaxed);
+        self.begun.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What was taken last was written to the connections.
+    pub fn turn_is_over(&self) {
+        self.over.store(self.begun.load(Ordering::Relaxed), Ordering::Release);
+    }
+
+    /// Stands for what was pushed so far.
+    pub fn mark(&self) -> u64 {
+        let _parcels = self.parcels.lock().unwrap_or_else(PoisonError::into_inner);
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Whether the shard is done with what was pushed before this mark.
+    pub fn is_past(&self, mark: u64) -> bool {
+        let parcels = self.parcels.lock().unwrap_or_else(PoisonError::into_inner);
+        let over = self.over.load(Ordering::Acquire);
+        // What waited at the mark is in the turn after it.
+        over > mark || (parcels.is_empty() && over == self.begun.load(Ordering::Relaxed))
     }
 
     /// Resolves when something was pushed since the last call.
     pub async fn filled(&self) {
         self.notify.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_passed_when_the_turn_with_what_was_before_it_is_over() {
+        let (mailbox, mut taken) = (Mailbox::default(), Vec::new());
+        let push = || mailbox.push(Parcel::Drain(Duration::ZERO, 0));
+        assert!(mailbox.is_past(mailbox.mark()), "nothing was pushed");
+        push();
+        let before = mailbox.mark();
+        assert!(!mailbox.is_past(before), "it waits");
+        mailbox.take(&mut taken);
+        assert!(!mailbox.is_past(before), "it is taken");
+        // A turn is under way: what comes now is in the next one.
+        push();
+        let later = mailbox.mark();
+        mailbox.turn_is_over();
+        assert!(mailbox.is_past(before) && !mailbox.is_past(later));
+        taken.clear();
+        mailbox.take(&mut taken);
+        push();
+        mailbox.turn_is_over();
+        assert!(mailbox.is_past(later), "whatever waits since");
     }
 }

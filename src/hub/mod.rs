@@ -151,6 +151,10 @@ pub struct Refusal {
     pub message: String,
 }
 
+/// A moment in what is published; see [`Hub::mark`].
+#[derive(Clone, Debug)]
+pub struct Mark(Box<[u64]>);
+
 /// More is waiting to be sent than may wait; nothing was published.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("Over capacity: too many events are waiting to be sent, try again")]
@@ -358,6 +362,17 @@ impl Hub {
     /// answer [`Overloaded`], so that clients alone can't bring that about.
     fn is_calm(&self) -> bool {
         self.inner.mailboxes.iter().all(Mailbox::is_calm)
+    }
+
+    /// Stands for all that was published so far.
+    pub fn mark(&self) -> Mark {
+        Mark(self.inner.mailboxes.iter().map(Mailbox::mark).collect())
+    }
+
+    /// Whether what was published before this mark was written to this node's connections. Without other
+    /// traffic, or with any amount of it, that comes soon.
+    pub fn is_past(&self, mark: &Mark) -> bool {
+        self.inner.mailboxes.iter().zip(&mark.0).all(|(mailbox, mark)| mailbox.is_past(*mark))
     }
 
     /// Counters of all shards.

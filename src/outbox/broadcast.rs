@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::held::Held;
 use super::latency::Latencies;
 use super::{About, LEASE, Outbox};
-use crate::hub::Hub;
+use crate::hub::{Hub, Mark};
 use crate::protocol::channel::ChannelName;
 use crate::protocol::id::SocketId;
 use crate::protocol::json;
@@ -212,7 +212,7 @@ pub(super) async fn run(outbox: &Outbox) {
     let mut due = if outbox.database.is_shared() { storage::now() } else { i64::MAX };
     let mut sweep = tokio::time::interval(SWEEP);
     let mut last_search = None;
-    let mut ripe = Vec::new();
+    let mut ripe = Ripe { ids: Vec::new(), mark: broadcasts.hub.mark() };
     loop {
         tokio::select! {
             Some(entry) = receiver.recv() => {
@@ -222,10 +222,8 @@ pub(super) async fn run(outbox: &Outbox) {
                 broadcasts.waiting.fetch_sub(1, Ordering::AcqRel);
             }
             _ = sweep.tick() => {
-                // Not before the next sweep: a broadcast is performed when the connections' threads have it,
-                // and they need time to write.
                 delete(outbox, &mut ripe).await;
-                ripe.append(&mut broadcasts.done.lock().unwrap_or_else(PoisonError::into_inner));
+                ripe.refill(broadcasts);
                 let is_time = last_search.is_none_or(|at: tokio::time::Instant| at.elapsed() > SWEEP * 20);
                 let is_start = last_search.is_none();
                 if is_time && (is_start || outbox.database.is_shared()) {
@@ -256,12 +254,34 @@ pub(super) async fn run(outbox: &Outbox) {
     }
 }
 
+/// Rows to be deleted at the next sweep, or when the connections' threads have written them: a broadcast is
+/// performed when these threads have it, and they may be late.
+struct Ripe {
+    ids: Vec<i64>,
+    mark: Mark,
+}
+
+impl Ripe {
+    /// Takes what was performed meanwhile, unless there is something left to delete.
+    fn refill(&mut self, broadcasts: &Broadcasts) {
+        if self.ids.is_empty() {
+            std::mem::swap(
+                &mut self.ids,
+                &mut *broadcasts.done.lock().unwrap_or_else(PoisonError::into_inner),
+            );
+            self.mark = broadcasts.hub.mark();
+        }
+    }
+}
+
 /// Deletes rows of what was performed; what a crash keeps from being deleted is performed again.
-async fn delete(outbox: &Outbox, done: &mut Vec<i64>) {
-    if done.is_empty() || outbox.broadcasts.is_ending.load(Ordering::Acquire) {
+async fn delete(outbox: &Outbox, ripe: &mut Ripe) {
+    let broadcasts = &outbox.broadcasts;
+    let is_ending = broadcasts.is_ending.load(Ordering::Acquire);
+    if ripe.ids.is_empty() || is_ending || !broadcasts.hub.is_past(&ripe.mark) {
         return;
     }
-    let ids = done.clone();
+    let ids = ripe.ids.clone();
     let deleted = outbox
         .database
         .write_lazily(move |tx| {
@@ -272,7 +292,7 @@ async fn delete(outbox: &Outbox, done: &mut Vec<i64>) {
         })
         .await;
     match deleted {
-        Ok(()) => done.clear(),
+        Ok(()) => ripe.ids.clear(),
         Err(error) => tracing::error!(%error, "performed broadcasts can't be deleted"),
     }
 }

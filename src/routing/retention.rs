@@ -13,8 +13,11 @@ const FIRST: Duration = Duration::from_secs(30);
 const EVERY: Duration = Duration::from_hours(1);
 /// How long an idempotency key is known.
 const KEYS: Duration = Duration::from_hours(7 * 24);
-/// How long it can be looked up what was asked of the carrier, and what it said.
+/// How long it can be looked up what was asked of the carrier, and what it said; and how long a person can
+/// have a message sent again.
 const CARRIER: Duration = Duration::from_hours(30 * 24);
+/// How long webhooks are kept that nothing could be done with.
+const SET_ASIDE: Duration = Duration::from_hours(7 * 24);
 /// Rows looked at in one transaction: sends wait for it.
 const PAGE: i64 = 1_000;
 
@@ -33,22 +36,25 @@ pub(super) async fn run(router: &Router) {
 }
 
 async fn clean(router: &Router, now: i64) -> Result<u64, StorageError> {
-    let (keys, carrier) = (now - micros(KEYS), now - micros(CARRIER));
-    Ok(delete_keys(router, keys).await?
+    let carrier = now - micros(CARRIER);
+    Ok(delete_pages(router, OLD_KEYS, now - micros(KEYS)).await?
         + delete_rows(router, &JOBS, carrier).await?
-        + delete_rows(router, &INBOX, carrier).await?)
+        + delete_rows(router, &INBOX, carrier).await?
+        + delete_pages(router, OLD_SET_ASIDE, now - micros(SET_ASIDE)).await?)
 }
 
-async fn delete_keys(router: &Router, before: i64) -> Result<u64, StorageError> {
+const OLD_KEYS: &str = "DELETE FROM idempotency WHERE (app_id, user_id, key) IN (SELECT app_id, user_id, key \
+     FROM idempotency WHERE created_at < ?1 ORDER BY created_at LIMIT ?2)";
+
+/// `not_before` of such a row is when it was set aside.
+const OLD_SET_ASIDE: &str = "DELETE FROM inbox WHERE id IN (SELECT id FROM inbox \
+     WHERE state = 'set_aside' AND not_before < ?1 ORDER BY not_before LIMIT ?2)";
+
+/// Deletes up to `?2` rows from before `?1` at a time.
+async fn delete_pages(router: &Router, sql: &'static str, before: i64) -> Result<u64, StorageError> {
     let mut total = 0;
     loop {
-        let delete = move |tx: &mut Transaction<'_>| {
-            tx.execute(
-                "DELETE FROM idempotency WHERE (app_id, user_id, key) IN (SELECT app_id, user_id, key \
-                 FROM idempotency WHERE created_at < ?1 ORDER BY created_at LIMIT ?2)",
-                &[before.into(), PAGE.into()],
-            )
-        };
+        let delete = move |tx: &mut Transaction<'_>| tx.execute(sql, &[before.into(), PAGE.into()]);
         let deleted = router.database().write_lazily(delete).await?;
         total += deleted;
         if deleted < PAGE.unsigned_abs() {
@@ -65,12 +71,13 @@ struct Table {
     deletes: &'static [&'static str],
 }
 
+/// A held job is over as well: by then neither the carrier nor a person comes back to it.
 const JOBS: Table = Table {
     page: "SELECT id, created_at FROM carrier_jobs WHERE id > ?1 ORDER BY id LIMIT ?2",
     deletes: &[
         "DELETE FROM carrier_attempts WHERE job_id IN (SELECT id FROM carrier_jobs \
-         WHERE id > ?1 AND id <= ?2 AND state = 'done' AND created_at < ?3)",
-        "DELETE FROM carrier_jobs WHERE id > ?1 AND id <= ?2 AND state = 'done' AND created_at < ?3",
+         WHERE id > ?1 AND id <= ?2 AND state <> 'waiting' AND created_at < ?3)",
+        "DELETE FROM carrier_jobs WHERE id > ?1 AND id <= ?2 AND state <> 'waiting' AND created_at < ?3",
     ],
 };
 
@@ -129,10 +136,10 @@ mod tests {
         )
         .await;
         lab.sql(
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3) \
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4) \
              INSERT INTO carrier_jobs (id, app_id, message_id, lane, own_number, body, idempotency_key, token, state, \
              attempts, not_before, valid_until, first_attempt_at, locked_by, locked_until, created_at) SELECT i, '1001', 900 + i, 'lane', '+1', x'', 'k', 't' || i, \
-             CASE i WHEN 2 THEN 'waiting' ELSE 'done' END, 1, 0, 0, 1, NULL, 0, \
+             CASE i WHEN 2 THEN 'waiting' WHEN 4 THEN 'held' ELSE 'done' END, 1, 0, 0, 1, NULL, 0, \
              CASE i WHEN 3 THEN 36 ELSE 5 END * 86400000000 FROM n",
         )
         .await;
@@ -144,12 +151,29 @@ mod tests {
         // The 17th day: keys of the 10th are just old enough, nothing else is.
         assert_eq!(clean(&lab.router, 17 * DAY).await, Ok(0));
         assert_eq!(clean(&lab.router, 17 * DAY + 1).await, Ok(1_500));
-        // The 40th: what came on the 5th goes, and one attempt with its job.
-        assert_eq!(clean(&lab.router, 40 * DAY).await, Ok(1_399 + 2));
+        // The 40th: what came on the 5th goes, and two attempts with their jobs.
+        assert_eq!(clean(&lab.router, 40 * DAY).await, Ok(1_399 + 4));
         let left = "SELECT CAST(COUNT(*) AS TEXT) FROM inbox UNION ALL SELECT GROUP_CONCAT(id) FROM carrier_jobs \
                     UNION ALL SELECT GROUP_CONCAT(job_id) FROM carrier_attempts \
                     UNION ALL SELECT CAST(COUNT(*) AS TEXT) FROM messages";
         assert_eq!(lab.texts(left).await, ["101", "2,3", "2,3", "2"]);
         assert_eq!(clean(&lab.router, 40 * DAY).await, Ok(0));
+    }
+
+    #[tokio::test]
+    async fn webhooks_that_were_set_aside_go_after_a_week() {
+        let lab = Lab::new().await;
+        lab.sql(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1500) \
+             INSERT INTO inbox (id, app_id, event_id, body, state, attempts, not_before, locked_by, locked_until, \
+             received_at) SELECT i, '1001', 'e' || i, x'', CASE i WHEN 7 THEN 'pending' WHEN 8 THEN 'done' \
+             ELSE 'set_aside' END, 0, CASE WHEN i > 1400 THEN 16 ELSE 10 END * 86400000000, NULL, 0, \
+             10 * 86400000000 FROM n",
+        )
+        .await;
+        assert_eq!(clean(&lab.router, 17 * DAY).await, Ok(0));
+        assert_eq!(clean(&lab.router, 17 * DAY + 1).await, Ok(1_398));
+        assert_eq!(clean(&lab.router, 23 * DAY + 1).await, Ok(100));
+        assert_eq!(lab.texts("SELECT state FROM inbox ORDER BY id").await, ["pending", "done"]);
     }
 }

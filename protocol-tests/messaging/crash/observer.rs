@@ -37,6 +37,7 @@ pub struct Observer {
 #[derive(Clone, Copy, Debug)]
 struct Start {
     at: OffsetDateTime,
+    /// Since when a connection to this server, and no other, had all channels.
     heard_from: Option<OffsetDateTime>,
 }
 
@@ -67,6 +68,12 @@ impl Seen {
             }
         }
         true
+    }
+
+    /// What was told of the message with this text, for a failure's text.
+    pub fn told(&self, text: &str) -> String {
+        let events: Vec<_> = self.texts.iter().filter(|(_, of)| of == text).map(|(event, _)| event).collect();
+        format!("{events:?} {:?}", self.steps.get(text).into_iter().flatten().collect::<Vec<_>>())
     }
 
     fn note(&mut self, event: &Event) {
@@ -125,6 +132,19 @@ impl Observer {
         starts.iter().zip(ends).any(|(start, end)| start.at <= to && from <= start.heard_from.unwrap_or(end))
     }
 
+    /// What this client knew of servers around this time, for a failure's text.
+    pub fn around(&self, time: OffsetDateTime) -> String {
+        let starts = lock(&self.starts).clone();
+        let after = |at: OffsetDateTime| format!("{:+} ms", (at - time).whole_milliseconds());
+        let tell = |start: &Start| {
+            let heard = start.heard_from.map_or("never".to_owned(), after);
+            format!("a start at {}, heard from {heard}", after(start.at))
+        };
+        let next = starts.iter().position(|start| start.at > time).unwrap_or(starts.len());
+        let near = &starts[next.saturating_sub(2)..starts.len().min(next + 1)];
+        near.iter().map(tell).collect::<Vec<_>>().join("; ")
+    }
+
     /// Waits for what was published by now.
     pub async fn fence(&self) {
         let mut pongs = self.pongs.clone();
@@ -155,7 +175,12 @@ impl Ears {
     /// Hears one server until it ends.
     async fn hear(&self) -> Option<()> {
         let url = format!("ws://{}/app/{}?protocol=7", self.address, self.app.key);
+        let number = lock(&self.starts).len();
         let stream = TcpStream::connect(self.address).await.ok()?;
+        if lock(&self.starts).len() != number {
+            // It may be the old server's or the new one's.
+            return None;
+        }
         let (mut socket, _) = tokio_tungstenite::client_async(url, stream).await.ok()?;
         for channel in &self.channels {
             let data = json!({"event": "pusher:subscribe", "data": {"auth": "", "channel": channel}});
@@ -163,11 +188,13 @@ impl Ears {
         }
         let mut missing = self.channels.len();
         let mut ping = tokio::time::interval(Duration::from_millis(100));
+        let mut is_there = true;
         loop {
             tokio::select! {
-                _ = ping.tick() => {
+                _ = ping.tick(), if is_there => {
                     let data = r#"{"event":"pusher:ping","data":{}}"#;
-                    socket.send(Message::text(data)).await.ok()?;
+                    // Of a server that was killed, what it wrote before is still to be read.
+                    is_there = socket.send(Message::text(data)).await.is_ok();
                 }
                 event = next(&mut socket) => {
                     let event = event?;
@@ -176,8 +203,9 @@ impl Ears {
                         "pusher_internal:subscription_succeeded" => missing -= 1,
                         _ => {}
                     }
-                    if missing == 0 && let Some(start) = lock(&self.starts).last_mut() {
-                        start.heard_from.get_or_insert_with(OffsetDateTime::now_utc);
+                    // Of its own server: what a killed one wrote is still read when the next one starts.
+                    if missing == 0 && number > 0 {
+                        lock(&self.starts)[number - 1].heard_from.get_or_insert_with(OffsetDateTime::now_utc);
                     }
                     lock(&self.seen).note(&event);
                 }
@@ -191,7 +219,13 @@ async fn next(socket: &mut WebSocketStream<TcpStream>) -> Option<Event> {
     loop {
         match socket.next().await?.ok()? {
             Message::Text(text) => return Some(Event::read(&text)),
-            Message::Close(_) => return None,
+            Message::Close(frame) => {
+                // Not because the server ends, but because of something this client did.
+                if let Some(frame) = frame.filter(|frame| !frame.reason.starts_with("Server is")) {
+                    eprintln!("the observer's connection was closed: {frame:?}");
+                }
+                return None;
+            }
             _ => {}
         }
     }

@@ -236,6 +236,22 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_that_is_not_made_leaves_its_place_to_another() {
+        for (opened_by, length) in [(&[BAD; 5][..], 15), (&[PAUSE][..], 60)] {
+            let (mut breaker, now) = (breaker_after(opened_by), START + length * SECOND);
+            let unused = breaker.may_call(now).expect("the probe");
+            breaker.give_back(unused, now);
+            let probe = breaker.may_call(now).expect("another probe");
+            breaker.give_back(unused, now);
+            assert_eq!(breaker.may_call(now), Err(PROBE_POLL), "given back once already");
+            breaker.report(probe, OK, now);
+            let permit = breaker.may_call(now).expect("closed");
+            breaker.give_back(permit, now);
+            assert_eq!(breaker.state(), BreakerState::Closed);
+        }
+    }
+
+    #[test]
     fn calls_from_before_only_lengthen_a_pause() {
         let mut breaker = Breaker::default();
         let early = breaker.may_call(START).expect("closed");

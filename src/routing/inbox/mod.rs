@@ -165,27 +165,41 @@ async fn due(router: &Router) -> Result<Vec<Entry>, StorageError> {
             )
         })
         .await?;
-    let entry = |row: &storage::Row| {
-        Ok(Entry { id: row.int(0)?, app_id: row.text(1)?, body: row.bytes(2)?, received_at: row.int(3)? })
-    };
-    rows.iter().map(entry).collect()
+    let mut entries = Vec::new();
+    for row in &rows {
+        match Entry::read(row) {
+            Ok(entry) => entries.push(entry),
+            // It keeps back no other.
+            Err(error) => {
+                tracing::error!(%error, "a carrier webhook can't be read and is set aside");
+                put_off(router, row.int(0)?, "set_aside", 0).await;
+            }
+        }
+    }
+    Ok(entries)
+}
+
+impl Entry {
+    fn read(row: &storage::Row) -> Result<Self, StorageError> {
+        Ok(Self { id: row.int(0)?, app_id: row.text(1)?, body: row.bytes(2)?, received_at: row.int(3)? })
+    }
 }
 
 async fn process(router: &Router, entry: Entry) {
     let Some(app) = router.inner.hub.app_by_id(&entry.app_id) else {
         tracing::warn!(app = entry.app_id, "a carrier webhook of an app that is gone was set aside");
-        return put_off(router, &entry, "set_aside", 0).await;
+        return put_off(router, entry.id, "set_aside", 0).await;
     };
     let (app, id) = (app.app(), entry.id);
     let event = match CarrierEvent::parse(&entry.body) {
         Ok(event) => Arc::new(event),
-        Err(_) => return put_off(router, &entry, "set_aside", 0).await,
+        Err(_) => return put_off(router, entry.id, "set_aside", 0).await,
     };
     let owners = match inbound::owners(router, &app, &event).await {
         Ok(owners) => owners,
         Err(error) => {
             tracing::error!(app = app.settings.id, code = error.code.as_str(), "an inbound message waits");
-            return put_off(router, &entry, "pending", RETRY_FAILED).await;
+            return put_off(router, entry.id, "pending", RETRY_FAILED).await;
         }
     };
     let (job_router, job_event) = (router.clone(), Arc::clone(&event));
@@ -212,16 +226,16 @@ async fn process(router: &Router, entry: Entry) {
         Err(Undone::Unknown) if storage::now() - entry.received_at < PATIENCE => {
             // Often at first, when an answer is on its way; a report of somebody else's message rarely.
             let age = storage::now() - entry.received_at;
-            put_off(router, &entry, "pending", RETRY.max(age / 4)).await;
+            put_off(router, entry.id, "pending", RETRY.max(age / 4)).await;
         }
         Err(Undone::Unknown) => {
             router.counters().count(Counter::WebhookSetAside);
             tracing::warn!(app = app.settings.id, "a delivery report of an unknown message was set aside");
-            put_off(router, &entry, "set_aside", 0).await;
+            put_off(router, entry.id, "set_aside", 0).await;
         }
         Err(Undone::Failed(error)) => {
             tracing::error!(app = app.settings.id, %error, "a carrier webhook can't be processed");
-            put_off(router, &entry, "pending", RETRY_FAILED).await;
+            put_off(router, entry.id, "pending", RETRY_FAILED).await;
         }
     }
 }
@@ -258,8 +272,7 @@ fn perform(
     }
 }
 
-async fn put_off(router: &Router, entry: &Entry, state: &'static str, pause: i64) {
-    let id = entry.id;
+async fn put_off(router: &Router, id: i64, state: &'static str, pause: i64) {
     let put_off = router.database().write_lazily(move |tx| {
         tx.execute(
             "UPDATE inbox SET state = ?2, not_before = ?3, attempts = attempts + 1 WHERE id = ?1",
@@ -275,3 +288,6 @@ async fn put_off(router: &Router, entry: &Entry, state: &'static str, pause: i64
 
 /// A failure of the directory, which is asked before the transaction.
 type Refused = RoutingError;
+
+#[cfg(test)]
+mod tests;

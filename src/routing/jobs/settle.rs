@@ -116,25 +116,30 @@ pub async fn expire(router: &Router) -> Result<(), StorageError> {
     for row in rows {
         let (id, app_id) = (row.int(0)?, row.text(1)?);
         let Some(app) = router.inner.hub.app_by_id(&app_id) else { continue };
-        let (app, router_in_job) = (app.app(), router.clone());
-        let message = router
-            .database()
-            .write(move |tx| {
-                let (job, now) = (find(tx, id)?, storage::now());
-                let Some(job) = job.filter(|job| job.state == "waiting" && !job.is_locked) else {
-                    return Ok(None);
-                };
-                let Some(mut message) = Message::by_row(tx, job.message_id)? else { return Ok(None) };
-                let verdict = if may_be_with_carrier(tx, id)? { Verdict::Held } else { expired() };
-                carry_out(&router_in_job, tx, &app, &job, &mut message, verdict, now)?;
-                Ok::<_, StorageError>(Some(message.id))
-            })
-            .await?;
-        if let Some(message) = message {
-            router.inner.jobs.attempted(message);
+        // One that can't be given up keeps back no other.
+        match give_up(router, app.app(), id).await {
+            Ok(Some(message)) => router.inner.jobs.attempted(message),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!(%error, app = app_id, job = id, "a message whose time is over can't be given up");
+            }
         }
     }
     Ok(())
+}
+
+/// Gives up a job that still waits for a call; answers its message.
+async fn give_up(router: &Router, app: Arc<App>, job: i64) -> Result<Option<i64>, StorageError> {
+    let router_in_job = router.clone();
+    let given_up = router.database().write(move |tx| {
+        let (job, now) = (find(tx, job)?, storage::now());
+        let Some(job) = job.filter(|job| job.state == "waiting" && !job.is_locked) else { return Ok(None) };
+        let Some(mut message) = Message::by_row_to_change(tx, job.message_id)? else { return Ok(None) };
+        let verdict = if may_be_with_carrier(tx, job.id)? { Verdict::Held } else { expired() };
+        carry_out(&router_in_job, tx, &app, &job, &mut message, verdict, now)?;
+        Ok(Some(message.id))
+    });
+    given_up.await
 }
 
 fn apply(
@@ -497,3 +502,6 @@ pub fn start_over(
     tx.on_commit(message.id.to_string(), move || router.inner.jobs.wake());
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests;

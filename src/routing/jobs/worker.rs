@@ -37,9 +37,9 @@ struct Due {
 }
 
 /// A job whose attempt is committed.
-struct Claimed {
-    job: i64,
-    attempt: i64,
+pub(super) struct Claimed {
+    pub job: i64,
+    pub attempt: i64,
     lane: String,
     body: Vec<u8>,
     idempotency_key: String,
@@ -231,7 +231,12 @@ async fn claim_and_call(
 }
 
 /// Commits an attempt of a job; none if somebody else has the job now.
-fn claim(tx: &mut Transaction<'_>, node: &str, id: i64, now: i64) -> Result<Option<Claimed>, StorageError> {
+pub(super) fn claim(
+    tx: &mut Transaction<'_>,
+    node: &str,
+    id: i64,
+    now: i64,
+) -> Result<Option<Claimed>, StorageError> {
     let row = tx.query_one(
         "UPDATE carrier_jobs SET locked_by = ?2, locked_until = ?3, attempts = attempts + 1, \
          first_attempt_at = COALESCE(first_attempt_at, ?4) \
@@ -298,3 +303,6 @@ fn counter(outcome: &Outcome) -> Counter {
         Outcome::Unclear { .. } => Counter::Unclear,
     }
 }
+
+#[cfg(test)]
+mod tests;

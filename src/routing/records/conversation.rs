@@ -339,6 +339,18 @@ impl Conversation {
         Ok(())
     }
 
+    /// As [`Self::hold`], for this one and the other side's.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn hold_thread(&self, tx: &mut Transaction<'_>) -> Result<(), StorageError> {
+        tx.query(
+            "SELECT id FROM conversations WHERE app_id = ?1 AND (thread_id = ?2 OR id = ?3) ORDER BY id /* FOR UPDATE */",
+            &[(&self.app_id).into(), (&self.thread_id).into(), self.id.into()],
+        )?;
+        Ok(())
+    }
+
     /// The other side's conversation: where the counterpart of the last internal message lies. Numbers
     /// alone don't tell it, as a user may have several.
     ///

@@ -196,6 +196,9 @@ impl Message {
         ids: IdKind,
         now: i64,
     ) -> Result<Option<Self>, StorageError> {
+        // Before the message gets its id: so the ids have the order of the commits, in which the carrier and
+        // the clients get the messages.
+        conversation.hold_thread(tx)?;
         let ulid = public_id(ids);
         let kind = if new.media_urls.is_empty() && new.subject.is_none() { "SMS" } else { "MMS" };
         let list = |list: &[String]| serde_json::to_string(list).unwrap_or_default();

@@ -1,0 +1,96 @@
+use serde_json::json;
+
+use super::*;
+use crate::routing::records::Message;
+use crate::routing::status::Status;
+use crate::routing::test_support::Lab;
+
+const SOMEBODY: &str = "+13125559999";
+
+/// A report of a message that the carrier knows by this id.
+fn report(carrier_id: &str, kind: &str, status: &str) -> Vec<u8> {
+    let payload = json!({"record_type": "message", "direction": "outbound", "id": carrier_id, "type": "SMS",
+        "from": {"phone_number": "+13125550100"}, "to": [{"phone_number": SOMEBODY, "status": status}],
+        "text": "hello", "errors": []});
+    let body = json!({"data": {"id": format!("{carrier_id}-{kind}"), "event_type": kind, "record_type": "event",
+        "occurred_at": "2026-11-22T19:13:31.148+00:00", "payload": payload}});
+    body.to_string().into_bytes()
+}
+
+impl Lab {
+    async fn sent(&self, text: &str, carrier_id: &'static str) -> Message {
+        let message = self.send("7", SOMEBODY, text).await;
+        let row = message.id;
+        self.write(move |tx| {
+            tx.execute(
+                "UPDATE messages SET telnyx_message_id = ?2, status_at = 0 WHERE id = ?1",
+                &[row.into(), carrier_id.into()],
+            )
+        })
+        .await;
+        message
+    }
+
+    async fn take_in(&self, body: impl Into<storage::Value>) {
+        let body = body.into();
+        self.write(move |tx| {
+            tx.execute(
+                "INSERT INTO inbox (app_id, event_id, body, state, attempts, not_before, locked_until, received_at) \
+                 SELECT '1001', 'e' || COUNT(*), ?1, 'pending', 0, 0, 0, ?2 FROM inbox",
+                &[body.clone(), storage::now().into()],
+            )
+        })
+        .await;
+    }
+
+    /// One round.
+    async fn process(&self) {
+        for entry in due(&self.router).await.expect("readable") {
+            process(&self.router, entry).await;
+        }
+    }
+
+    async fn inbox(&self) -> Vec<String> {
+        self.texts("SELECT state FROM inbox ORDER BY id").await
+    }
+}
+
+#[tokio::test]
+async fn one_bad_row_keeps_back_no_other() {
+    let lab = Lab::new().await;
+    lab.sent("bad", "bad").await;
+    let good = lab.sent("good", "good").await;
+    lab.sql("UPDATE messages SET status = 'x' WHERE body = 'bad'").await;
+    // No bytes, no JSON, no message that can be read, an unknown one; and of an app that is gone.
+    lab.take_in("text").await;
+    lab.take_in(b"{".to_vec()).await;
+    lab.take_in(report("bad", "message.finalized", "delivered")).await;
+    lab.take_in(report("unknown", "message.finalized", "delivered")).await;
+    lab.take_in(report("good", "message.finalized", "delivered")).await;
+    lab.sql("UPDATE inbox SET app_id = 'gone' WHERE id = 4").await;
+    lab.process().await;
+    assert_eq!(lab.inbox().await, ["set_aside", "set_aside", "pending", "set_aside", "done"]);
+    assert_eq!(lab.message(good.id).await.status, Status::Delivered);
+    // The one that may still come right is not tried again at once.
+    lab.process().await;
+    assert_eq!(lab.texts("SELECT CAST(attempts AS TEXT) FROM inbox WHERE id = 3").await, ["1"]);
+}
+
+#[tokio::test]
+async fn a_report_of_an_unknown_message_is_tried_for_a_while() {
+    let lab = Lab::new().await;
+    lab.take_in(report("later", "message.finalized", "delivered")).await;
+    lab.process().await;
+    assert_eq!(lab.inbox().await, ["pending"]);
+    let message = lab.sent("hello", "later").await;
+    lab.sql("UPDATE inbox SET not_before = 0").await;
+    lab.process().await;
+    assert_eq!(
+        (lab.inbox().await, lab.message(message.id).await.status),
+        (vec!["done".to_owned()], Status::Delivered)
+    );
+    lab.take_in(report("never", "message.finalized", "delivered")).await;
+    lab.sql("UPDATE inbox SET received_at = 1 WHERE state = 'pending'").await;
+    lab.process().await;
+    assert_eq!(lab.inbox().await, ["done", "set_aside"]);
+}
