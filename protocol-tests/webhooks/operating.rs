@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Hooks, occupied};
-use crate::harness::http::get;
+use crate::harness::http::{exchange, get};
 use crate::harness::server::{Finished, binary, run};
 use crate::harness::ws::WsClient;
 
@@ -48,7 +48,7 @@ async fn what_was_given_up_is_listed_with_its_tries_and_sent_again() {
     assert_eq!(failed[0]["events"], json!([occupied("news")]));
     assert_eq!(failed[0]["error"], "HTTP 503");
     let standing = answer(webhooks(&hooks, "list").await);
-    let expected = json!({"app": "1001", "webhook": "main", "address": hooks.portal.url(),
+    let expected = json!({"app": "1001", "webhook": "main", "address": format!("http://{}", hooks.portal.addr()),
         "waiting": 0, "failed": 1, "oldest_seconds": 0.0});
     assert_eq!(standing["webhooks"], json!([expected]));
     let id = &failed[0]["id"];
@@ -62,6 +62,9 @@ async fn what_was_given_up_is_listed_with_its_tries_and_sent_again() {
     while hooks.portal.passed().len() < tries.len() {
         tokio::task::yield_now().await;
     }
+
+    let text = get(hooks.server().admin, "/metrics").await.expect_status(200).text();
+    assert!(text.contains("switchboard_outbox_given_up_total 1\n"), "{text}");
 
     hooks.portal.answers(200, "{}");
     assert_eq!(answer(webhooks(&hooks, "retry").await), json!({"resent": 1}));
@@ -123,4 +126,24 @@ async fn the_admin_port_tells_strangers_nothing_of_webhooks() {
     get(hooks.server().admin, "/webhooks").await.expect_status(401);
     get(hooks.server().admin, "/webhooks/events").await.expect_status(401);
     get(hooks.server().admin, "/live").await.expect_status(200);
+}
+
+/// A page in the operator's browser may send a form anywhere, and let its own name point here.
+#[tokio::test]
+async fn the_admin_port_without_a_token_takes_nothing_from_web_pages() {
+    let hooks = Hooks::start("", "name = \"main\"").await;
+    let admin = hooks.server().admin;
+    let body = r#"{"app":"1001","webhook":"main","state":"failed"}"#;
+    for (host, kind, status) in [
+        ("127.0.0.1", "application/json", 200),
+        ("localhost:9601", "application/json", 200),
+        ("127.0.0.1", "text/plain", 415),
+        ("attacker.example", "application/json", 403),
+    ] {
+        let request = format!(
+            "POST /webhooks/resend HTTP/1.1\r\nHost: {host}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        exchange(admin, request).await.expect_status(status);
+    }
 }

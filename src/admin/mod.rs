@@ -6,14 +6,14 @@ mod metrics;
 mod webhooks;
 
 use std::convert::Infallible;
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, WWW_AUTHENTICATE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -27,6 +27,8 @@ use crate::outbox::Outbox;
 use crate::routing::Router;
 use crate::webhooks::Webhooks;
 
+/// Paths that are answered without the token.
+const OPEN: [&str; 5] = ["/", "/live", "/up", "/ready", "/openapi.json"];
 /// Time for a request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -78,14 +80,17 @@ pub async fn serve(admin: Admin, listener: TcpListener) {
 impl Admin {
     async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let path = request.uri().path();
-        let is_open = !path.starts_with("/webhooks") && path != "/metrics";
-        if !is_open && !is_allowed(&self.settings, &request) {
+        if !OPEN.contains(&path) && !is_allowed(&self.settings, &request) {
             let mut response =
                 text(StatusCode::UNAUTHORIZED, "Send the admin token: Authorization: Bearer …");
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             return response;
         }
         if path.starts_with("/webhooks") {
+            if self.settings.token.is_none() && !is_asked_by_address(&request) {
+                let message = "Use the address, or set admin.token: a page in a browser might be asking";
+                return text(StatusCode::FORBIDDEN, message);
+            }
             return webhooks::respond(self, request).await;
         }
         if request.method() != Method::GET && request.method() != Method::HEAD {
@@ -117,6 +122,14 @@ impl Admin {
             _ => text(StatusCode::NOT_FOUND, "Not found: known are /live, /ready, /metrics and /webhooks"),
         }
     }
+}
+
+/// Whether `Host` is an address or `localhost`: a web page that had its own name point here does not get past.
+fn is_asked_by_address(request: &Request<Incoming>) -> bool {
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let host = host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')).map_or(host, |(host, _)| host);
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare == "localhost" || bare.parse::<IpAddr>().is_ok()
 }
 
 /// Whether the request carries the token, where one is set.

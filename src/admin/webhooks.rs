@@ -11,6 +11,7 @@
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
+use hyper::header::CONTENT_TYPE;
 use hyper::{Request, Response, StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -44,7 +45,7 @@ struct Resend {
 /// Answers a request whose path begins with `/webhooks`.
 pub(super) async fn respond(admin: &Admin, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let reply = match (&admin.webhooks, &admin.outbox) {
-        (Some(webhooks), Some(outbox)) => Desk { webhooks, outbox }.answer(request).await,
+        (Some(webhooks), Some(outbox)) => Calls { webhooks, outbox }.answer(request).await,
         _ => bad(StatusCode::NOT_FOUND, "No app has webhooks: set [[apps.webhooks]]"),
     };
     match reply {
@@ -57,12 +58,12 @@ fn bad<T>(status: StatusCode, message: impl Into<String>) -> Result<T, (StatusCo
     Err((status, message.into()))
 }
 
-struct Desk<'a> {
+struct Calls<'a> {
     webhooks: &'a Webhooks,
     outbox: &'a Outbox,
 }
 
-impl Desk<'_> {
+impl Calls<'_> {
     async fn answer(&self, request: Request<Incoming>) -> Reply {
         let (head, body) = request.into_parts();
         match (head.method.as_str(), head.uri.path()) {
@@ -70,6 +71,10 @@ impl Desk<'_> {
             ("GET", "/webhooks/events") => self.events(&head.uri).await,
             ("GET", "/webhooks/attempts") => self.attempts(&head.uri).await,
             ("POST", "/webhooks/resend") => {
+                // A web page can't send this type to another origin without being asked first.
+                if head.headers.get(CONTENT_TYPE).is_none_or(|kind| kind != "application/json") {
+                    return bad(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json");
+                }
                 let body = Limited::new(body, MAX_BODY).collect().await;
                 let body = body.or_else(|_| bad(StatusCode::BAD_REQUEST, "The body can't be read"))?;
                 self.resend(&body.to_bytes()).await

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::Uri;
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::Value;
 
 use crate::config::AdminSettings;
@@ -25,6 +25,7 @@ pub(super) struct AdminClient {
 impl AdminClient {
     pub(super) fn new(settings: &AdminSettings) -> Self {
         let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let token = settings.token.as_ref().map(|token| format!("Bearer {}", token.expose()));
         if let Some(value) = token.and_then(|token| HeaderValue::try_from(token).ok()) {
             headers.insert(AUTHORIZATION, value);

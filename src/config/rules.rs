@@ -52,6 +52,7 @@ pub(super) fn check(layers: &mut Layers, tables: &BTreeMap<Place, Origin>) {
     let mut found = missing_keys(layers, tables);
     found.extend(duplicates(layers, "id", |app| &app.id));
     found.extend(duplicates(layers, "key", |app| &app.key));
+    found.extend(webhook_names(layers));
     found.extend(listeners(layers));
     found.extend(directories(layers));
     layers.problems.extend(found);
@@ -89,6 +90,23 @@ fn duplicates(layers: &Layers, name: &str, value: impl Fn(&super::AppSettings) -
             let place = layers.origins.get(&format!("apps.{first}.{name}")).cloned().unwrap_or_default();
             let message = format!("{this:?} is already the {name} of another app ({place})");
             found.push(Problem::new(layers.origins.get(&path).cloned().unwrap_or_default(), path, message));
+        }
+    }
+    found
+}
+
+/// What waits for a webhook waits under its name.
+fn webhook_names(layers: &Layers) -> Vec<Problem> {
+    let mut found = Vec::new();
+    for (app, settings) in layers.settings.apps.iter().enumerate() {
+        let names: Vec<&str> = settings.webhooks.iter().map(|webhook| webhook.name.as_str()).collect();
+        for (at, name) in names.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
+            if names[..at].contains(name) {
+                let path = format!("apps.{app}.webhooks.{at}.name");
+                let origin = layers.origins.get(&path).cloned().unwrap_or_default();
+                let message = format!("{name:?} is already the name of another webhook of this app");
+                found.push(Problem::new(origin, path, message));
+            }
         }
     }
     found

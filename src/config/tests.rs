@@ -272,7 +272,7 @@ fn the_starter_file_loads_with_and_without_its_comment_signs() {
     assert!(Case::new(&starter()).load().settings.development);
     let variables = [("ADMIN_TOKEN", "t"), ("PORTAL_SECRET", "s")];
     let loaded = Case::new(&active.join("\n")).with(&variables).load();
-    let url = "https://portal.example/hooks".to_owned();
+    let url = Secret::new("https://portal.example/hooks".to_owned());
     let webhooks = vec![WebhookSettings { url, ..WebhookSettings::default() }];
     let expected = AppSettings { webhooks, ..AppSettings::new("1001", "portal-key", "s") };
     assert_eq!(loaded.settings.apps, [expected]);

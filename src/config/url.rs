@@ -129,12 +129,27 @@ fn without_password(url: &str) -> String {
     }
 }
 
-text_kind!(HookUrl, "URL", hook_url);
 text_kind!(BaseUrl, "URL", base_url);
 text_kind!(PublicUrl, "URL", public_url);
 
-fn hook_url(text: &str) -> Result<String, String> {
-    http(text, "https://portal.example/hooks")
+/// Where webhooks go; parameters may be secrets.
+pub(super) struct HookUrl;
+
+impl Kind for HookUrl {
+    type Value = Secret;
+    const SECRET: bool = true;
+
+    fn describe() -> String {
+        "URL".to_owned()
+    }
+
+    fn parse(raw: &Raw) -> Result<Secret, String> {
+        http(raw.text()?, "https://portal.example/hooks").map(Secret::new)
+    }
+
+    fn show(value: &Secret) -> Value {
+        without_password(value.expose()).into()
+    }
 }
 
 fn base_url(text: &str) -> Result<String, String> {

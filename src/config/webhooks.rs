@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use serde_json::Value;
 
 use super::Secret;
@@ -18,8 +20,8 @@ const MAX_NAME: usize = 64;
 pub struct WebhookSettings {
     /// What lists and metrics call it; `""`: made from the URL.
     pub name: String,
-    /// Where to.
-    pub url: String,
+    /// Where to. It may hold a token.
+    pub url: Secret,
     /// Which events; empty: all of Pusher's.
     pub events: Vec<WebhookEvent>,
     /// Patterns of the channels whose events are told; empty: all.
@@ -42,7 +44,7 @@ impl Default for WebhookSettings {
     fn default() -> Self {
         Self {
             name: String::new(),
-            url: String::new(),
+            url: Secret::new(String::new()),
             events: Vec::new(),
             channels: Vec::new(),
             headers: Vec::new(),
@@ -87,6 +89,11 @@ impl WebhookEvent {
     /// Its name on the wire.
     pub fn name(self) -> &'static str {
         Self::WORDS.iter().find(|(_, event)| *event == self).map_or("", |(name, _)| name)
+    }
+
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::WORDS.iter().map(|(_, event)| *event)
     }
 
     /// Whether hosted Pusher has it. The others are only sent to webhooks that name them.
@@ -182,8 +189,18 @@ impl Kind for Headers {
 }
 
 /// Names that are the server's own or say how a request is framed.
-const RESERVED: [&str; 7] =
-    ["content-type", "content-length", "host", "connection", "transfer-encoding", "te", "upgrade"];
+const RESERVED: [&str; 10] = [
+    "connection",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
 
 fn header(name: &str, value: &str) -> Result<(String, Secret), String> {
     let lower = name.to_ascii_lowercase();
@@ -198,7 +215,7 @@ fn header(name: &str, value: &str) -> Result<(String, Secret), String> {
     Ok((lower, Secret::new(value.to_owned())))
 }
 
-/// A file that can be read when the server starts.
+/// A file with certificates.
 pub(super) struct CaFile;
 
 impl Kind for CaFile {
@@ -213,8 +230,13 @@ impl Kind for CaFile {
         if text.is_empty() {
             return Ok(None);
         }
-        std::fs::File::open(text).map_err(|error| format!("cannot read {text:?}: {error}"))?;
-        Ok(Some(text.into()))
+        let certificates =
+            CertificateDer::pem_file_iter(text).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        match certificates {
+            Ok(found) if found.is_empty() => Err(format!("{text:?} holds no certificate")),
+            Ok(_) => Ok(Some(text.into())),
+            Err(error) => Err(format!("cannot read {text:?}: {error}")),
+        }
     }
 
     fn show(value: &Option<PathBuf>) -> Value {
@@ -258,8 +280,7 @@ mod tests {
 
     #[test]
     fn pushers_events_are_told_from_others() {
-        let own: Vec<_> = WebhookEvent::WORDS.iter().filter(|(_, event)| event.is_pushers()).collect();
-        assert_eq!(own.len(), 7);
+        assert_eq!(WebhookEvent::all().filter(|event| event.is_pushers()).count(), 7);
         assert_eq!(WebhookEvent::UserOffline.name(), "user_offline");
         assert!(!WebhookEvent::ConnectionOpened.is_pushers());
     }

@@ -200,7 +200,7 @@ mod tests {
     #[tokio::test]
     async fn names_of_local_addresses_are_refused() {
         let name: Name = "localhost".parse().expect("a name");
-        let error = Resolver::new(true).call(name.clone()).await.err().expect("refused");
+        let error = Resolver::new(true).call(name.clone()).await.expect_err("refused");
         assert!(error.to_string().contains("allow_private_addresses"), "{error}");
         assert!(Resolver::new(false).call(name).await.expect("resolved").next().is_some());
     }

@@ -512,6 +512,12 @@ impl AppHub {
     fn tell(&self, what: &Observation<'_>) {
         self.observers.tell(&self.id, what);
     }
+
+    /// Gives a channel a subscriber that is on no shard.
+    #[cfg(test)]
+    pub(crate) fn occupy_for_test(&self, channel: &ChannelName) {
+        self.directory.join(channel, 0, 0, None, Instant::now()).expect("no member");
+    }
 }
 
 impl Admission {

@@ -73,6 +73,10 @@ impl Couriers {
         self.all().iter().for_each(|(_, courier)| courier.notify_one());
     }
 
+    pub(super) fn forget_clients(&self) {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn client(&self, reach: &Reach) -> Result<HttpClient, HttpFailure> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(reach) {

@@ -80,7 +80,7 @@ pub struct Listing {
     pub state: EventState,
     /// Behind this row.
     pub after: i64,
-    /// Written at or after this time, microseconds since 1970.
+    /// Taken, given up or, if it waits, written at or after this time; microseconds since 1970.
     pub since: i64,
     /// At most so many.
     pub limit: i64,
@@ -115,7 +115,7 @@ impl Outbox {
         Ok(done.len() as u64)
     }
 
-    /// Has all events of a state that were written at or after `since` sent again; answers how many.
+    /// Has all events sent again that came into a state at or after `since`; answers how many.
     ///
     /// # Errors
     /// Of the store.

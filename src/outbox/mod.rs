@@ -118,6 +118,8 @@ pub struct Endpoint {
     pub reach: Reach,
     /// Whether events that were taken, and all tries, are kept for 24 h.
     pub keeps_log: bool,
+    /// Events that may wait or be given up; beyond that the oldest are deleted, first those given up.
+    pub max_rows: i64,
 }
 
 /// Rows of records that an event is about.
@@ -200,6 +202,11 @@ impl Outbox {
     pub fn serve(&self, family: &'static str, receivers: Arc<dyn Receivers>) {
         self.receivers.write().unwrap_or_else(PoisonError::into_inner).insert(family, receivers);
         self.couriers.wake_all();
+    }
+
+    /// Connects anew from now on: files of certificates may have changed.
+    pub fn reconnect(&self) {
+        self.couriers.forget_clients();
     }
 
     /// Who knows a target's endpoint.

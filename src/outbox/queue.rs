@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::log::{EventState, Listing, StoredEvent};
 use super::{Event, LEASE, Target, micros, request};
-use crate::storage::{self, Row, StorageError, Transaction, Value};
+use crate::storage::{self, Row, StorageError, Transaction};
 
 /// Rows changed in one transaction.
 pub(super) const PAGE: i64 = 500;
@@ -262,7 +262,8 @@ pub(super) fn ids(
     let [one, other] = which.state.columns();
     let rows = tx.query(
         "SELECT id FROM outbox WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast' AND state IN (?3, ?4) \
-         AND id > ?5 AND created_at >= ?6 ORDER BY id LIMIT ?7",
+         AND id > ?5 AND CASE WHEN state IN ('failed', 'done') THEN not_before ELSE created_at END >= ?6 \
+         ORDER BY id LIMIT ?7",
         &[
             (&target.app_id).into(),
             (&target.kind).into(),
@@ -286,7 +287,8 @@ pub(super) fn list(
     let rows = tx.query(
         "SELECT id, created_at, payload, attempts, last_error, not_before, state FROM outbox \
          WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast' AND state IN (?3, ?4) \
-         AND id > ?5 AND created_at >= ?6 ORDER BY id LIMIT ?7",
+         AND id > ?5 AND CASE WHEN state IN ('failed', 'done') THEN not_before ELSE created_at END >= ?6 \
+         ORDER BY id LIMIT ?7",
         &[
             (&target.app_id).into(),
             (&target.kind).into(),
@@ -448,14 +450,19 @@ pub(super) fn delete_over(
     )
 }
 
-/// Deletes tries before `limit`, a page of them; answers how many.
-pub(super) fn delete_attempts(tx: &mut Transaction<'_>, limit: i64) -> Result<u64, StorageError> {
-    let values: [Value; 2] = [limit.into(), PAGE.into()];
-    tx.execute(
+/// Deletes tries before `limit` and those beyond the newest `max`, a page of each; answers how many.
+pub(super) fn delete_attempts(tx: &mut Transaction<'_>, limit: i64, max: i64) -> Result<u64, StorageError> {
+    let old = tx.execute(
         "DELETE FROM outbox_attempts WHERE id IN (SELECT id FROM outbox_attempts WHERE started_at < ?1 \
          ORDER BY started_at LIMIT ?2)",
-        &values,
-    )
+        &[limit.into(), PAGE.into()],
+    )?;
+    let excess = tx.execute(
+        "DELETE FROM outbox_attempts WHERE id IN (SELECT id FROM outbox_attempts \
+         WHERE id <= (SELECT MAX(id) FROM outbox_attempts) - ?1 ORDER BY id LIMIT ?2)",
+        &[max.into(), PAGE.into()],
+    )?;
+    Ok(old + excess)
 }
 
 fn promote_all(

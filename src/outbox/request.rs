@@ -67,7 +67,42 @@ mod tests {
     use crate::apps::App;
     use crate::config::AppSettings;
 
-    /// A body whose signature the SDKs' own verifiers accept.
+    /// Bodies and signatures that the SDKs' own verifiers accept.
+    #[test]
+    fn bodies_are_those_of_pusher_webhooks_byte_by_byte() {
+        let app = App::new(AppSettings::new("1", "sb-key", "sb-secret"));
+        let endpoint = Endpoint::of(app, "http://portal.example/");
+        let target = Target { app_id: "1".to_owned(), kind: "webhook:x".to_owned() };
+        for (events, signature) in [
+            (
+                r#"[{"name":"channel_occupied","channel":"private-user.42"}]"#,
+                "d629fbc44c21036bb8db76f70227bcc39052084e259a64dd50e9ced7e6f87a04",
+            ),
+            (
+                r#"[{"name":"channel_occupied","channel":"presence-room"},{"name":"member_added","channel":"presence-room","user_id":"42"}]"#,
+                "464e82ff52fa8c38f233388a9b412d98f568e1b9f885074f6c988e7fd706c59b",
+            ),
+            (
+                r#"[{"name":"client_event","channel":"presence-room","event":"client-typing","data":"{\"n\":1}","socket_id":"1234.5678","user_id":"42"}]"#,
+                "5a71d9afd7a517edf6fd1ced9cc7e338082ab3bf608dec33c29f05ca3a028ccb",
+            ),
+        ] {
+            let data = RawValue::from_string(events.to_owned()).expect("JSON");
+            let event = Event { name: "x".to_owned(), data, is_list: true, about: None };
+            let task = Task {
+                id: 1,
+                lane: "l".to_owned(),
+                payload: String::new(),
+                attempts: 3,
+                created_at: 0,
+                queued_at: 1_767_225_600_000_999,
+            };
+            let body = body(&target, &task, &event).expect("written");
+            assert_eq!(body, format!(r#"{{"time_ms":1767225600000,"events":{events}}}"#));
+            assert_eq!(headers(&endpoint, &body)["x-pusher-signature"], signature);
+        }
+    }
+
     #[test]
     fn the_signature_is_that_of_pusher_webhooks() {
         let app = App::new(AppSettings::new("1", "sb-key", "sb-secret"));

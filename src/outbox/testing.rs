@@ -140,6 +140,7 @@ impl Endpoint {
             headers: HeaderMap::new(),
             reach: Reach::default(),
             keeps_log: false,
+            max_rows: super::MAX_ROWS,
         }
     }
 }

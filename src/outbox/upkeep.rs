@@ -5,11 +5,13 @@ use std::time::Duration;
 use super::{Outbox, Target, micros, queue};
 use crate::storage::{self, StorageError, Transaction};
 
-/// Events that one endpoint may have waiting or given up; beyond that the oldest are deleted, first those
-/// that were given up. At about 1.5 KB each this is 1.5 GB.
+/// Events that one endpoint may have waiting or given up where its settings do not say less. At about 1.5 KB
+/// each this is 1.5 GB.
 pub const MAX_ROWS: i64 = 1_000_000;
 /// Events of one endpoint that were taken and are kept to be sent again.
-const MAX_DONE: i64 = 100_000;
+const MAX_DONE: i64 = 10_000;
+/// Tries that are kept, of all endpoints.
+const MAX_ATTEMPTS: i64 = 200_000;
 /// How often this is done.
 const EVERY: Duration = Duration::from_mins(1);
 /// How long events that were given up can be sent again.
@@ -30,15 +32,18 @@ pub(super) async fn run(outbox: &Outbox) {
     }
 }
 
-pub(super) async fn tidy(outbox: &Outbox, max_rows: i64) -> Result<(), StorageError> {
+/// With at most so many rows of each endpoint, or fewer where its settings say so.
+pub(super) async fn tidy(outbox: &Outbox, most: i64) -> Result<(), StorageError> {
     for target in outbox.database.read(queue::targets).await? {
+        let max_rows = outbox.endpoint(&target).map_or(most, |endpoint| endpoint.max_rows.min(most));
         give_up(outbox, &target).await?;
         forget(outbox, &target).await?;
         drop_excess(outbox, &target, max_rows).await?;
         outbox.couriers.wake(&target);
     }
     let limit = storage::now() - micros(KEEP_LOG);
-    while outbox.database.write_lazily(move |tx| queue::delete_attempts(tx, limit)).await? > 0 {}
+    let delete = move |tx: &mut Transaction<'_>| queue::delete_attempts(tx, limit, MAX_ATTEMPTS);
+    while outbox.database.write_lazily(delete).await? > 0 {}
     Ok(())
 }
 

@@ -20,7 +20,9 @@ use crate::apps::App;
 use crate::config::DirectoryMode;
 use crate::http_client::Reach;
 use crate::hub::Hub;
-use crate::outbox::{About, Attempt, Broadcast, Endpoint, Event, EventState, Listing, Receivers, Target};
+use crate::outbox::{
+    About, Attempt, Broadcast, Endpoint, Event, EventState, Listing, MAX_ROWS, Receivers, Target,
+};
 use crate::storage::{StorageError, Transaction};
 
 /// The outbox's name for callbacks.
@@ -179,6 +181,7 @@ impl Receivers for Portals {
             headers: HeaderMap::new(),
             reach: Reach::default(),
             keeps_log: false,
+            max_rows: MAX_ROWS,
         })
     }
 

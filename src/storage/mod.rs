@@ -1,4 +1,5 @@
-//! Where the router keeps what must survive a crash: an embedded SQLite file or PostgreSQL.
+//! Where the router, webhooks and the outbox keep what must survive a crash: an embedded SQLite file or
+//! PostgreSQL.
 //!
 //! # Use
 //! [`Database::open`] connects and migrates. Work is given as a synchronous job, run inside one

@@ -1,11 +1,10 @@
 //! The task that decides what webhooks are told.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-
-use tokio::time::MissedTickBehavior;
 
 use super::Inner;
 use super::endpoints::AppWebhooks;
@@ -27,6 +26,12 @@ const BATCH_COUNT: usize = 100;
 const PAUSE: Duration = Duration::from_secs(1);
 /// How often signs of life are given and looked for.
 const BEAT: Duration = Duration::from_secs(5);
+/// How long a process is believed to live without one.
+const LIFE: Duration = Duration::from_secs(15);
+/// Events written in one transaction.
+const CHUNK: usize = 500;
+/// How often what is there is looked at anew at most, when too much happens.
+const COMPARE: Duration = Duration::from_secs(1);
 /// How long clients have to come back after a crash: pusher-js tries every second, on a phone less often.
 const COME_BACK: Duration = Duration::from_secs(10);
 /// Time in which the same cache miss is told once.
@@ -35,15 +40,16 @@ const MISS_TIME: Duration = Duration::from_secs(1);
 /// Decides and writes until the queue is closed and empty.
 pub(super) async fn run(inner: &Arc<Inner>) {
     let mut desk = Desk::new(inner);
-    desk.adopt().await;
-    let mut beat = tokio::time::interval(BEAT);
-    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Before anything is written: who writes and gives no sign of life is believed to be gone.
+    while !(desk.give_sign().await && desk.adopt().await) {
+        tokio::time::sleep(PAUSE).await;
+    }
+    desk.tell_of_strangers().await;
     loop {
         let next = desk.next();
         tokio::select! {
             () = inner.queue.filled() => {}
             () = wait_until(next) => {}
-            _ = beat.tick() => desk.beat().await,
         }
         desk.work().await;
         if inner.queue.is_closed() && desk.is_idle() {
@@ -69,7 +75,14 @@ struct Desk {
     missed: HashMap<(Arc<str>, ChannelName), Instant>,
     /// Records of apps that have no webhooks any more; deleted without a word.
     forgotten: Vec<Record>,
+    /// Whether something was missed since what is there was last looked at.
+    has_gap: bool,
+    compared: Option<Instant>,
     is_shared: bool,
+    /// When this process last gave a sign of life.
+    beaten: Option<Instant>,
+    /// Signs that others gave, and since when there were no more. By our own clock: theirs may be wrong.
+    others: HashMap<String, (Option<i64>, Instant)>,
 }
 
 impl Desk {
@@ -80,6 +93,10 @@ impl Desk {
             pending: Vec::new(),
             missed: HashMap::new(),
             forgotten: Vec::new(),
+            has_gap: false,
+            compared: None,
+            beaten: None,
+            others: HashMap::new(),
             is_shared: inner.outbox.database().is_shared(),
         }
     }
@@ -96,21 +113,29 @@ impl Desk {
     fn next(&self) -> Option<Instant> {
         let due = if self.is_ending() { None } else { self.presence.next_due() };
         let batch = self.pending.first().map(|(seen, _)| *seen + BATCH_TIME);
-        due.into_iter().chain(batch).min()
+        let beat = self.beaten.filter(|_| self.is_shared).map(|at| at + BEAT);
+        let gap = self.compared.filter(|_| self.has_gap).map(|at| at + COMPARE);
+        due.into_iter().chain(batch).chain(beat).chain(gap).min()
     }
 
     async fn work(&mut self) {
         let now = Instant::now();
+        self.beat().await;
+        // Before the queue is taken: what comes after this look is in it.
+        let there = self.inner.has_new_settings.swap(false, Ordering::AcqRel).then(|| self.there());
         let (seen, has_gap) = self.inner.queue.take();
+        if let Some(there) = there {
+            self.note_silently(there, &seen, now);
+            self.tell_of_strangers().await;
+        }
         for seen in seen {
             self.note(seen, now);
         }
-        if has_gap {
-            tracing::warn!(lost = self.inner.queue.lost(), "more happened than webhooks could be told");
-        }
-        let has_new_settings = self.inner.has_new_settings.swap(false, Ordering::AcqRel);
-        if has_gap || has_new_settings {
-            self.compare(has_gap, now);
+        self.has_gap |= has_gap;
+        if self.has_gap && self.compared.is_none_or(|at| now.duration_since(at) >= COMPARE) {
+            tracing::warn!(lost = self.inner.queue.lost(), "more happened than webhooks could follow");
+            (self.has_gap, self.compared) = (false, Some(now));
+            self.compare(now);
         }
         while !self.is_ending()
             && let Some(key) = self.presence.pop_due(now)
@@ -145,10 +170,13 @@ impl Desk {
             }
             What::ClientEvent(event) => Told::client_event(&app, &event),
             What::CacheMiss(channel) => {
-                let is_known = self.missed.insert((seen.app, channel.clone()), now);
-                is_known
-                    .is_none_or(|at| now.duration_since(at) >= MISS_TIME)
-                    .then(|| Told::cache_miss(&app, &channel))
+                let miss = (seen.app, channel);
+                let is_news = self.missed.get(&miss).is_none_or(|at| now.duration_since(*at) >= MISS_TIME);
+                is_news.then(|| {
+                    let told = Told::cache_miss(&app, &miss.1);
+                    self.missed.insert(miss, now);
+                    told
+                })
             }
             What::SubscriptionCount(channel, count) => Some(Told::subscription_count(&app, &channel, count)),
             What::Opened(socket_id) => Some(Told::opened(&app, socket_id)),
@@ -173,20 +201,69 @@ impl Desk {
         }
     }
 
-    /// Compares what is known with what is there. What is there and was not known is told, or, when only
-    /// the settings changed, just noted.
-    fn compare(&mut self, is_told: bool, now: Instant) {
-        let mut there = HashSet::new();
-        for app in self.inner.queue.endpoints().apps() {
-            for subject in self.subjects(&app) {
-                there.insert(Key { app: Arc::clone(&app.id), subject: subject.clone() });
-                self.came(&app, subject, is_told, now);
+    /// Everything that is there and of interest.
+    fn there(&self) -> Vec<(Arc<AppWebhooks>, Subject)> {
+        let apps = self.inner.queue.endpoints().apps();
+        let of_app = |app: &Arc<AppWebhooks>| {
+            let app = Arc::clone(app);
+            self.subjects(&app).into_iter().map(move |subject| (Arc::clone(&app), subject))
+        };
+        apps.iter().flat_map(of_app).collect()
+    }
+
+    /// Something was missed: tells what is there and was not known, and has what is not there leave.
+    fn compare(&mut self, now: Instant) {
+        let there = self.there();
+        self.leave_unless(&there, now);
+        for (app, subject) in there {
+            self.came(&app, subject, true, now);
+        }
+    }
+
+    /// Other settings: what is there already is known from now on, and not told. What came just before the
+    /// look is told as the queue has it.
+    fn note_silently(&mut self, there: Vec<(Arc<AppWebhooks>, Subject)>, seen: &[Seen], now: Instant) {
+        self.leave_unless(&there, now);
+        let mut mentioned = HashSet::new();
+        let mut came = HashSet::new();
+        for Seen { app, what } in seen {
+            if let What::Came(subject) | What::Left(subject) = what
+                && mentioned.insert((app, subject))
+                && matches!(what, What::Came(_))
+            {
+                came.insert((app, subject));
             }
         }
-        let left: Vec<Key> = self.presence.present().filter(|key| !there.contains(*key)).cloned().collect();
+        for (app, subject) in there {
+            if !came.contains(&(&app.id, &subject)) {
+                self.came(&app, subject, false, now);
+            }
+        }
+    }
+
+    /// What is known and not among this leaves: members before their channels.
+    fn leave_unless(&mut self, there: &[(Arc<AppWebhooks>, Subject)], now: Instant) {
+        let there: HashSet<_> = there.iter().map(|(app, subject)| (&app.id, subject)).collect();
+        let is_left = |key: &&Key| !there.contains(&(&key.app, &key.subject));
+        let mut left: Vec<Key> = self.presence.present().filter(is_left).cloned().collect();
+        left.sort_by_key(|key| matches!(key.subject, Subject::Channel(_)));
         for key in left {
             let delay = self.app(&key.app).map_or(Duration::ZERO, |app| app.delay);
             self.presence.left(&key, now + delay);
+        }
+    }
+
+    /// Requests wait for webhooks that are not configured, because their name or URL changed.
+    async fn tell_of_strangers(&self) {
+        let Ok(targets) = self.inner.outbox.database().read(records::targets).await else { return };
+        let endpoints = self.inner.queue.endpoints();
+        for target in targets.iter().filter(|target| endpoints.webhook(target).is_none()) {
+            let webhook = target.kind.split_once(':').map_or("", |(_, name)| name);
+            tracing::warn!(
+                app = target.app_id,
+                webhook,
+                "requests wait for a webhook of this name, and none has it: set apps.webhooks.name to have them sent"
+            );
         }
     }
 
@@ -213,7 +290,7 @@ impl Desk {
         found
     }
 
-    /// Writes what is ready. It goes on until that is done: what was decided must not be forgotten.
+    /// Writes what is ready, in pieces that do not keep others from the store.
     async fn flush(&mut self, now: Instant) {
         let is_full = self.pending.len() >= BATCH_COUNT || self.inner.queue.is_closed();
         let is_ready = |(seen, told): &(Instant, Told)| {
@@ -232,49 +309,148 @@ impl Desk {
         let (now, later): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.pending).into_iter().partition(|(_, told)| ready.contains(&told.app.id));
         self.pending = later;
-        let told: Arc<[Told]> = now.into_iter().map(|(_, told)| told).collect();
+        let told: Vec<Told> = now.into_iter().map(|(_, told)| told).collect();
         let forgotten: Arc<[Record]> = std::mem::take(&mut self.forgotten).into();
-        while let Err(error) = self.write(&told, &forgotten).await {
-            tracing::error!(%error, "webhooks can't be written; trying again");
-            tokio::time::sleep(PAUSE).await;
+        let mut told = told.into_iter().peekable();
+        let mut is_first = true;
+        while told.peek().is_some() || is_first {
+            let chunk: Arc<[Told]> = told.by_ref().take(CHUNK).collect();
+            let forgotten = if is_first { Arc::clone(&forgotten) } else { Arc::default() };
+            is_first = false;
+            self.write_all(chunk, forgotten).await;
+            self.beat().await;
         }
     }
 
-    async fn write(&self, told: &Arc<[Told]>, forgotten: &Arc<[Record]>) -> Result<(), StorageError> {
+    /// Writes; goes on until that is done. What can't be written in any way is dropped alone.
+    async fn write_all(&self, told: Arc<[Told]>, forgotten: Arc<[Record]>) {
+        loop {
+            match self.write(&told, 0..told.len(), &forgotten).await {
+                Ok(()) => return,
+                Err(StorageError::Fault(fault)) => {
+                    tracing::error!(fault, "webhooks can't be written; trying each alone");
+                    break;
+                }
+                Err(error) => tracing::error!(%error, "webhooks can't be written; trying again"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        for at in 0..told.len() {
+            while let Err(error) = self.write(&told, at..at + 1, &Arc::default()).await {
+                if let StorageError::Fault(fault) = error {
+                    self.inner.queue.lose();
+                    tracing::error!(fault, "bug: an event for webhooks can't be written and is dropped");
+                    break;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+
+    async fn write(
+        &self,
+        told: &Arc<[Told]>,
+        range: Range<usize>,
+        forgotten: &Arc<[Record]>,
+    ) -> Result<(), StorageError> {
         let (outbox, told, forgotten) = (self.inner.outbox.clone(), Arc::clone(told), Arc::clone(forgotten));
         let write = move |tx: &mut Transaction<'_>| {
-            records::write(&outbox, tx, &told)?;
+            records::write(&outbox, tx, &told[range.clone()])?;
             records::forget(tx, outbox.node(), &forgotten)
         };
         self.inner.outbox.database().write(write).await
     }
 
+    /// Gives a sign of life and looks for those of others, when it is time.
     async fn beat(&mut self) {
-        if !self.is_shared || self.is_ending() {
+        if !self.is_shared || self.beaten.is_some_and(|at| at.elapsed() < BEAT) {
             return;
         }
-        let node = Arc::clone(self.inner.outbox.node());
-        let beaten = self.inner.outbox.database().write_lazily(move |tx| records::beat(tx, &node)).await;
-        match beaten {
-            Ok(()) => self.adopt().await,
-            Err(error) => tracing::warn!(%error, "this process can't tell that it lives"),
+        let is_alive = self.give_sign().await;
+        if is_alive && !self.is_ending() {
+            self.adopt().await;
         }
     }
 
-    /// Takes over what processes left that are gone: it leaves, unless it comes back here.
-    async fn adopt(&mut self) {
-        let (node, is_shared) = (Arc::clone(self.inner.outbox.node()), self.is_shared);
-        let adopted =
-            self.inner.outbox.database().write(move |tx| records::adopt(tx, &node, is_shared)).await;
+    /// Gives a sign of life; tells whether that worked. While it does not, nothing is known of others either.
+    async fn give_sign(&mut self) -> bool {
+        if !self.is_shared {
+            return true;
+        }
+        let was_beaten = self.beaten.replace(Instant::now()).is_some();
+        let node = Arc::clone(self.inner.outbox.node());
+        match self.inner.outbox.database().write(move |tx| records::beat(tx, &node)).await {
+            Ok(is_known) => {
+                if was_beaten && !is_known {
+                    tracing::warn!("others took this process for dead; telling again who is here");
+                    self.tell_again();
+                }
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "this process can't tell that it lives");
+                self.others.clear();
+                false
+            }
+        }
+    }
+
+    /// What is here was taken over by another process, which tells it to be gone.
+    fn tell_again(&mut self) {
+        let now = Instant::now();
+        let mut keys: Vec<Key> = self.presence.present().cloned().collect();
+        keys.sort_by_key(|key| !matches!(key.subject, Subject::Channel(_)));
+        for key in keys {
+            if let Some(app) = self.app(&key.app) {
+                self.tell(Told::presence(&app, &key.subject, true), now);
+            }
+        }
+    }
+
+    /// Takes over what processes left that are gone: it leaves, unless it comes back here. Tells whether that
+    /// worked. A store of our own was ours alone before, too.
+    async fn adopt(&mut self) -> bool {
+        let node = Arc::clone(self.inner.outbox.node());
+        let database = self.inner.outbox.database().clone();
+        let of = Arc::clone(&node);
+        let adopted = match database.read(move |tx| records::others(tx, &of)).await {
+            Ok(others) => {
+                let dead = self.dead_among(others);
+                match dead.is_empty() {
+                    true => Ok(Vec::new()),
+                    false => database.write(move |tx| records::adopt(tx, &node, &dead)).await,
+                }
+            }
+            Err(error) => Err(error),
+        };
         match adopted {
             Ok(orphans) => {
                 let now = Instant::now();
-                for orphan in orphans {
-                    self.adopt_one(orphan, now);
-                }
+                orphans.into_iter().for_each(|orphan| self.adopt_one(orphan, now));
+                true
             }
-            Err(error) => tracing::error!(%error, "what was there before can't be read for webhooks"),
+            Err(error) => {
+                tracing::error!(%error, "what other processes left can't be read for webhooks");
+                false
+            }
         }
+    }
+
+    /// Which of these gave no sign of life for too long, or ended.
+    fn dead_among(&mut self, others: Vec<(String, Option<i64>)>) -> Vec<String> {
+        let now = Instant::now();
+        let mut dead = Vec::new();
+        self.others.retain(|node, _| others.iter().any(|(other, _)| other == node));
+        for (node, beats) in others {
+            let known = self.others.entry(node.clone()).or_insert((beats, now));
+            if known.0 != beats {
+                *known = (beats, now);
+            }
+            if !self.is_shared || beats.is_none() || now.duration_since(known.1) >= LIFE {
+                dead.push(node);
+            }
+        }
+        dead
     }
 
     fn adopt_one(&mut self, orphan: Orphan, now: Instant) {

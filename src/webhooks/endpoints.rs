@@ -16,6 +16,8 @@ use crate::http_client::Reach;
 use crate::outbox::{Endpoint, Target};
 use crate::protocol::channel::ChannelName;
 
+/// Requests that may wait for a webhook, or be given up.
+const MAX_ROWS: i64 = 100_000;
 /// Longest pause between two tries of an event.
 const MAX_PAUSE: Duration = Duration::from_mins(1);
 
@@ -59,6 +61,10 @@ impl Events {
         Self(self.0 | 1 << event as u8)
     }
 
+    fn pushers() -> Self {
+        WebhookEvent::all().filter(|event| event.is_pushers()).fold(Self::default(), Self::with)
+    }
+
     fn has(self, event: WebhookEvent) -> bool {
         self.0 & 1 << event as u8 != 0
     }
@@ -97,19 +103,19 @@ impl Endpoints {
 
 impl AppWebhooks {
     fn new(app: &AppSettings) -> Self {
-        let mut webhooks: Vec<Webhook> = Vec::new();
-        for settings in &app.webhooks {
-            let named = name(settings);
-            let same = webhooks.iter().filter(|other| {
-                other.name.strip_prefix(&named).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-            });
-            let name = match same.count() {
-                0 => named,
-                earlier => format!("{named}-{}", earlier + 1),
-            };
-            // The configuration has checked the URL.
-            webhooks.extend(Webhook::new(&app.id, name, settings));
-        }
+        let same_before = |at: usize| {
+            let this = &app.webhooks[at];
+            app.webhooks[..at].iter().filter(|it| it.name.is_empty() && it.url == this.url).count()
+        };
+        let name = |at: usize, settings: &WebhookSettings| match same_before(at) {
+            _ if !settings.name.is_empty() => settings.name.clone(),
+            0 => digits(settings),
+            earlier => format!("{}-{}", digits(settings), earlier + 1),
+        };
+        // The configuration has checked names and URLs.
+        let webhooks: Vec<Webhook> = (app.webhooks.iter().enumerate())
+            .filter_map(|(at, settings)| Webhook::new(&app.id, name(at, settings), settings))
+            .collect();
         let mut watched = webhooks.iter().fold(Events(0), |all, webhook| Events(all.0 | webhook.events.0));
         for pair in PAIRS {
             if pair.iter().any(|event| watched.has(*event)) {
@@ -150,9 +156,9 @@ impl Webhook {
             target: Target { app_id: app_id.to_owned(), kind: format!("{FAMILY}:{name}") },
             name,
             is_batching: settings.batch,
-            events: if settings.events.is_empty() { pushers() } else { events },
+            events: if settings.events.is_empty() { Events::pushers() } else { events },
             channels: settings.channels.iter().map(|pattern| WildMatch::new(pattern)).collect(),
-            url: settings.url.parse().ok()?,
+            url: settings.url.expose().parse().ok()?,
             timeout: settings.timeout,
             give_up_after: settings.retry_for,
             headers,
@@ -170,10 +176,10 @@ impl Webhook {
         self.events.has(event) && channel.is_none_or(fits)
     }
 
-    /// Where it is, without what may be a secret.
+    /// Where it is, without what may be a secret: path and query.
     pub fn address(&self) -> String {
         let authority = self.url.authority().map_or("", |authority| authority.as_str());
-        format!("{}://{authority}{}", self.url.scheme_str().unwrap_or("http"), self.url.path())
+        format!("{}://{authority}", self.url.scheme_str().unwrap_or("http"))
     }
 
     /// How the outbox reaches it.
@@ -187,39 +193,26 @@ impl Webhook {
             headers: self.headers.clone(),
             reach: self.reach.clone(),
             keeps_log: true,
+            max_rows: MAX_ROWS,
         }
     }
 }
 
-fn pushers() -> Events {
-    let all = [
-        WebhookEvent::ChannelOccupied,
-        WebhookEvent::ChannelVacated,
-        WebhookEvent::MemberAdded,
-        WebhookEvent::MemberRemoved,
-        WebhookEvent::ClientEvent,
-        WebhookEvent::CacheMiss,
-        WebhookEvent::SubscriptionCount,
-    ];
-    all.into_iter().fold(Events::default(), Events::with)
-}
-
-/// The settings' name, or one that stays the same for as long as the URL does.
-fn name(settings: &WebhookSettings) -> String {
-    if settings.name.is_empty() {
-        hex::encode(&Sha256::digest(&settings.url)[..4])
-    } else {
-        settings.name.clone()
-    }
+/// A name that stays the same for as long as the URL does.
+fn digits(settings: &WebhookSettings) -> String {
+    hex::encode(&Sha256::digest(settings.url.expose())[..4])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Secret;
 
     fn app(change: impl Fn(&mut WebhookSettings)) -> AppWebhooks {
-        let mut settings =
-            WebhookSettings { url: "https://portal.example/hooks?token=1".to_owned(), ..Default::default() };
+        let mut settings = WebhookSettings {
+            url: Secret::new("https://portal.example/x?token=1".to_owned()),
+            ..Default::default()
+        };
         change(&mut settings);
         let webhooks = vec![settings.clone(), settings];
         AppWebhooks::new(&AppSettings { webhooks, ..AppSettings::new("1001", "key", "secret") })
@@ -258,6 +251,6 @@ mod tests {
         let [first, second] = &app.webhooks[..] else { panic!("two webhooks") };
         assert_eq!(second.name, format!("{}-2", first.name));
         assert_eq!(first.target.kind, format!("webhook:{}", first.name));
-        assert_eq!(first.address(), "https://portal.example/hooks");
+        assert_eq!(first.address(), "https://portal.example");
     }
 }

@@ -98,6 +98,7 @@ impl Webhooks {
     pub fn configure(&self, apps: &[AppSettings]) {
         self.inner.queue.set(Endpoints::new(apps));
         self.inner.has_new_settings.store(true, Ordering::Release);
+        self.inner.outbox.reconnect();
         self.inner.queue.wake();
     }
 

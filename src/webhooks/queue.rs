@@ -89,6 +89,11 @@ impl Queue {
         self.endpoints.load_full()
     }
 
+    /// Counts something that is not told.
+    pub fn lose(&self) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Observations that found no room.
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
@@ -124,8 +129,8 @@ impl Queue {
     /// Leaves no room, and something that found none.
     #[cfg(test)]
     pub fn fill(&self) {
-        let news = ChannelName::parse("cache-news").expect("a name");
-        (0..=MAX_COUNT).for_each(|_| self.push(&"1001".into(), What::CacheMiss(news.clone())));
+        let news = Subject::Channel(ChannelName::parse("news").expect("a name"));
+        (0..=MAX_COUNT).for_each(|_| self.push(&"1001".into(), What::Came(news.clone())));
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -135,12 +140,13 @@ impl Queue {
     fn push(&self, app: &Arc<str>, what: What) {
         let bytes = if let What::ClientEvent(event) = &what { event.data.len() } else { 0 };
         let mut waiting = self.lock();
-        // Behind a gap nothing is in order any more: what is there is looked at anew.
-        let is_full = waiting.seen.len() >= MAX_COUNT || waiting.bytes + bytes > MAX_BYTES;
-        if is_full {
-            waiting.has_gap = true;
-            self.lost.fetch_add(1, Ordering::Relaxed);
-            return;
+        // Ends of connections have room of their own: nothing tells later that one was missed, and there can be no
+        // more of them than connections.
+        let room = if matches!(what, What::Closed(_)) { 2 * MAX_COUNT } else { MAX_COUNT };
+        if waiting.seen.len() >= room || waiting.bytes + bytes > MAX_BYTES {
+            // Who came and went is looked at anew; of the rest there is nothing to look at.
+            waiting.has_gap |= matches!(what, What::Came(_) | What::Left(_));
+            return self.lose();
         }
         let is_first = waiting.seen.is_empty();
         waiting.bytes += bytes;
@@ -224,8 +230,11 @@ mod tests {
     use crate::config::{AppSettings, WebhookSettings};
 
     fn queue(events: Vec<WebhookEvent>) -> Queue {
-        let webhook =
-            WebhookSettings { url: "http://portal.example/".to_owned(), events, ..Default::default() };
+        let webhook = WebhookSettings {
+            url: crate::config::Secret::new("http://portal.example/".to_owned()),
+            events,
+            ..Default::default()
+        };
         let app = AppSettings { webhooks: vec![webhook], ..AppSettings::new("1001", "key", "secret") };
         let queue = Queue::default();
         queue.set(Endpoints::new(&[app]));

@@ -5,8 +5,6 @@
 //! down what is connected to it, and something is there as long as one of them has it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::value::RawValue;
 
@@ -23,8 +21,6 @@ const MAX_BATCH: usize = 100;
 const MAX_BATCH_BYTES: usize = 256 * 1024;
 /// The lane of batches: they hold events of several channels.
 const BATCHES: &str = "batch";
-/// How long a process is believed to live after its last sign of life.
-const LIFE: Duration = Duration::from_secs(20);
 
 /// A row of what is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,6 +138,9 @@ impl Change {
 /// Writes what is to be told, for each webhook that wants it.
 pub(super) fn write(outbox: &Outbox, tx: &mut Transaction<'_>, all: &[Told]) -> Result<(), StorageError> {
     let (now, is_shared) = (storage::now(), outbox.database().is_shared());
+    if is_shared {
+        lock(tx)?;
+    }
     let mut batches: HashMap<&Target, Vec<&str>> = HashMap::new();
     for told in all {
         if let Some(change) = &told.change
@@ -215,39 +214,49 @@ pub(super) fn forget(tx: &mut Transaction<'_>, node: &str, records: &[Record]) -
     records.iter().try_for_each(|record| record.delete(tx, node))
 }
 
-/// Gives a sign of life.
-pub(super) fn beat(tx: &mut Transaction<'_>, node: &str) -> Result<(), StorageError> {
-    tx.execute(
-        "INSERT INTO webhook_nodes (node, seen_at) VALUES (?1, ?2) \
-         ON CONFLICT (node) DO UPDATE SET seen_at = excluded.seen_at",
-        &[node.into(), storage::now().into()],
-    )?;
-    Ok(())
+/// Where processes share a store, what they have in common is read and written by one at a time.
+fn lock(tx: &mut Transaction<'_>) -> Result<(), StorageError> {
+    tx.execute("UPDATE webhook_nodes SET beats = beats WHERE node = ''", &[]).map(drop)
+}
+
+/// Gives a sign of life; tells whether the one before was still there. If not, others believe that this
+/// process is gone and have taken over what it wrote.
+pub(super) fn beat(tx: &mut Transaction<'_>, node: &str) -> Result<bool, StorageError> {
+    let known = tx.execute("UPDATE webhook_nodes SET beats = beats + 1 WHERE node = ?1", &[node.into()])? > 0;
+    if !known {
+        tx.execute("INSERT INTO webhook_nodes (node, beats) VALUES (?1, 1)", &[node.into()])?;
+    }
+    Ok(known)
 }
 
 /// This process ends: what it leaves is taken over at once.
 pub(super) fn end(tx: &mut Transaction<'_>, node: &str) -> Result<(), StorageError> {
-    tx.execute("DELETE FROM webhook_nodes WHERE node = ?1", &[node.into()])?;
-    Ok(())
+    tx.execute("DELETE FROM webhook_nodes WHERE node = ?1", &[node.into()]).map(drop)
 }
 
-/// Takes over what processes left that are gone. A store of our own was ours alone before, too.
+/// Other processes that wrote something, and how many signs of life each gave; `None`: it ended.
+pub(super) fn others(
+    tx: &mut Transaction<'_>,
+    node: &str,
+) -> Result<Vec<(String, Option<i64>)>, StorageError> {
+    let rows = tx.query(
+        "SELECT DISTINCT p.node, n.beats FROM webhook_presence AS p LEFT JOIN webhook_nodes AS n ON n.node = p.node \
+         WHERE p.node <> ?1",
+        &[node.into()],
+    )?;
+    rows.iter().map(|row| Ok((row.text(0)?, row.optional_int(1)?))).collect()
+}
+
+/// Takes over what processes left that are gone: members before their channels, as they are told to be gone.
 pub(super) fn adopt(
     tx: &mut Transaction<'_>,
-    node: &Arc<str>,
-    is_shared: bool,
+    node: &str,
+    dead: &[String],
 ) -> Result<Vec<Orphan>, StorageError> {
-    let oldest = storage::now() - i64::try_from(LIFE.as_micros()).unwrap_or(i64::MAX);
-    let alive_since = if is_shared { oldest } else { i64::MAX };
-    let nodes = tx.query(
-        "SELECT DISTINCT node FROM webhook_presence AS p WHERE node <> ?1 AND NOT EXISTS \
-         (SELECT 1 FROM webhook_nodes AS n WHERE n.node = p.node AND n.seen_at >= ?2)",
-        &[(&**node).into(), alive_since.into()],
-    )?;
+    lock(tx)?;
     let mut orphans = Vec::new();
-    for row in nodes {
-        let dead = row.text(0)?;
-        let values = [(&**node).into(), dead.into()];
+    for dead in dead {
+        let values = [node.into(), dead.into()];
         tx.execute(
             "DELETE FROM webhook_presence WHERE node = ?2 AND EXISTS (SELECT 1 FROM webhook_presence AS own \
              WHERE own.app_id = webhook_presence.app_id AND own.kind = webhook_presence.kind \
@@ -263,21 +272,42 @@ pub(super) fn adopt(
         }
         tx.execute("DELETE FROM webhook_nodes WHERE node = ?1", &values[1..])?;
     }
+    orphans.sort_by_key(|orphan| orphan.record.kind == "channel");
     Ok(orphans)
 }
 
-/// How many requests of an app's webhook wait, how many were given up, and since when the oldest waits.
+/// How many requests to a webhook wait, how many were given up, and since when the oldest waits. Read from
+/// an index alone, however many there are.
 pub(super) fn depth(
     tx: &mut Transaction<'_>,
     target: &Target,
 ) -> Result<(i64, i64, Option<i64>), StorageError> {
-    let row = tx.query_one(
-        "SELECT COUNT(CASE WHEN state <> 'failed' THEN 1 END), COUNT(CASE WHEN state = 'failed' THEN 1 END), \
-         MIN(CASE WHEN state <> 'failed' THEN created_at END) FROM outbox \
-         WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast' AND state IN ('pending', 'queued', 'failed')",
-        &[(&target.app_id).into(), (&target.kind).into()],
+    let of_target = [(&target.app_id).into(), (&target.kind).into()];
+    let mut count = |state: &'static str| {
+        let values = [&of_target[..], &[state.into()]].concat();
+        let row = tx.query_one(
+            "SELECT COUNT(*) FROM outbox WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast' AND state = ?3",
+            &values,
+        )?;
+        row.map_or(Ok(0), |row| row.int(0))
+    };
+    let (waiting, failed) = (count("pending")? + count("queued")?, count("failed")?);
+    let oldest = tx.query_one(
+        "SELECT created_at FROM outbox WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast' \
+         AND state = 'pending' ORDER BY id LIMIT 1",
+        &of_target,
     )?;
-    row.map_or(Ok((0, 0, None)), |row| Ok((row.int(0)?, row.int(1)?, row.optional_int(2)?)))
+    Ok((waiting, failed, oldest.map(|row| row.int(0)).transpose()?))
+}
+
+/// Names under which requests wait, by app.
+pub(super) fn targets(tx: &mut Transaction<'_>) -> Result<Vec<Target>, StorageError> {
+    let rows = tx.query(
+        "SELECT DISTINCT app_id, kind FROM outbox WHERE kind > 'webhook:' AND kind < 'webhook;' \
+         AND state IN ('pending', 'queued') AND kind <> 'broadcast'",
+        &[],
+    )?;
+    rows.iter().map(|row| Ok(Target { app_id: row.text(0)?, kind: row.text(1)? })).collect()
 }
 
 #[cfg(test)]

@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn events_have_the_keys_that_libraries_expect() {
         let webhooks = vec![crate::config::WebhookSettings {
-            url: "http://portal.example/".to_owned(),
+            url: crate::config::Secret::new("http://portal.example/".to_owned()),
             ..Default::default()
         }];
         let app = AppSettings { webhooks, ..AppSettings::new("1001", "key", "secret") };

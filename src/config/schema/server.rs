@@ -78,8 +78,8 @@ pub(super) static SECTIONS: &[Section] = &[
         format: OneOf<LogFormat>;
     },
     section! {
-        /// Where messages, phone numbers and what is still to be done are kept. Used when an app has a message
-        /// router (`[routing]`).
+        /// Where messages, phone numbers and what is still to be sent are kept. Used when an app has a message
+        /// router (`[routing]`) or webhooks.
         "store", |settings: Settings| settings.store;
         /// `sqlite:PATH`, a file, relative to `server.data_dir`; or `postgres://user:password@host/database`.
         /// `url_file` reads it from a file. Passwords are never shown.
@@ -143,7 +143,7 @@ pub(super) static SECTIONS: &[Section] = &[
         /// Who is told what happens on the app's channels: one table for each endpoint, below its `[[apps]]`. See
         /// [webhooks](webhooks.md).
         "apps.webhooks", |webhook: WebhookSettings| webhook;
-        /// http or https.
+        /// http or https. `url_file` reads it from a file; parameters are never shown.
         url: HookUrl, example "https://portal.example/hooks";
         /// What lists and metrics call it; `""`: eight digits made from the URL. What waits for an endpoint waits
         /// under this name.

@@ -129,7 +129,7 @@ CREATE TABLE outbox (
   kind TEXT NOT NULL,
   lane TEXT NOT NULL,
   payload TEXT NOT NULL,
-  -- 'pending', 'queued' behind another of its lane, 'failed': given up. What is done is deleted.
+  -- 'pending', 'queued' behind another of its lane, 'failed': given up, 'done': taken and kept for a while.
   state TEXT NOT NULL,
   attempts {int} NOT NULL,
   -- Of a failed one, when it was given up.
@@ -146,7 +146,7 @@ CREATE INDEX outbox_broadcasts ON outbox (locked_until, id) WHERE kind = 'broadc
 CREATE INDEX outbox_due ON outbox (app_id, kind, not_before, id) WHERE kind <> 'broadcast' AND state = 'pending';
 CREATE INDEX outbox_lane ON outbox (app_id, kind, lane, id) WHERE kind <> 'broadcast' AND state <> 'failed';
 CREATE INDEX outbox_age ON outbox (app_id, kind, state, id) WHERE kind <> 'broadcast';
--- Tries of events that were not taken at once.
+-- Tries of events: all of them where the endpoint keeps a log, else of those that were not taken at once.
 CREATE TABLE outbox_attempts (
   id {id},
   outbox_id {int} NOT NULL,

@@ -10,7 +10,7 @@ CREATE TABLE webhook_presence (
   kind TEXT NOT NULL,
   -- The channel's, or the connection's socket id; '' for a user.
   name TEXT NOT NULL,
-  -- '' for a channel, and for a connection that nobody signed in on.
+  -- '' for channels and connections.
   user_id TEXT NOT NULL,
   -- The process that it is connected to.
   node TEXT NOT NULL,
@@ -18,8 +18,10 @@ CREATE TABLE webhook_presence (
   PRIMARY KEY (app_id, kind, name, user_id, node)
 );
 CREATE INDEX webhook_presence_node ON webhook_presence (node);
--- Processes that write webhooks, and when each was last alive.
+-- Processes that write webhooks, and the signs of life that each gave. The one without a name is a lock: who
+-- compares what several processes wrote holds it.
 CREATE TABLE webhook_nodes (
   node TEXT PRIMARY KEY,
-  seen_at {int} NOT NULL
+  beats {int} NOT NULL
 );
+INSERT INTO webhook_nodes (node, beats) VALUES ('', 0);
