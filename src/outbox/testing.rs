@@ -85,7 +85,8 @@ impl Backend {
     }
 
     pub(crate) async fn next(&mut self) -> Got {
-        self.requests.recv().await.expect("the backend runs")
+        let next = tokio::time::timeout(Duration::from_secs(60), self.requests.recv()).await;
+        next.expect("a request within a minute").expect("the backend runs")
     }
 
     /// What came and was not looked at.

@@ -51,8 +51,10 @@ pub(super) async fn run(inner: &Arc<Inner>) {
             () = inner.queue.filled() => {}
             () = wait_until(next) => {}
         }
+        // Asked before: what was seen until then is taken in this round.
+        let is_closed = inner.queue.is_closed();
         desk.work().await;
-        if inner.queue.is_closed() && desk.is_idle() {
+        if is_closed && desk.is_idle() {
             return desk.end().await;
         }
         tokio::time::sleep(PACE).await;
