@@ -43,16 +43,17 @@ const ON: &str = "_on";
 /// leaves.
 const WARM_UP: Duration = Duration::from_millis(3_500);
 
+/// Compares the job's server with the one beside it, which has a webhook.
 pub fn webhooks(off: &mut Lab, job: &Job, outcome: &mut Outcome) -> io::Result<()> {
     let beside = job.beside.clone().ok_or_else(|| io::Error::other("nothing to compare with"))?;
     let scale = Scale { quick: job.quick };
-    let (turns, moving) = scale.pick((16, Duration::from_secs(6)), (4, Duration::from_secs(2)));
+    let (turns, moving) = scale.pick((17, Duration::from_secs(6)), (9, Duration::from_secs(2)));
     let mut on = Lab::new(beside)?;
     let mut sides = [Side::open(off, OFF)?, Side::open(&mut on, ON)?];
     let [_, with] = &mut sides;
     all_told(with.lab, with.guests.due(with.lab))?;
     reload(&mut sides, turns, outcome)?;
-    // The first has the machine of the second before it in every other round.
+    // In the other order in every other round.
     let order = if job.round.is_multiple_of(2) { [0, 1] } else { [1, 0] };
     for side in order {
         sides[side].move_on(moving, outcome)?;
@@ -72,7 +73,7 @@ pub fn webhooks(off: &mut Lab, job: &Job, outcome: &mut Outcome) -> io::Result<(
     Ok(())
 }
 
-/// Everybody comes back: in turns at both servers, each pair of turns in the other order.
+/// Everybody comes back: in turns at both servers, every other pair of turns in the other order.
 fn reload(sides: &mut [Side<'_>; 2], turns: usize, outcome: &mut Outcome) -> io::Result<()> {
     let memory = [sides[0].memory()?, sides[1].memory()?];
     let (mut shards, mut processes, mut extra) = (Vec::new(), Vec::new(), Vec::new());
@@ -106,7 +107,7 @@ fn reload(sides: &mut [Side<'_>; 2], turns: usize, outcome: &mut Outcome) -> io:
     Ok(())
 }
 
-/// Sorts them.
+/// Of an odd number; sorts them.
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
