@@ -181,8 +181,9 @@ impl<'a> Side<'a> {
     }
 }
 
-/// Signs the publishes of a turn.
+/// Signs the publishes of a turn, and notices which HTTP connections the server closed while it was not its turn.
 fn prepare(lab: &mut Lab, time: Duration) -> io::Result<()> {
+    lab.turn(Duration::ZERO)?;
     for turn in 0..publishes(time) {
         let publisher = turn % PUBLISHERS;
         prepare_triggers(lab, publisher, &[("wide".to_owned(), publisher as u32)], 1, PAYLOAD)?;
