@@ -4,14 +4,15 @@
 //! cargo bench --bench broadcaster -- [SCENARIO…] [--rounds N] [--quick] [--json FILE]
 //! ```
 //!
-//! Three roles in one program, which executes itself again: the orchestrator (`main`, `server`, `report`), the
-//! load generator (`load`) on one core, and the raw sender (`raw`) on the other, where the server under test
-//! runs when it is its turn. Every run has a fresh server process; servers take turns within each round.
+//! Roles in one program, which executes itself again: the orchestrator (`main`, `server`, `report`), the
+//! load generator (`load`) and the receiver of webhooks (`receiver`) on one core, and the raw sender (`raw`) on
+//! the other, where the server under test runs when it is its turn. Every run has a fresh server process; servers take turns within each round.
 //! `docs/performance.md` explains the rows and the method.
 
 mod load;
 mod process;
 mod raw;
+mod receiver;
 mod report;
 mod scenario;
 mod server;
@@ -25,7 +26,7 @@ use std::process::{Command, ExitCode, Stdio};
 use clap::{Parser, ValueEnum};
 use process::{Cores, spawn_pinned};
 use report::Sample;
-use scenario::{Job, Outcome, Scenario, Target};
+use scenario::{Job, Outcome, Scenario};
 use server::Candidate;
 
 /// The server that the budget is for.
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         Some("raw-losing") => raw::run(raw::Mode::Losing).map(|()| ExitCode::SUCCESS),
         Some("raw-doubling") => raw::run(raw::Mode::Doubling).map(|()| ExitCode::SUCCESS),
         Some("raw-swapping") => raw::run(raw::Mode::Swapping).map(|()| ExitCode::SUCCESS),
+        Some(receiver::ROLE) => receiver::run().map(|()| ExitCode::SUCCESS),
         // What `cargo test --all-targets` does.
         None => {
             println!("run me with: cargo bench --bench broadcaster");
@@ -176,7 +178,8 @@ impl Bench<'_> {
         for round in 0..rounds {
             for candidate in self.candidates.clone() {
                 if candidate.suits(scenario) {
-                    let outcome = self.run(&candidate, scenario).unwrap_or_else(|error| Outcome {
+                    let outcome = self.run(&candidate, scenario, round);
+                    let outcome = outcome.unwrap_or_else(|error| Outcome {
                         violations: vec![error.to_string()],
                         ..Outcome::default()
                     });
@@ -188,9 +191,25 @@ impl Bench<'_> {
         }
     }
 
-    fn run(&self, candidate: &Candidate, scenario: Scenario) -> io::Result<Outcome> {
-        let mut server = candidate.start(self.cores)?;
-        let mut outcome = self.drive(server.target.clone(), scenario)?;
+    fn run(&self, candidate: &Candidate, scenario: Scenario, round: u32) -> io::Result<Outcome> {
+        let mut server = candidate.start(self.cores, None)?;
+        let mut beside = None;
+        // Kept until the end of the run.
+        let mut receiver = None;
+        if scenario == Scenario::Webhooks {
+            let webhook = receiver.insert(receiver::start(self.cores)?).target.address;
+            beside = Some(candidate.start(self.cores, Some(webhook))?);
+        }
+        let mut outcome = self.drive(&Job {
+            target: server.target.clone(),
+            beside: beside.as_ref().map(|server| server.target.clone()),
+            scenario,
+            round,
+            quick: self.options.quick,
+        })?;
+        if let Some(beside) = &mut beside {
+            outcome.violations.extend(beside.complaints()?);
+        }
         outcome.violations.extend(server.complaints()?);
         if !outcome.violations.is_empty() && !server.log().is_empty() {
             outcome.notes.push(format!("the server's log ends with:\n{}", server.log()));
@@ -199,8 +218,8 @@ impl Bench<'_> {
     }
 
     /// Runs the load generator to its end.
-    fn drive(&self, target: Target, scenario: Scenario) -> io::Result<Outcome> {
-        let job = serde_json::to_string(&Job { target, scenario, quick: self.options.quick })?;
+    fn drive(&self, job: &Job) -> io::Result<Outcome> {
+        let job = serde_json::to_string(job)?;
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["load", &job]).stdin(Stdio::null()).stdout(Stdio::piped());
         let output = spawn_pinned(self.cores.generator, &mut command)?.wait_with_output()?;

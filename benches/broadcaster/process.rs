@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ pub struct CpuSample(BTreeMap<String, ThreadTime>);
 /// In nanoseconds since the thread began.
 #[derive(Clone, Copy, Default)]
 struct ThreadTime {
+    /// Whether it is one of switchboard's threads that serve connections.
+    is_shard: bool,
     ran: u64,
     /// Ready to run, but something else had the core.
     waited: u64,
@@ -61,8 +64,17 @@ pub struct CpuUsage {
     pub ran: Duration,
     /// Time they waited for their core.
     pub waited: Duration,
+    /// The part of switchboard's threads that serve connections.
+    pub shards: ShardUsage,
     /// Threads that ended in between: what they spent in the meantime is unknown.
     pub ended_threads: usize,
+}
+
+/// The shards' part of a [`CpuUsage`].
+#[derive(Default)]
+pub struct ShardUsage {
+    pub ran: Duration,
+    pub waited: Duration,
 }
 
 impl CpuSample {
@@ -77,7 +89,8 @@ impl CpuSample {
                 let (Some(Ok(ran)), Some(Ok(waited))) = (fields.next(), fields.next()) else {
                     return Err(io::Error::other(format!("odd schedstat: {text:?}")));
                 };
-                threads.insert(entry.file_name().to_string_lossy().into_owned(), ThreadTime { ran, waited });
+                let time = ThreadTime { is_shard: is_shard(&entry.path()), ran, waited };
+                threads.insert(entry.file_name().to_string_lossy().into_owned(), time);
             }
         }
         Ok(Self(threads))
@@ -85,15 +98,22 @@ impl CpuSample {
 
     /// What has been spent since `earlier`.
     pub fn since(&self, earlier: &Self) -> CpuUsage {
-        let (mut ran, mut waited) = (0, 0);
+        let (mut ran, mut waited, mut shards) = (Duration::ZERO, Duration::ZERO, ShardUsage::default());
         for (id, now) in &self.0 {
             let before = earlier.0.get(id).copied().unwrap_or_default();
-            ran += now.ran - before.ran;
-            waited += now.waited - before.waited;
+            let more_ran = Duration::from_nanos(now.ran - before.ran);
+            let more_waited = Duration::from_nanos(now.waited - before.waited);
+            ran += more_ran;
+            waited += more_waited;
+            if now.is_shard {
+                shards.ran += more_ran;
+                shards.waited += more_waited;
+            }
         }
         CpuUsage {
-            ran: Duration::from_nanos(ran),
-            waited: Duration::from_nanos(waited),
+            ran,
+            waited,
+            shards,
             ended_threads: earlier.0.keys().filter(|id| !self.0.contains_key(*id)).count(),
         }
     }
@@ -102,6 +122,10 @@ impl CpuSample {
     pub fn threads(&self) -> usize {
         self.0.len()
     }
+}
+
+fn is_shard(thread: &Path) -> bool {
+    fs::read_to_string(thread.join("comm")).is_ok_and(|name| name.starts_with("shard-"))
 }
 
 /// Memory of a process in bytes.

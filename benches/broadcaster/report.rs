@@ -106,6 +106,32 @@ const ROWS: &[Row] = &[
         None,
     ),
     plain(Scenario::StalledReader, "p99_ratio", "stalled reader: others' 99 %, during / before", "×"),
+    value(
+        Scenario::Webhooks,
+        "shard_ratio_reloads",
+        "webhooks on / off, nothing told: CPU per delivery",
+        "×",
+        1.05,
+        None,
+    ),
+    plain(Scenario::Webhooks, "extra_us_per_step", "the same: more for each (un)subscribe", "µs"),
+    plain(Scenario::Webhooks, "process_ratio_reloads", "the same: CPU of the whole process", "×"),
+    plain(Scenario::Webhooks, "p50_ratio_reloads", "the same: median publish to receive", "×"),
+    plain(Scenario::Webhooks, "p99_ratio_reloads", "the same: 99 % publish to receive", "×"),
+    value(
+        Scenario::Webhooks,
+        "shard_ratio",
+        "webhooks on / off, some told: CPU per delivery",
+        "×",
+        1.05,
+        None,
+    ),
+    plain(Scenario::Webhooks, "process_ratio", "the same: CPU of the whole process", "×"),
+    plain(Scenario::Webhooks, "p50_ratio", "the same: median publish to receive", "×"),
+    plain(Scenario::Webhooks, "p99_ratio", "the same: 99 % publish to receive", "×"),
+    plain(Scenario::Webhooks, "told_per_second", "the same: requests to the endpoint, each second", ""),
+    plain(Scenario::Webhooks, "growth_mib_on", "the same: memory growth with webhooks", "MiB"),
+    value(Scenario::Webhooks, "lost", "webhooks: not followed because the queue was full", "", 0.0, None),
 ];
 
 /// A row with its figures, as written to the JSON file.

@@ -36,6 +36,8 @@ pub enum Scenario {
     Churn,
     /// One of 1,000 readers stops reading
     StalledReader,
+    /// 10,000 subscribes and unsubscribes a second beside a fan-out, without and with webhooks
+    Webhooks,
 }
 
 impl Scenario {
@@ -50,6 +52,8 @@ impl Scenario {
 pub struct Target {
     pub name: String,
     pub address: SocketAddr,
+    /// Where switchboard has its metrics.
+    pub admin: Option<SocketAddr>,
     pub pid: u32,
     pub credentials: Credentials,
 }
@@ -59,6 +63,9 @@ pub struct Target {
 pub struct Job {
     pub target: Target,
     pub scenario: Scenario,
+    /// A second server, of a scenario that compares two: the same with a webhook.
+    pub beside: Option<Target>,
+    pub round: u32,
     /// Shorter phases and fewer connections.
     pub quick: bool,
 }

@@ -34,6 +34,17 @@ client_event_rate = 0
 presence_members = 1000
 "#;
 
+/// An endpoint that wants every event there is, each in a request of its own.
+const WEBHOOK: &str = r#"
+[[apps.webhooks]]
+url = "http://ADDRESS/"
+allow_private_addresses = true
+events = [
+    "channel_occupied", "channel_vacated", "member_added", "member_removed", "client_event", "cache_miss",
+    "subscription_count", "connection_opened", "connection_closed", "user_online", "user_offline",
+]
+"#;
+
 /// One server to be measured.
 #[derive(Clone, Debug)]
 pub enum Candidate {
@@ -64,28 +75,33 @@ impl Candidate {
     /// Whether a scenario says anything about this candidate: the raw sender has neither rosters nor a policy for
     /// slow readers, and joining changes nothing where nothing waits.
     pub fn suits(&self, scenario: Scenario) -> bool {
-        use Scenario::{Batch, Churn, ClientEvents, Connect, Idle, Presence, StalledReader};
+        use Scenario::{Batch, Churn, ClientEvents, Connect, Idle, Presence, StalledReader, Webhooks};
         match self {
-            Self::RawEach => !matches!(scenario, Presence | StalledReader),
-            Self::RawJoin => {
-                !matches!(scenario, Presence | StalledReader | Batch | ClientEvents | Idle | Connect | Churn)
-            }
-            Self::Faulty(_) | Self::Binary { .. } | Self::Running(_) => true,
+            Self::RawEach => !matches!(scenario, Presence | StalledReader | Webhooks),
+            Self::RawJoin => !matches!(
+                scenario,
+                Presence | StalledReader | Webhooks | Batch | ClientEvents | Idle | Connect | Churn
+            ),
+            // Webhooks are switched on and off by the configuration, which is ours only for what is started here.
+            Self::Running(_) => scenario != Webhooks,
+            Self::Faulty(_) | Self::Binary { .. } => true,
         }
     }
 
-    /// Starts it on its core and waits until it listens.
-    pub fn start(&self, cores: Cores) -> io::Result<Server> {
+    /// Starts it on its core and waits until it listens. A binary's app has the webhook beside its other settings.
+    pub fn start(&self, cores: Cores, webhook: Option<SocketAddr>) -> io::Result<Server> {
         match self {
             Self::RawEach | Self::RawJoin | Self::Faulty(_) => {
                 let mut command = Command::new(std::env::current_exe()?);
-                Server::spawn(self.name(), command.arg(self.name()), cores, tempfile::tempdir()?)
+                Server::spawn(self.name(), command.arg(self.name()), cores.server, tempfile::tempdir()?)
             }
             Self::Binary { name, path } => {
                 let folder = tempfile::tempdir()?;
                 let config = folder.path().join("switchboard.toml");
                 let data = folder.path().join("data");
-                std::fs::write(&config, CONFIG.replace("DATA", &data.to_string_lossy()))?;
+                let app = CONFIG.replace("DATA", &data.to_string_lossy());
+                let webhook = webhook.map(|address| WEBHOOK.replace("ADDRESS", &address.to_string()));
+                std::fs::write(&config, app + &webhook.unwrap_or_default())?;
                 let mut command = Command::new(path);
                 command.args(["serve", "--json", "--config"]).arg(&config);
                 for (variable, _) in std::env::vars_os() {
@@ -93,7 +109,7 @@ impl Candidate {
                         command.env_remove(variable);
                     }
                 }
-                Server::spawn(name, &mut command, cores, folder)
+                Server::spawn(name, &mut command, cores.server, folder)
             }
             Self::Running(target) => Ok(Server { target: target.clone(), process: None }),
         }
@@ -117,6 +133,7 @@ pub fn parse_running(text: &str) -> Result<Candidate, String> {
     Ok(Candidate::Running(Target {
         name: name.to_owned(),
         address,
+        admin: None,
         pid: pid.parse().map_err(|_| FORM)?,
         credentials: Credentials {
             app_id: app_id.to_owned(),
@@ -138,10 +155,11 @@ struct Process {
 }
 
 impl Server {
-    fn spawn(name: &str, command: &mut Command, cores: Cores, folder: TempDir) -> io::Result<Self> {
+    /// Starts a program that tells its address in its first line, and waits for that.
+    pub fn spawn(name: &str, command: &mut Command, core: usize, folder: TempDir) -> io::Result<Self> {
         let log = File::create(folder.path().join("stderr"))?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
-        let mut child = spawn_pinned(cores.server, command)?;
+        let mut child = spawn_pinned(core, command)?;
         let stdout = child.stdout.take().expect("stdout is piped");
         let mut process = Process { child, folder };
         let Some(ready) = first_line(stdout, Duration::from_secs(10)) else {
@@ -155,7 +173,8 @@ impl Server {
             key: "bench-key".to_owned(),
             secret: "bench-secret".to_owned(),
         };
-        let target = Target { name: name.to_owned(), address: ready.public, pid: ready.pid, credentials };
+        let (address, admin) = (ready.public, ready.admin);
+        let target = Target { name: name.to_owned(), address, admin, pid: ready.pid, credentials };
         Ok(Self { target, process: Some(process) })
     }
 
@@ -192,6 +211,7 @@ impl Drop for Process {
 #[derive(Deserialize)]
 struct Ready {
     public: SocketAddr,
+    admin: Option<SocketAddr>,
     pid: u32,
 }
 

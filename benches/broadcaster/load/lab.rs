@@ -87,6 +87,10 @@ pub struct Window {
 pub struct Usage {
     /// CPU time of the server, in microseconds.
     pub server: f64,
+    /// The part of it of switchboard's threads that serve connections.
+    pub shards: f64,
+    /// How long these waited for their core.
+    pub shards_waited: f64,
     pub wall: Duration,
     pub deliveries: u64,
 }
@@ -325,6 +329,14 @@ impl Lab {
         self.send_frame(id, wire::TEXT, text.as_bytes())
     }
 
+    /// Leaves the channel of a subscribed connection; there is no answer to that.
+    pub fn unsubscribe(&mut self, id: usize) -> io::Result<()> {
+        let data = serde_json::json!({ "channel": self.subscribers[id].plan.channel });
+        let text = serde_json::json!({ "event": "pusher:unsubscribe", "data": data }).to_string();
+        self.subscribers[id].phase = Phase::Open;
+        self.send_frame(id, wire::TEXT, text.as_bytes())
+    }
+
     /// Begins the closing handshake.
     pub fn close(&mut self, id: usize) -> io::Result<()> {
         self.subscribers[id].phase = Phase::Closing;
@@ -390,8 +402,14 @@ impl Lab {
             let worst = outcome.metrics.entry(name.to_owned()).or_default();
             *worst = worst.max(time.as_secs_f64() / wall.as_secs_f64());
         }
-        let server = 1e6 * server.ran.as_secs_f64();
-        Ok(Usage { server, wall, deliveries: self.deliveries - window.deliveries })
+        let micros = |time: Duration| 1e6 * time.as_secs_f64();
+        Ok(Usage {
+            server: micros(server.ran),
+            shards: micros(server.shards.ran),
+            shards_waited: micros(server.shards.waited),
+            wall,
+            deliveries: self.deliveries - window.deliveries,
+        })
     }
 
     /// Checks that subscribers of one channel saw its messages in one order. Nothing may be in flight.

@@ -9,6 +9,7 @@ mod publisher;
 mod roster;
 mod stalled;
 mod subscriber;
+mod webhooks;
 
 use std::io;
 use std::time::Duration;
@@ -48,6 +49,7 @@ fn measure(job: &Job, lab: &mut Lab, outcome: &mut Outcome) -> io::Result<()> {
         Scenario::Connect => lifecycle::connect(lab, scale, outcome),
         Scenario::Churn => lifecycle::churn(lab, scale, outcome),
         Scenario::StalledReader => stalled::stalled_reader(lab, scale, outcome),
+        Scenario::Webhooks => webhooks::webhooks(lab, job, outcome),
     }
 }
 
