@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::log::{EventState, Listing, StoredEvent};
 use super::{Event, LEASE, Target, micros, request};
-use crate::storage::{self, Row, StorageError, Transaction};
+use crate::storage::{self, Row, StorageError, Transaction, Value};
 
 /// Rows changed in one transaction.
 pub(super) const PAGE: i64 = 500;
@@ -253,26 +253,31 @@ pub(super) fn targets(tx: &mut Transaction<'_>) -> Result<Vec<Target>, StorageEr
     }
 }
 
+/// The parameters of lists.
+fn listed(target: &Target, which: Listing) -> [Value; 7] {
+    let [one, other] = which.state.columns();
+    [
+        (&target.app_id).into(),
+        (&target.kind).into(),
+        one.into(),
+        other.into(),
+        which.after.into(),
+        which.since.into(),
+        which.limit.into(),
+    ]
+}
+
 /// Rows of events.
 pub(super) fn ids(
     tx: &mut Transaction<'_>,
     target: &Target,
     which: Listing,
 ) -> Result<Vec<i64>, StorageError> {
-    let [one, other] = which.state.columns();
     let rows = tx.query(
         "SELECT id FROM outbox WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast' AND state IN (?3, ?4) \
          AND id > ?5 AND CASE WHEN state IN ('failed', 'done') THEN not_before ELSE created_at END >= ?6 \
          ORDER BY id LIMIT ?7",
-        &[
-            (&target.app_id).into(),
-            (&target.kind).into(),
-            one.into(),
-            other.into(),
-            which.after.into(),
-            which.since.into(),
-            which.limit.into(),
-        ],
+        &listed(target, which),
     )?;
     rows.iter().map(|row| row.int(0)).collect()
 }
@@ -283,21 +288,12 @@ pub(super) fn list(
     target: &Target,
     which: Listing,
 ) -> Result<Vec<StoredEvent>, StorageError> {
-    let [one, other] = which.state.columns();
     let rows = tx.query(
         "SELECT id, created_at, payload, attempts, last_error, not_before, state FROM outbox \
          WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast' AND state IN (?3, ?4) \
          AND id > ?5 AND CASE WHEN state IN ('failed', 'done') THEN not_before ELSE created_at END >= ?6 \
          ORDER BY id LIMIT ?7",
-        &[
-            (&target.app_id).into(),
-            (&target.kind).into(),
-            one.into(),
-            other.into(),
-            which.after.into(),
-            which.since.into(),
-            which.limit.into(),
-        ],
+        &listed(target, which),
     )?;
     let event = |row: &Row| {
         let (id, created_at) = (row.int(0)?, row.int(1)?);
