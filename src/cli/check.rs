@@ -102,11 +102,12 @@ fn backlog(settings: &Settings) -> Option<Finding> {
     Some(Finding { about: "server.backlog_limit", status: Status::Warning, detail })
 }
 
-/// What the message routers of the apps need.
+/// What webhooks and the message routers of the apps need.
 fn routing(settings: &Settings) -> Vec<Finding> {
     let apps: Vec<_> = settings.apps.iter().filter(|app| app.routing.enabled).collect();
     let mut findings = Vec::new();
-    if !apps.is_empty() || settings.development {
+    let has_webhooks = settings.apps.iter().any(|app| !app.webhooks.is_empty());
+    if !apps.is_empty() || has_webhooks || settings.development {
         findings.push(store(settings));
     }
     for app in apps {

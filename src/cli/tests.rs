@@ -229,3 +229,26 @@ fn check_looks_at_what_messages_need() {
     }
     assert!(!ended.out.contains("hidden") && !folder.path().join("data").exists());
 }
+
+#[test]
+fn check_looks_at_what_webhooks_need() {
+    let routing = "[apps.routing]\nenabled = false\n";
+    let webhook = "[[apps.webhooks]]\nurl = \"https://portal.example/hooks?token=hidden\"\n";
+    let nothing = folder(&format!("{FREE_PORTS}{APP}{routing}"));
+    let ended = command(nothing.path(), "switchboard check --config @/c.toml");
+    assert!(!ended.out.contains("store.url"), "{}", ended.out);
+    let folder = folder(&format!("{FREE_PORTS}{APP}{webhook}{routing}"));
+    let ended = command(folder.path(), "switchboard check --config @/c.toml");
+    assert!(ended.exit == Exit::Fine && ended.out.contains("store.url"), "{}", ended.out);
+    let shown = command(folder.path(), "switchboard config show --config @/c.toml").out;
+    assert!(shown.contains("https://portal.example/hooks?***") && !shown.contains("hidden"), "{shown}");
+    let twice = format!("{webhook}name = \"a\"\n{webhook}name = \"a\"\n");
+    std::fs::write(folder.path().join("c.toml"), format!("{FREE_PORTS}{APP}{twice}")).expect("written");
+    let refused = command(folder.path(), "switchboard check --config @/c.toml");
+    assert_eq!(refused.exit, Exit::Misused);
+    assert!(
+        refused.err.contains("\"a\" is already the name of another webhook of this app"),
+        "{}",
+        refused.err
+    );
+}
