@@ -345,8 +345,8 @@ impl Conversation {
     /// Of the store.
     pub fn hold_thread(&self, tx: &mut Transaction<'_>) -> Result<(), StorageError> {
         tx.query(
-            "SELECT id FROM conversations WHERE app_id = ?1 AND (thread_id = ?2 OR id = ?3) ORDER BY id /* FOR UPDATE */",
-            &[(&self.app_id).into(), (&self.thread_id).into(), self.id.into()],
+            "SELECT id FROM conversations WHERE app_id = ?1 AND thread_id = ?2 ORDER BY id /* FOR UPDATE */",
+            &[(&self.app_id).into(), (&self.thread_id).into()],
         )?;
         Ok(())
     }
