@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::Router;
 use super::error::RoutingError;
 use super::events::{self, merge};
-use super::json::carbon;
+use super::json::{Records, carbon};
 use super::portal_ids::PortalIds;
 use super::records::{Conversation, Message};
 use crate::apps::App;
@@ -50,13 +50,9 @@ pub fn message(
     if settings.callbacks.url.is_none() {
         return Ok(None);
     }
-    let mut data = json!({
-        "message": message.json(settings),
-        "conversation": conversation.json(settings),
-        "reference": message.reference,
-    });
+    let mut data = json!(Records::new(message, conversation, settings));
+    data["reference"] = json!(message.reference);
     merge(&mut data, more);
-    PortalIds::of(message, conversation).put(&mut data);
     let about = events::about(message, conversation);
     let about = (settings.directory.mode == DirectoryMode::Sql).then_some(about);
     let (event, lane) = (event(name, &data, about)?, conversation.thread_id.as_str());

@@ -5,11 +5,11 @@
 
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
-use super::json::Id;
-use super::portal_ids::PortalIds;
+use super::json::{ConversationJson, Id, Records};
 use super::records::{Conversation, Message};
 use crate::apps::App;
 use crate::config::{ChannelMode, DirectoryMode, Payload, RoutingSettings};
@@ -28,6 +28,15 @@ pub struct Events<'a> {
     publications: Vec<Publication>,
     after: Vec<i64>,
     called_at: Option<Instant>,
+}
+
+/// Data of an event about a message. What `more` holds has none of the records' names.
+#[derive(Serialize)]
+struct MessageEvent<'a> {
+    #[serde(flatten)]
+    records: Records,
+    #[serde(flatten)]
+    more: &'a Value,
 }
 
 /// Who gets an event.
@@ -63,15 +72,18 @@ impl<'a> Events<'a> {
         event: &str,
         data: &Value,
     ) -> Result<(), StorageError> {
-        let data = raw(data)?;
+        self.add_raw(about, audience, event, &raw(data)?);
+        Ok(())
+    }
+
+    fn add_raw(&mut self, about: About, audience: Audience<'_>, event: &str, data: &RawValue) {
         let event = wire_name(self.settings(), event);
         let is_wanted = self.settings().directory.mode == DirectoryMode::Sql && about != About::default();
         let about = is_wanted.then_some(about);
         for channel in channels(self.settings(), audience) {
-            let data = data.clone();
+            let data = data.to_owned();
             self.publications.push(Publication { channel, event: event.clone(), data, about });
         }
-        Ok(())
     }
 
     /// Adds an event about a message: `{message, conversation}` and what else `more` holds. With
@@ -88,19 +100,18 @@ impl<'a> Events<'a> {
         more: Value,
     ) -> Result<(), StorageError> {
         let settings = self.settings();
-        let mut data = match settings.payload {
-            Payload::Full => json!({
-                "message": message.json(settings),
-                "conversation": conversation.json(settings),
-            }),
-            Payload::Ids => ids_only(message, conversation, false),
-        };
-        merge(&mut data, more.clone());
-        if settings.payload == Payload::Full && !self.fits(&data) {
-            data = ids_only(message, conversation, true);
-            merge(&mut data, more);
+        let mut is_truncated = false;
+        if settings.payload == Payload::Full {
+            let data =
+                raw(&MessageEvent { records: Records::new(message, conversation, settings), more: &more })?;
+            if data.get().len() <= self.max_data() {
+                self.add_raw(about(message, conversation), audience, event, &data);
+                return Ok(());
+            }
+            is_truncated = true;
         }
-        PortalIds::of(message, conversation).put(&mut data);
+        let mut data = ids_only(message, conversation, is_truncated);
+        merge(&mut data, more);
         self.add_about(about(message, conversation), audience, event, &data)
     }
 
@@ -111,23 +122,21 @@ impl<'a> Events<'a> {
     /// The data can't be written as JSON.
     pub fn conversation_updated(&mut self, conversation: &Conversation) -> Result<(), StorageError> {
         let settings = self.settings();
-        let brief = json!({"id": conversation_id(conversation), "unread_count": conversation.unread_count});
-        let mut data = json!({"conversation": brief});
-        if settings.payload == Payload::Full {
-            let mut full = json!({"conversation": conversation.json(settings)});
-            full["conversation"]["id"] = conversation_id(conversation);
-            if self.fits(&full) {
-                data = full;
-            } else {
-                data["conversation"]["truncated"] = Value::Bool(true);
-            }
-        }
         let about = About { message: None, conversation: Some(conversation.id) };
-        self.add_about(about, Audience::User(&conversation.user_id), "ConversationUpdated", &data)
-    }
-
-    fn fits(&self, data: &Value) -> bool {
-        serde_json::to_vec(data).is_ok_and(|text| text.len() <= self.max_data())
+        let audience = Audience::User(&conversation.user_id);
+        let mut brief =
+            json!({"id": conversation_id(conversation), "unread_count": conversation.unread_count});
+        if settings.payload == Payload::Full {
+            let conversation =
+                ConversationJson { id: conversation_id(conversation), ..conversation.json(settings) };
+            let data = raw(&json!({"conversation": conversation}))?;
+            if data.get().len() <= self.max_data() {
+                self.add_raw(about, audience, "ConversationUpdated", &data);
+                return Ok(());
+            }
+            brief["truncated"] = Value::Bool(true);
+        }
+        self.add_about(about, audience, "ConversationUpdated", &json!({"conversation": brief}))
     }
 
     fn max_data(&self) -> usize {
@@ -206,7 +215,7 @@ pub fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
-fn raw(data: &Value) -> Result<Box<RawValue>, StorageError> {
+fn raw(data: &impl Serialize) -> Result<Box<RawValue>, StorageError> {
     to_raw_value(data).map_err(|error| StorageError::Fault(format!("an event can't be written: {error}")))
 }
 
@@ -220,12 +229,12 @@ pub fn merge(data: &mut Value, more: Value) {
 fn ids_only(message: &Message, conversation: &Conversation, is_truncated: bool) -> Value {
     let mut data = json!({
         "message": {
-            "id": message.public_id(),
-            "conversation_id": conversation.public_id(),
+            "id": message_id(message),
+            "conversation_id": conversation_id(conversation),
             "status": message.status.as_str(),
             "direction": message.direction.as_str(),
         },
-        "conversation": {"id": conversation.public_id()},
+        "conversation": {"id": conversation_id(conversation)},
     });
     if is_truncated {
         data["message"]["truncated"] = Value::Bool(true);
@@ -239,18 +248,18 @@ pub fn about(message: &Message, conversation: &Conversation) -> About {
 }
 
 /// A portal's id as the portal's own JSON has it.
-pub fn portal_id(id: &str) -> Value {
-    json!(Id::of_user(id, crate::config::UserJson::Auto))
+pub fn portal_id(id: &str) -> Id {
+    Id::of_user(id, crate::config::UserJson::Auto)
 }
 
 /// A conversation's id in events: the portal's own where it is known.
-pub fn conversation_id(conversation: &Conversation) -> Value {
-    conversation.portal_id.as_deref().map_or_else(|| json!(conversation.public_id()), portal_id)
+pub fn conversation_id(conversation: &Conversation) -> Id {
+    conversation.portal_id.as_deref().map_or_else(|| conversation.public_id(), portal_id)
 }
 
 /// A message's id in events: the portal's own where it is known.
-pub fn message_id(message: &Message) -> Value {
-    message.portal_id.as_deref().map_or_else(|| json!(message.public_id()), portal_id)
+pub fn message_id(message: &Message) -> Id {
+    message.portal_id.as_deref().map_or_else(|| message.public_id(), portal_id)
 }
 
 /// An event's name on the wire.

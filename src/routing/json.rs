@@ -5,6 +5,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
+use super::events;
 use super::records::{Contact, Conversation, Message};
 use crate::config::{RoutingSettings, UserJson};
 
@@ -171,6 +172,29 @@ pub struct ConversationJson {
     pub created_at: String,
     /// When it last changed.
     pub updated_at: String,
+}
+
+/// A message and its conversation as events and callbacks tell of them: in existing-database mode they have
+/// the portal's ids.
+#[derive(Clone, Debug, Serialize)]
+pub struct Records {
+    message: MessageJson,
+    conversation: ConversationJson,
+}
+
+impl Records {
+    /// These two.
+    pub fn new(message: &Message, conversation: &Conversation, settings: &RoutingSettings) -> Self {
+        let id = events::conversation_id(conversation);
+        Self {
+            message: MessageJson {
+                id: events::message_id(message),
+                conversation_id: id.clone(),
+                ..message.json(settings)
+            },
+            conversation: ConversationJson { id, ..conversation.json(settings) },
+        }
+    }
 }
 
 impl Message {

@@ -3,11 +3,10 @@
 //! they stand behind [`PREFIX`].
 
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::to_raw_value;
+use serde_json::{Value, json};
 
 use super::events;
-use super::records::{Conversation, Message};
 use crate::outbox::{About, Publication};
 use crate::protocol::channel::ChannelName;
 use crate::storage::{StorageError, Transaction};
@@ -68,11 +67,6 @@ impl Record {
 }
 
 impl PortalIds {
-    /// Those that these records have.
-    pub fn of(message: &Message, conversation: &Conversation) -> Self {
-        Self { message: message.portal_id.clone(), conversation: conversation.portal_id.clone() }
-    }
-
     /// What an answer tells; nothing when it is not such JSON.
     pub fn of_answer(body: &[u8]) -> Self {
         let answer: Answer = serde_json::from_slice(body).unwrap_or_default();
@@ -112,10 +106,10 @@ impl PortalIds {
 
     /// Puts them where data says `message.id`, `message_id`, `conversation.id`, `message.conversation_id`
     /// and `conversation_id`.
-    pub fn put(&self, data: &mut Value) {
+    fn put(&self, data: &mut Value) {
         let mut set = |path: &str, id: &Option<String>| {
             if let (Some(place), Some(id)) = (data.pointer_mut(path), id) {
-                *place = events::portal_id(id);
+                *place = json!(events::portal_id(id));
             }
         };
         for path in ["/message/id", "/message_id"] {
@@ -146,8 +140,6 @@ impl PortalIds {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

@@ -233,7 +233,7 @@ fn publish(app: &AppHub, view: &View, is_online: bool, seen: Option<i64>) -> Res
 
 fn event_data(view: &View, is_online: bool, seen: Option<i64>) -> Value {
     json!({
-        "conversation_id": view.portal_id.as_deref().map_or_else(|| json!(view.id), events::portal_id),
+        "conversation_id": view.portal_id.as_deref().map_or_else(|| view.id.clone(), events::portal_id),
         "contact_id": view.contact_id,
         "online": is_online,
         "last_seen_at": seen.map(carbon),
