@@ -154,7 +154,6 @@ fn deliver(
             message,
             conversation,
             recipient_user: &user,
-            sender_label: None,
             known_conversation: None,
             except: None,
             is_announced: true,

@@ -198,15 +198,12 @@ impl Sending<'_> {
                 None
             }
             Route::Internal(recipient_user) => {
-                let label = recipient.as_ref().and_then(|_| self.sender_label(tx, &own).transpose());
-                let label = label.transpose()?;
                 let delivery = Delivery {
                     router: self.router,
                     app: self.app,
                     message: &message,
                     conversation: &conversation,
                     recipient_user,
-                    sender_label: label.as_deref(),
                     known_conversation: match self.numbers {
                         Numbers::Own => None,
                         Numbers::Portal { conversations, .. } => conversations.recipient(&own.number),
@@ -314,18 +311,6 @@ impl Sending<'_> {
         }
     }
 
-    /// What the directory calls the sender's number: the recipient's name for a new contact.
-    fn sender_label(
-        &self,
-        tx: &mut Transaction<'_>,
-        own: &OwnNumber,
-    ) -> Result<Option<String>, StorageError> {
-        if !self.app.settings.routing.expose_internal || !matches!(self.numbers, Numbers::Own) {
-            return Ok(None);
-        }
-        Ok(directory::find(tx, &self.app.settings.id, &own.number)?.and_then(|owner| owner.label))
-    }
-
     /// The conversation of the request must be the one of its numbers; in existing-database mode it is the
     /// portal's and is noted.
     fn check_conversation(
@@ -412,7 +397,6 @@ pub(super) struct Delivery<'a> {
     pub message: &'a Message,
     pub conversation: &'a Conversation,
     pub recipient_user: &'a str,
-    pub sender_label: Option<&'a str>,
     /// The recipient's conversation in the portal's tables.
     pub known_conversation: Option<&'a str>,
     pub except: Option<&'a str>,
@@ -445,8 +429,11 @@ impl Delivery<'_> {
         if let Some(id) = self.known_conversation.filter(|id| conversation.portal_id.as_deref() != Some(id)) {
             conversation.set_portal_id(tx, id)?;
         }
-        if let (true, None, Some(label)) = (created, &conversation.contact.name, self.sender_label) {
-            conversation.contact = Contact::name(tx, &key, label, settings.ids.kind, now)?;
+        if created
+            && conversation.contact.name.is_none()
+            && let Some(label) = self.sender_label(tx)?
+        {
+            conversation.contact = Contact::name(tx, &key, &label, settings.ids.kind, now)?;
         }
         let new = NewMessage {
             pair_id: Some(sent.id),
@@ -496,6 +483,16 @@ impl Delivery<'_> {
         events.after(callback);
         self.router.publish(tx, self.app, lane, events, self.except, now)?;
         Ok(())
+    }
+
+    /// What the directory calls the sender's number: the recipient's name for a new contact.
+    fn sender_label(&self, tx: &mut Transaction<'_>) -> Result<Option<String>, StorageError> {
+        let settings = &self.app.settings.routing;
+        if !settings.expose_internal || settings.directory.mode != DirectoryMode::Own {
+            return Ok(None);
+        }
+        let sender = directory::find(tx, &self.app.settings.id, &self.message.from_number)?;
+        Ok(sender.and_then(|owner| owner.label))
     }
 }
 
