@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::held::Held;
 use super::latency::Latencies;
-use super::{About, LEASE, Outbox};
+use super::{About, LEASE, Outbox, no_id};
 use crate::hub::{Hub, Mark};
 use crate::protocol::channel::ChannelName;
 use crate::protocol::id::SocketId;
@@ -184,9 +184,9 @@ pub(super) fn add(
 ) -> Result<(), StorageError> {
     let payload = serde_json::to_string(&broadcast)
         .map_err(|error| StorageError::Fault(format!("a broadcast can't be written: {error}")))?;
-    let row = tx.query_one(
+    let id = tx.insert(
         "INSERT INTO outbox (app_id, kind, lane, payload, state, attempts, not_before, locked_by, locked_until, \
-         created_at) VALUES (?1, 'broadcast', ?2, ?3, 'pending', 0, ?4, ?5, ?6, ?4) RETURNING id",
+         created_at) VALUES (?1, 'broadcast', ?2, ?3, 'pending', 0, ?4, ?5, ?6, ?4)",
         &[
             app_id.into(),
             lane.into(),
@@ -196,7 +196,7 @@ pub(super) fn add(
             (now + LEASE).into(),
         ],
     )?;
-    let id = row.map_or_else(|| Err(StorageError::Fault("no id was given".to_owned())), |row| row.int(0))?;
+    let id = id.ok_or_else(no_id)?;
     let entry = Entry { id, app_id: app_id.to_owned(), lane: lane.to_owned(), broadcast };
     let broadcasts = std::sync::Arc::clone(&outbox.broadcasts);
     tx.on_commit(lane, move || broadcasts.accept(entry));

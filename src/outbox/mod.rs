@@ -294,6 +294,10 @@ impl Outbox {
     }
 }
 
+fn no_id() -> StorageError {
+    StorageError::Fault("bug: a row of the outbox got no id".to_owned())
+}
+
 /// A duration in the unit of stored times.
 fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)

@@ -10,7 +10,7 @@
 use serde::Serialize;
 
 use super::log::{EventState, Listing, StoredEvent};
-use super::{Event, LEASE, Target, micros, request};
+use super::{Event, LEASE, Target, micros, no_id, request};
 use crate::storage::{self, Row, StorageError, Transaction, Value};
 
 /// Rows changed in one transaction.
@@ -83,9 +83,9 @@ pub(super) fn add(
          ORDER BY id LIMIT 1)",
         &[(&target.app_id).into(), (&target.kind).into(), lane.into()],
     )? > 0;
-    let row = tx.query_one(
+    let id = tx.insert(
         "INSERT INTO outbox (app_id, kind, lane, payload, state, attempts, not_before, locked_by, locked_until, \
-         created_at, queued_at) VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, ?6, ?6) RETURNING id",
+         created_at, queued_at) VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, ?6, ?6)",
         &[
             (&target.app_id).into(),
             (&target.kind).into(),
@@ -97,7 +97,7 @@ pub(super) fn add(
             (now + LEASE).into(),
         ],
     )?;
-    row.map_or_else(|| Err(StorageError::Fault("no id was given".to_owned())), |row| row.int(0))
+    id.ok_or_else(no_id)
 }
 
 /// Events that can be posted now: the first ones of their lanes, the longest due first.

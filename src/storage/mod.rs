@@ -19,7 +19,7 @@
 //! but its statements.
 //!
 //! SQL is written once: numbered parameters (`?1`), integers of 64 bits, text, bytes. What only PostgreSQL
-//! needs stands in a comment, `/* FOR UPDATE */` (SQLite has one writer anyway). There `SUM` of integers
+//! needs stands in a comment, `/* FOR UPDATE */` or `/* RETURNING … */` (SQLite has one writer anyway). There `SUM` of integers
 //! is NUMERIC: cast it to BIGINT.
 //!
 //! May import `config`.
@@ -70,6 +70,8 @@ type Effect = Box<dyn FnOnce() + Send>;
 trait Connection {
     fn query(&mut self, sql: &'static str, values: &[Value]) -> Result<Vec<Row>, StorageError>;
     fn execute(&mut self, sql: &'static str, values: &[Value]) -> Result<u64, StorageError>;
+    fn insert(&mut self, sql: &'static str, values: &[Value]) -> Result<Option<i64>, StorageError>;
+    fn lock(&mut self, sql: &'static str, values: &[Value]) -> Result<(), StorageError>;
 }
 
 /// Why the store did not do something.
@@ -207,6 +209,24 @@ impl Transaction<'_> {
     /// As [`Transaction::query`].
     pub fn execute(&mut self, sql: &'static str, values: &[Value]) -> Result<u64, StorageError> {
         self.attempt(|connection| connection.execute(sql, values))
+    }
+
+    /// Runs an INSERT of one row into a table with `id`; answers the row's id, or `None` when a conflict had it
+    /// do nothing.
+    ///
+    /// # Errors
+    /// As [`Transaction::query`].
+    pub fn insert(&mut self, sql: &'static str, values: &[Value]) -> Result<Option<i64>, StorageError> {
+        self.attempt(|connection| connection.insert(sql, values))
+    }
+
+    /// Holds the rows of a statement, which locks them, until the transaction ends. SQLite's one writer has
+    /// nobody to hold them against.
+    ///
+    /// # Errors
+    /// As [`Transaction::query`].
+    pub fn lock(&mut self, sql: &'static str, values: &[Value]) -> Result<(), StorageError> {
+        self.attempt(|connection| connection.lock(sql, values))
     }
 
     /// Another transaction was in the way, seen by its effect: the job gives up with this and is run again

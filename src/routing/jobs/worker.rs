@@ -246,9 +246,9 @@ pub(super) fn claim(
     )?;
     let Some(row) = row else { return Ok(None) };
     let (body, idempotency_key) = (row.bytes(2)?, row.text(3)?);
-    let attempt = tx.query_one(
+    let attempt = tx.insert(
         "INSERT INTO carrier_attempts (job_id, number, token, idempotency_key, body, started_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING id",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         &[
             id.into(),
             row.int(0)?.into(),
@@ -258,7 +258,7 @@ pub(super) fn claim(
             now.into(),
         ],
     )?;
-    let attempt = attempt.map_or_else(|| Err(tx.conflict()), |row| row.int(0))?;
+    let attempt = attempt.ok_or_else(|| tx.conflict())?;
     let subject = Subject::read(tx, row.int(5)?)?;
     Ok(Some(Claimed { job: id, attempt, lane: row.text(1)?, body, idempotency_key, subject }))
 }

@@ -334,7 +334,7 @@ impl Conversation {
     pub fn hold(tx: &mut Transaction<'_>, ids: impl IntoIterator<Item = i64>) -> Result<(), StorageError> {
         let ids: std::collections::BTreeSet<i64> = ids.into_iter().collect();
         for id in ids {
-            tx.query("SELECT id FROM conversations WHERE id = ?1 /* FOR UPDATE */", &[id.into()])?;
+            tx.lock("SELECT id FROM conversations WHERE id = ?1 /* FOR UPDATE */", &[id.into()])?;
         }
         Ok(())
     }
@@ -344,11 +344,10 @@ impl Conversation {
     /// # Errors
     /// Of the store.
     pub fn hold_thread(&self, tx: &mut Transaction<'_>) -> Result<(), StorageError> {
-        tx.query(
+        tx.lock(
             "SELECT id FROM conversations WHERE app_id = ?1 AND thread_id = ?2 ORDER BY id /* FOR UPDATE */",
             &[(&self.app_id).into(), (&self.thread_id).into()],
-        )?;
-        Ok(())
+        )
     }
 
     /// The other side's conversation: where the counterpart of the last internal message lies. Numbers
@@ -527,7 +526,7 @@ impl Conversation {
         let row = tx.query_one(
             "UPDATE conversations SET last_message = ?2, last_message_id = ?3, last_message_at = ?4, active_at = ?4, \
              unread_count = unread_count + ?5, own_number = ?6, is_internal = ?7, updated_at = ?4 WHERE id = ?1 \
-             RETURNING unread_count",
+             /* RETURNING unread_count */",
             &[
                 self.id.into(),
                 message.body.clone().into(),
@@ -538,7 +537,8 @@ impl Conversation {
                 message.is_internal.into(),
             ],
         )?;
-        self.unread_count = row.map_or(Ok(0), |row| row.int(0))?;
+        // SQLite's one writer has read what is there.
+        self.unread_count = row.map_or(Ok(self.unread_count + i64::from(is_unread)), |row| row.int(0))?;
         self.last_message.clone_from(&message.body);
         self.last_message_at = Some(message.created_at);
         self.own_number.clone_from(own_number);

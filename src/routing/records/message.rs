@@ -203,12 +203,12 @@ impl Message {
         let kind = if new.media_urls.is_empty() && new.subject.is_none() { "SMS" } else { "MMS" };
         let list = |list: &[String]| serde_json::to_string(list).unwrap_or_default();
         let arrived = matches!(new.status, Status::Delivered | Status::Received).then_some(now);
-        let row = tx.query_one(
+        let id = tx.insert(
             "INSERT INTO messages (public_id, app_id, conversation_id, user_id, contact_id, pair_id, direction, type, \
              body, subject, media_urls, cc, status, is_unconfirmed, is_internal, from_number, to_number, \
              telnyx_message_id, parts, encoding, reference, decision, send_at, status_at, sent_at, delivered_at, \
              created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0, ?14, ?15, ?16, \
-             ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?24, ?23, ?23) ON CONFLICT DO NOTHING RETURNING id",
+             ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?24, ?23, ?23) ON CONFLICT DO NOTHING",
             &[
                 ulid.clone().into(),
                 (&conversation.app_id).into(),
@@ -236,9 +236,9 @@ impl Message {
                 arrived.into(),
             ],
         )?;
-        let Some(row) = row else { return Ok(None) };
+        let Some(id) = id else { return Ok(None) };
         Ok(Some(Self {
-            id: row.int(0)?,
+            id,
             ulid,
             portal_id: None,
             app_id: conversation.app_id.clone(),
@@ -345,7 +345,7 @@ impl Message {
     /// Of the store.
     pub fn by_row_to_change(tx: &mut Transaction<'_>, id: i64) -> Result<Option<Self>, StorageError> {
         // First the lock, then the look: the other way round, it could be a look at the past.
-        tx.query_one("SELECT id FROM messages WHERE id = ?1 /* FOR UPDATE */", &[id.into()])?;
+        tx.lock("SELECT id FROM messages WHERE id = ?1 /* FOR UPDATE */", &[id.into()])?;
         Self::by_row(tx, id)
     }
 

@@ -211,6 +211,18 @@ impl Connection for Session {
         let done = self.wait(async |connection| sqlx::query_with(sql, values).execute(connection).await)?;
         Ok(done.rows_affected())
     }
+
+    fn insert(&mut self, sql: &'static str, values: &[Value]) -> Result<Option<i64>, StorageError> {
+        let sql = AssertSqlSafe(self.statements.get_insert(sql));
+        let values = bound(values)?;
+        let new =
+            self.wait(async |connection| sqlx::query_with(sql, values).fetch_optional(connection).await)?;
+        new.as_ref().map(|new| row(new)?.int(0)).transpose()
+    }
+
+    fn lock(&mut self, sql: &'static str, values: &[Value]) -> Result<(), StorageError> {
+        self.execute(sql, values).map(drop)
+    }
 }
 
 fn bound(values: &[Value]) -> Result<PgArguments, StorageError> {

@@ -11,16 +11,21 @@ impl Statements {
     pub(super) fn get(&mut self, sql: &'static str) -> Arc<str> {
         self.0.entry(sql).or_insert_with(|| translate(sql).into()).clone()
     }
+
+    /// An INSERT that answers the new row's id.
+    pub(super) fn get_insert(&mut self, sql: &'static str) -> Arc<str> {
+        self.0.entry(sql).or_insert_with(|| (translate(sql) + " RETURNING id").into()).clone()
+    }
 }
 
-/// `?1` becomes `$1`, and the locking clauses that stand in comments (`/* FOR UPDATE */`) become clauses.
+/// `?1` becomes `$1`, and what stands in comments (`/* FOR UPDATE */`, `/* RETURNING … */`) becomes a clause.
 /// Text in quotes stays.
 fn translate(sql: &str) -> String {
     let mut out = String::with_capacity(sql.len());
     let mut is_quoted = false;
     let mut rest = sql;
     while let Some(next) = rest.chars().next() {
-        if let Some((clause, after)) = locking_clause(rest).filter(|_| !is_quoted) {
+        if let Some((clause, after)) = clause(rest).filter(|_| !is_quoted) {
             out.push_str(clause);
             rest = after;
             continue;
@@ -32,10 +37,10 @@ fn translate(sql: &str) -> String {
     out
 }
 
-fn locking_clause(text: &str) -> Option<(&str, &str)> {
+fn clause(text: &str) -> Option<(&str, &str)> {
     let (comment, after) = text.strip_prefix("/*")?.split_once("*/")?;
     let clause = comment.trim();
-    clause.starts_with("FOR ").then_some((clause, after))
+    ["FOR ", "RETURNING "].iter().any(|word| clause.starts_with(word)).then_some((clause, after))
 }
 
 #[cfg(test)]
@@ -43,7 +48,7 @@ mod tests {
     use super::translate;
 
     #[test]
-    fn parameters_and_locks_are_translated() {
+    fn parameters_and_clauses_are_translated() {
         for (ours, theirs) in [
             ("SELECT 1", "SELECT 1"),
             ("SELECT a FROM t WHERE b = ?1 AND c = ?12", "SELECT a FROM t WHERE b = $1 AND c = $12"),
@@ -53,6 +58,7 @@ mod tests {
                 "SELECT a FROM t WHERE b = ?1 /* FOR UPDATE SKIP LOCKED */",
                 "SELECT a FROM t WHERE b = $1 FOR UPDATE SKIP LOCKED",
             ),
+            ("UPDATE t SET a = ?1 /* RETURNING b */", "UPDATE t SET a = $1 RETURNING b"),
             ("SELECT '/* FOR SHARE */' /* why */", "SELECT '/* FOR SHARE */' /* why */"),
             ("SELECT 'ü', ?1", "SELECT 'ü', $1"),
         ] {

@@ -1,0 +1,172 @@
+//! The thread that flushes the disk.
+
+use std::fs::File;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::super::job::{self, Job};
+use super::super::{Effect, StorageError};
+use super::spawn;
+
+/// Commits that may wait for a flush.
+const QUEUE: usize = 2;
+
+/// A job that was run, with what is to follow.
+pub(super) struct Ran {
+    pub job: Box<dyn Job>,
+    pub outcome: Result<(), StorageError>,
+    pub effects: Vec<(String, Effect)>,
+}
+
+impl Ran {
+    /// What it wrote is lost.
+    pub(super) fn fail(&mut self, failure: &StorageError) {
+        self.outcome = Err(failure.clone());
+        self.effects.clear();
+    }
+}
+
+/// Jobs of one transaction that has ended.
+pub(super) struct Commit {
+    pub ran: Vec<Ran>,
+    /// What [`Flusher::number`] gave; `None`: it needs no flush.
+    pub number: Option<u64>,
+}
+
+/// The writer's side of the thread.
+pub(super) struct Flusher {
+    commits: Sender<Commit>,
+    flushes: Arc<Flushes>,
+}
+
+/// What was committed and what was flushed, for those that wait for it.
+#[derive(Default)]
+pub(super) struct Flushes {
+    state: Mutex<State>,
+    waiting: AtomicUsize,
+    /// Nanoseconds that the last flush took.
+    time: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    /// Number of the last commit, perhaps still under way.
+    committed: u64,
+    /// Number of the last one that is on disk.
+    flushed: u64,
+    /// Reads that may have seen a commit of this number.
+    reads: Vec<(u64, Ran)>,
+    /// Why nothing can be written any more.
+    failure: Option<StorageError>,
+}
+
+impl Flusher {
+    /// Starts the thread; it ends with this handle. Also answers what tells that the thread has nothing to do.
+    pub(super) fn start(log: File, flushes: &Arc<Flushes>) -> Result<(Self, Receiver<()>), StorageError> {
+        let (commits, to_flush) = bounded(QUEUE);
+        let (tell, is_idle) = bounded(1);
+        let its = Arc::clone(flushes);
+        spawn("sqlite-flusher", move || {
+            for commit in to_flush {
+                flush(&log, commit, &its);
+                its.waiting.fetch_sub(1, Ordering::AcqRel);
+                // Once is enough.
+                let _ = tell.try_send(());
+            }
+        })?;
+        Ok((Self { commits, flushes: Arc::clone(flushes) }, is_idle))
+    }
+
+    /// The number of a commit. To be taken before it: reads that see it must know that it is there.
+    pub(super) fn number(&self) -> u64 {
+        let mut state = self.flushes.lock();
+        state.committed += 1;
+        state.committed
+    }
+
+    /// Has a commit flushed and its jobs answered; waits while too many do.
+    pub(super) fn take(&self, commit: Commit) {
+        self.flushes.waiting.fetch_add(1, Ordering::AcqRel);
+        if self.commits.send(commit).is_err() {
+            tracing::error!("bug: the thread that flushes has ended");
+        }
+    }
+
+    /// Whether it has nothing to do.
+    pub(super) fn is_idle(&self) -> bool {
+        self.flushes.waiting.load(Ordering::Acquire) == 0
+    }
+
+    /// How long the last flush took.
+    pub(super) fn time(&self) -> Duration {
+        Duration::from_nanos(self.flushes.time.load(Ordering::Relaxed))
+    }
+
+    /// Why nothing can be written any more.
+    pub(super) fn failure(&self) -> Option<StorageError> {
+        self.flushes.lock().failure.clone()
+    }
+}
+
+impl Flushes {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers a read when all that it may have seen is on disk: nothing that was told is lost.
+    pub(super) fn answer(&self, job: Box<dyn Job>, outcome: Result<(), StorageError>) {
+        let mut state = self.lock();
+        if state.flushed < state.committed {
+            let number = state.committed;
+            state.reads.push((number, Ran { job, outcome, effects: Vec::new() }));
+            return;
+        }
+        drop(state);
+        job.finish(outcome);
+    }
+
+    /// Notes a flush; answers the reads that waited for it.
+    fn flushed(&self, number: u64, failure: Option<StorageError>) {
+        let mut state = self.lock();
+        state.flushed = number;
+        state.failure.clone_from(&failure);
+        let reads: Vec<_> = state.reads.extract_if(.., |read| read.0 <= number).collect();
+        drop(state);
+        for (_, mut ran) in reads {
+            if let Some(failure) = &failure {
+                ran.fail(failure);
+            }
+            ran.job.finish(ran.outcome);
+        }
+    }
+}
+
+fn flush(log: &File, mut commit: Commit, flushes: &Flushes) {
+    if let Some(number) = commit.number {
+        let start = Instant::now();
+        let failure = log.sync_data().err().map(|error| {
+            // What the system did not write it may have forgotten, so that a later flush that succeeds proves
+            // nothing of it. Only reading the log again tells what there is.
+            let error = format!("the disk can't be flushed ({error}); what was being written may be lost");
+            tracing::error!(error, "the message store takes nothing more until the next start");
+            StorageError::Unavailable(error)
+        });
+        let time = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        flushes.time.store(time, Ordering::Relaxed);
+        if let Some(failure) = &failure {
+            for ran in &mut commit.ran {
+                ran.fail(failure);
+            }
+        }
+        flushes.flushed(number, failure);
+    }
+    for ran in &mut commit.ran {
+        job::follow(std::mem::take(&mut ran.effects));
+    }
+    for ran in commit.ran {
+        ran.job.finish(ran.outcome);
+    }
+}

@@ -1,0 +1,186 @@
+//! SQLite: one thread writes, one flushes the disk, one reads, one moves what was written from the log
+//! into the file.
+//!
+//! A message that was answered survives a power failure, so each answer needs a flush of the disk, which
+//! may take a hundred times as long as what is to be flushed. One flush therefore serves all jobs that were
+//! committed before it (group commit), and meanwhile the writer runs those that come next:
+//!
+//! - `writer` runs jobs in one transaction, which it commits when the flusher has nothing else to do. The
+//!   commit writes to the log (`-wal`) and does not flush (`synchronous=NORMAL`).
+//! - `flusher` flushes the log, and only then has the jobs' effects follow and their answers given.
+//! - `reader` answers what it read of a commit when that is flushed, too.
+//! - `checkpoint` copies pages from the log into the file before the log gets long.
+
+mod checkpoint;
+mod flusher;
+mod reader;
+mod session;
+mod writer;
+
+use std::error::Error;
+use std::fmt::Display;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, TrySendError, bounded};
+use rusqlite::{Connection as Sqlite3, ErrorCode, OpenFlags, TransactionBehavior};
+
+use super::job::Job;
+use super::migrations::{self, SQLITE, STEPS};
+use super::{Purpose, StorageError};
+use flusher::{Flusher, Flushes};
+use session::Session;
+
+/// Jobs that may wait.
+const QUEUE: usize = 16_384;
+/// How long another process (an import) may hold the file.
+const BUSY: Duration = Duration::from_secs(5);
+
+pub(super) struct Sqlite {
+    writer: Sender<(Box<dyn Job>, Purpose)>,
+    reader: Sender<Box<dyn Job>>,
+}
+
+impl Sqlite {
+    /// Opens or creates the file and brings its tables up to date.
+    pub(super) fn open(path: &Path) -> Result<Self, StorageError> {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            fs::create_dir_all(folder).map_err(|error| unavailable_at(path, &error))?;
+        }
+        create(path).map_err(|error| unavailable_at(path, &error))?;
+        let mut write = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        migrate(&mut write).map_err(|error| unavailable_at(path, &error))?;
+        let log = open_log(path).map_err(|error| unavailable_at(path, &error))?;
+        let checkpoint = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let read = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+
+        let (wake_checkpoint, due) = bounded(1);
+        spawn("sqlite-checkpoint", move || checkpoint::run(Session::new(&checkpoint), &due))?;
+        let flushes = Arc::new(Flushes::default());
+        let (flusher, is_idle) = Flusher::start(log, &flushes)?;
+        let (writer, jobs) = bounded(QUEUE);
+        spawn("sqlite-writer", move || {
+            writer::run(Session::new(&write), &jobs, &flusher, &is_idle, &wake_checkpoint);
+        })?;
+        let (reader, jobs) = bounded(QUEUE);
+        spawn("sqlite-reader", move || reader::run(Session::new(&read), &jobs, &flushes))?;
+        Ok(Self { writer, reader })
+    }
+
+    pub(super) fn run(&self, job: Box<dyn Job>, purpose: Purpose) -> Result<(), StorageError> {
+        match purpose {
+            Purpose::Read => self.reader.try_send(job).map_err(|error| refused(&error)),
+            Purpose::Write | Purpose::WriteLazily => {
+                self.writer.try_send((job, purpose)).map_err(|error| refused(&error))
+            }
+        }
+    }
+}
+
+/// Creates the file, for the owner's eyes only: it holds people's messages. SQLite gives its journal the
+/// same permissions.
+fn create(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    options.open(path).map(drop)
+}
+
+/// Opens the log, which SQLite has made, and has all that is in it on disk, its own name included.
+fn open_log(path: &Path) -> io::Result<File> {
+    // SQLite follows links before it adds the ending.
+    let path = path.canonicalize()?;
+    let mut name = path.clone().into_os_string();
+    name.push("-wal");
+    let log = OpenOptions::new().write(true).open(name)?;
+    log.sync_all()?;
+    #[cfg(unix)]
+    if let Some(folder) = path.parent() {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(log)
+}
+
+fn refused<T>(error: &TrySendError<T>) -> StorageError {
+    match error {
+        TrySendError::Full(_) => StorageError::Overloaded,
+        TrySendError::Disconnected(_) => StorageError::Unavailable("its thread has ended".to_owned()),
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), StorageError> {
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(work);
+    thread.map(drop).map_err(|error| StorageError::Unavailable(error.to_string()))
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> Result<Sqlite3, StorageError> {
+    let connection = Sqlite3::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .map_err(|error| unavailable_at(path, &error))?;
+    connection.busy_timeout(BUSY).map_err(|error| unavailable_at(path, &error))?;
+    // The change to WAL does not wait as other statements do: it fails at once when another process is
+    // just making it.
+    let deadline = Instant::now() + BUSY;
+    let mut made = connection.execute_batch("PRAGMA journal_mode = WAL");
+    while let Err(error) = &made
+        && error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+        && Instant::now() < deadline
+    {
+        thread::sleep(BUSY / 500);
+        made = connection.execute_batch("PRAGMA journal_mode = WAL");
+    }
+    made.and_then(|()| {
+        connection.execute_batch(
+            // macOS flushes its disks' caches only when asked to by fullfsync.
+            "PRAGMA synchronous = NORMAL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;
+             PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 67108864;
+             PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY;",
+        )
+    })
+    .map_err(|error| unavailable_at(path, &error))?;
+    Ok(connection)
+}
+
+pub(super) fn unavailable_at(path: &Path, error: &dyn Display) -> StorageError {
+    StorageError::Unavailable(format!("{}: {error}", path.display()))
+}
+
+fn migrate(connection: &mut Sqlite3) -> Result<(), Box<dyn Error>> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let done: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let missing = migrations::missing(done)?;
+    // Without a need nothing is written: a server whose disk is full still starts.
+    if !missing.is_empty() {
+        for step in missing {
+            transaction.execute_batch(&SQLITE.render(step))?;
+        }
+        transaction.pragma_update(None, "user_version", STEPS.len() as i64)?;
+    }
+    Ok(transaction.commit()?)
+}
+
+fn failure(error: rusqlite::Error) -> StorageError {
+    match error.sqlite_error_code() {
+        Some(
+            ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::DiskFull
+            | ErrorCode::OutOfMemory
+            | ErrorCode::PermissionDenied
+            | ErrorCode::FileLockingProtocolFailed
+            | ErrorCode::CannotOpen
+            | ErrorCode::ReadOnly
+            | ErrorCode::SystemIoFailure
+            | ErrorCode::DatabaseCorrupt
+            | ErrorCode::NotADatabase,
+        ) => StorageError::Unavailable(error.to_string()),
+        _ => StorageError::Fault(error.to_string()),
+    }
+}

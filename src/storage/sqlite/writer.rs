@@ -1,0 +1,171 @@
+//! The thread that writes.
+
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, select};
+
+use super::super::job::{self, Job};
+use super::super::{Purpose, StorageError};
+use super::checkpoint;
+use super::flusher::{Commit, Flusher, Ran};
+use super::session::Session;
+
+/// How long a lazy job waits for company.
+const LAZY: Duration = Duration::from_millis(200);
+/// Jobs of one commit.
+const GROUP: usize = 1_024;
+/// How long a transaction goes on while jobs wait, where a flush takes less: a commit has its price, too.
+const SPELL: Duration = Duration::from_millis(3);
+/// Longer than any flush.
+const LONG: Duration = Duration::from_hours(1);
+
+/// A job as it waits.
+pub(super) type Waiting = (Box<dyn Job>, Purpose);
+
+/// Runs jobs; ends with the last handle, when all that waits is written.
+pub(super) fn run(
+    mut session: Session<'_>,
+    jobs: &Receiver<Waiting>,
+    flusher: &Flusher,
+    is_idle: &Receiver<()>,
+    wake_checkpoint: &Sender<()>,
+) {
+    while let Ok(first) = jobs.recv() {
+        let mut group = Group::new(&mut session, flusher.failure());
+        group.run(first);
+        while let Some(next) = group.next(jobs, flusher, is_idle) {
+            group.run(next);
+        }
+        group.commit(flusher);
+        if let Err(error) = checkpoint::after_commit(&mut session, wake_checkpoint) {
+            tracing::error!(%error, "the store's log can't be looked at");
+        }
+    }
+}
+
+/// Jobs of one transaction.
+struct Group<'s, 'c> {
+    session: &'s mut Session<'c>,
+    ran: Vec<Ran>,
+    since: Instant,
+    /// Whether nobody waits for it.
+    is_lazy: bool,
+    has_written: bool,
+    /// Whether each job can be undone by itself.
+    has_savepoints: bool,
+    /// Why the whole transaction is lost.
+    failure: Option<StorageError>,
+}
+
+impl<'s, 'c> Group<'s, 'c> {
+    fn new(session: &'s mut Session<'c>, failure: Option<StorageError>) -> Self {
+        let failure = failure.or_else(|| session.run("BEGIN IMMEDIATE").err());
+        session.take_has_written();
+        Self {
+            session,
+            ran: Vec::new(),
+            since: Instant::now(),
+            is_lazy: true,
+            has_written: false,
+            has_savepoints: false,
+            failure,
+        }
+    }
+
+    /// The next job of this transaction; `None` when it is to be committed. That waits for the flush before
+    /// it: what comes meanwhile goes along.
+    fn next(&self, jobs: &Receiver<Waiting>, flusher: &Flusher, is_idle: &Receiver<()>) -> Option<Waiting> {
+        while self.ran.len() < GROUP {
+            // All that wait are told of it.
+            if self.failure.is_some() {
+                return jobs.try_recv().ok();
+            }
+            let patience = if self.is_lazy {
+                LAZY.saturating_sub(self.since.elapsed())
+            } else if !flusher.is_idle() {
+                LONG
+            } else if self.since.elapsed() < SPELL.max(flusher.time()) {
+                Duration::ZERO
+            } else {
+                return None;
+            };
+            select! {
+                recv(jobs) -> job => return job.ok(),
+                recv(is_idle) -> _ => {}
+                default(patience) => return None,
+            }
+        }
+        None
+    }
+
+    fn run(&mut self, (job, purpose): Waiting) {
+        self.is_lazy &= purpose == Purpose::WriteLazily;
+        let mut ran = Ran { job, outcome: Ok(()), effects: Vec::new() };
+        if self.failure.is_none()
+            && let Err(failure) = self.attempt(&mut ran)
+        {
+            self.failure = Some(failure);
+        }
+        self.ran.push(ran);
+    }
+
+    /// Runs a job.
+    ///
+    /// # Errors
+    /// The whole transaction is lost.
+    fn attempt(&mut self, ran: &mut Ran) -> Result<(), StorageError> {
+        if self.has_savepoints {
+            self.session.run("SAVEPOINT job")?;
+            self.session.take_has_written();
+        }
+        let outcome = job::attempt(ran.job.as_mut(), self.session);
+        let has_written = self.session.take_has_written();
+        if !self.session.is_in_transaction() {
+            let ended = StorageError::Fault("a job ended the transaction".to_owned());
+            return Err(outcome.err().unwrap_or(ended));
+        }
+        let keep = matches!(outcome, Ok(Some(_)));
+        match outcome {
+            Ok(effects) => ran.effects = effects.unwrap_or_default(),
+            Err(error) => ran.outcome = Err(error),
+        }
+        if self.has_savepoints {
+            if !keep {
+                self.session.run("ROLLBACK TO job")?;
+            }
+            self.session.run("RELEASE job")?;
+        } else if has_written && !keep {
+            self.undo_last()?;
+        }
+        self.has_written |= has_written && keep;
+        Ok(())
+    }
+
+    /// Undoes what the last job wrote, for which those before it are undone as well and run again. That is
+    /// rare, so that a savepoint before each job would be dearer.
+    fn undo_last(&mut self) -> Result<(), StorageError> {
+        self.session.run("ROLLBACK")?;
+        self.session.run("BEGIN IMMEDIATE")?;
+        self.has_savepoints = true;
+        let mut ran = std::mem::take(&mut self.ran);
+        let outcome = ran.iter_mut().filter(|ran| ran.outcome.is_ok()).try_for_each(|ran| self.attempt(ran));
+        self.ran = ran;
+        outcome
+    }
+
+    fn commit(mut self, flusher: &Flusher) {
+        let number = (self.has_written && !self.is_lazy).then(|| flusher.number());
+        let failure = match self.failure.take() {
+            Some(failure) => Some(failure),
+            None => self.session.run("COMMIT").err(),
+        };
+        if let Some(failure) = failure {
+            // Fails when the failure ended the transaction itself.
+            let _ = self.session.run("ROLLBACK");
+            for ran in &mut self.ran {
+                ran.fail(&failure);
+            }
+        }
+        flusher.take(Commit { ran: self.ran, number });
+    }
+}
