@@ -36,6 +36,7 @@ pub struct Setup {
     server: String,
     apps: Vec<(String, String)>,
     carrier: Vec<String>,
+    env: BTreeMap<String, String>,
     has_portal: bool,
 }
 
@@ -74,6 +75,12 @@ impl Setup {
     /// Arguments of the stand-in.
     pub fn carrier(mut self, args: &[&str]) -> Self {
         self.carrier.extend(args.iter().map(|&arg| arg.to_owned()));
+        self
+    }
+
+    /// A variable of the server's environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.insert(name.to_owned(), value.to_owned());
         self
     }
 
@@ -129,6 +136,7 @@ impl Setup {
             tables.push_str(&format!("{key} = {value}\n"));
         }
         let config = Config::new().port(port).server(&self.server).tables(&tables);
+        let config = self.env.iter().fold(config, |config, (name, value)| config.env(name, value));
         self.apps.iter().fold(config, |config, (id, lines)| config.app(id, lines))
     }
 }

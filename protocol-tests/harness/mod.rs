@@ -7,7 +7,8 @@
 //! - [`watcher`] sees what is published to a channel, and that nothing was.
 //! - [`sign`] is an own implementation of the signatures, checked against published vectors.
 //! - [`messaging`] is a server with a router, [`carrier`] the stand-in it sends through, [`portal`] the
-//!   backend it calls back, [`databases`] the servers it may keep its records in.
+//!   backend it calls back, [`databases`] the servers it may keep its records in, [`disk`] a disk that
+//!   hangs or breaks.
 //! - [`script`] runs a Node or Python program that talks in JSON lines.
 //!
 //! Every wait has a deadline, nothing sleeps, and whatever was started ends with its owner.
@@ -16,6 +17,7 @@
 
 pub mod carrier;
 pub mod databases;
+pub mod disk;
 pub mod http;
 pub mod messaging;
 pub mod names;

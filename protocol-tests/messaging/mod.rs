@@ -5,6 +5,7 @@ mod api;
 mod carrier_settings;
 mod carrier_webhooks;
 mod crash;
+mod durability;
 mod features;
 mod frozen;
 mod isolation;
