@@ -66,7 +66,7 @@ async fn crash(setup: Setup) {
     prepare(&router, &plan).await;
     let observer = Observer::start(&router, channels(&router, &plan).await).await;
 
-    let portal = Portal::new(&router);
+    let portal = Portal::new(&router, observer.is_there());
     let mut senders = JoinSet::new();
     for first in 0..SENDERS {
         let portal = portal.clone();
@@ -343,7 +343,7 @@ async fn check_broadcasts(plan: &Plan, records: &HashMap<String, Value>, observe
     eprintln!("{} events seen; of {expected} expected {excused} could not be", seen.count);
     nothing("unseen broadcasts", &missing);
     assert!(
-        excused * 3 < expected,
+        excused * 8 < expected,
         "{excused} of {expected} broadcasts could not be heard: too many to tell"
     );
 }

@@ -28,6 +28,8 @@ pub struct Observer {
     seen: Arc<Mutex<Seen>>,
     /// Servers that were started, and when this client had all its channels again.
     starts: Arc<Mutex<Vec<Start>>>,
+    /// Whether this client has all its channels.
+    is_there: watch::Sender<bool>,
     /// Answers of the server to our pings.
     pongs: watch::Receiver<u64>,
     task: JoinHandle<()>,
@@ -96,12 +98,14 @@ impl Observer {
     pub async fn start(router: &Router, channels: Vec<String>) -> Self {
         let (seen, starts) = (Arc::<Mutex<Seen>>::default(), Arc::default());
         let (sender, mut pongs) = watch::channel(0);
+        let is_there = watch::Sender::new(true);
         let ears = Ears {
             address: router.server().public,
             app: router.app.clone(),
             channels,
             seen: Arc::clone(&seen),
             starts: Arc::clone(&starts),
+            is_there: is_there.clone(),
             pongs: sender,
         };
         let task = tokio::spawn(async move {
@@ -112,7 +116,7 @@ impl Observer {
             }
         });
         within(DEADLINE, "the observer", pongs.changed()).await.expect("it lives");
-        Self { seen, starts, pongs, task }
+        Self { seen, starts, is_there, pongs, task }
     }
 
     pub fn seen(&self) -> Seen {
@@ -121,7 +125,13 @@ impl Observer {
 
     /// A server is started now; none runs.
     pub fn server_starts(&self) {
+        self.is_there.send_replace(false);
         lock(&self.starts).push(Start { at: OffsetDateTime::now_utc(), heard_from: None });
+    }
+
+    /// Tells whether this client has all its channels.
+    pub fn is_there(&self) -> watch::Receiver<bool> {
+        self.is_there.subscribe()
     }
 
     /// Whether a new server was up at some time between these two and this client not yet there: what was
@@ -168,6 +178,7 @@ struct Ears {
     channels: Vec<String>,
     seen: Arc<Mutex<Seen>>,
     starts: Arc<Mutex<Vec<Start>>>,
+    is_there: watch::Sender<bool>,
     pongs: watch::Sender<u64>,
 }
 
@@ -205,7 +216,13 @@ impl Ears {
                     }
                     // Of its own server: what a killed one wrote is still read when the next one starts.
                     if missing == 0 && number > 0 {
-                        lock(&self.starts)[number - 1].heard_from.get_or_insert_with(OffsetDateTime::now_utc);
+                        let mut starts = lock(&self.starts);
+                        let is_last = starts.len() == number;
+                        let heard_from = &mut starts[number - 1].heard_from;
+                        if heard_from.is_none() {
+                            *heard_from = Some(OffsetDateTime::now_utc());
+                            self.is_there.send_replace(is_last);
+                        }
                     }
                     lock(&self.seen).note(&event);
                 }

@@ -39,6 +39,9 @@ pub struct Planned {
     pub ends: &'static str,
     /// Pause of its sender before it.
     pub pause: Duration,
+    /// Whether it is sent only while the observer is there: what others send to a server that has just
+    /// started is told to nobody.
+    pub is_heard: bool,
 }
 
 /// An end of the server.
@@ -80,7 +83,8 @@ impl Planned {
         let user = rng.u64(1..=USERS);
         let text = format!("crash {n:05}.");
         let (waits, pause) = (rng.bool(), Duration::from_millis(rng.u64(0..200)));
-        let message = |to, faults, ends| Self { user, to, text, waits, faults, ends, pause };
+        let is_heard = rng.u8(..4) > 0;
+        let message = |to, faults, ends| Self { user, to, text, waits, faults, ends, pause, is_heard };
         if rng.u8(..10) < 3 {
             let other = (user + rng.u64(1..USERS) - 1) % USERS + 1;
             return message(number_of(other), Vec::new(), "delivered");

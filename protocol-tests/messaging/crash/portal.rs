@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use super::plan::Planned;
 use crate::harness::http::Request;
@@ -27,16 +28,19 @@ pub struct Portal {
     app: App,
     /// The server's, the same after each start.
     address: SocketAddr,
+    /// Whether the observer is there.
+    is_heard: watch::Receiver<bool>,
     /// Ids of the messages, by their texts.
     acknowledged: Arc<Mutex<HashMap<String, Value>>>,
     pub started: Instant,
 }
 
 impl Portal {
-    pub fn new(router: &Router) -> Self {
+    pub fn new(router: &Router, is_heard: watch::Receiver<bool>) -> Self {
         Self {
             app: router.app.clone(),
             address: router.server().public,
+            is_heard,
             acknowledged: Arc::default(),
             started: Instant::now(),
         }
@@ -60,7 +64,12 @@ impl Portal {
             "wait": message.waits, "idempotency_key": message.text});
         let path = self.app.path("messaging/messages");
         let start = Instant::now();
+        let mut is_heard = self.is_heard.clone();
         loop {
+            if message.is_heard {
+                // A server may end before the observer is there, time and again.
+                let _ = tokio::time::timeout(PATIENCE, is_heard.wait_for(|is_heard| *is_heard)).await;
+            }
             let request = Request::post(&self.app, &path, body.to_string()).header("Connection", "close");
             match tokio::time::timeout(PATIENCE, self.ask(&request)).await {
                 Ok(Some((200, answer))) => return answer["message"]["id"].clone(),
