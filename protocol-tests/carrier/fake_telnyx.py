@@ -1118,15 +1118,20 @@ class Handler(BaseHTTPRequestHandler):
                     slot = st.idem[k] = {"sha": rec["body_sha256"], "at": time.monotonic(), "response": None, "message_id": None}
             if replay is not None:
                 return done(200, replay, {"Idempotent-Replayed": "true"})
-        try:
-            self._send(path, body, problems, rec, done, slot)
-        finally:
+
+        def release():
+            """Keeps nothing for the key unless the send succeeded; before the answer, which a repeat may follow at once."""
             if slot is not None and slot["response"] is None:
                 with st.lock:
                     if st.idem.get(("POST", path, key)) is slot:
                         del st.idem[("POST", path, key)]
 
-    def _send(self, path, body, problems, rec, done, slot):
+        try:
+            self._send(path, body, problems, rec, done, slot, release)
+        finally:
+            release()
+
+    def _send(self, path, body, problems, rec, done, slot, release):
         st, cfg = self.state, self.state.cfg
         fault = st.pick_fault(path, body) if isinstance(body, dict) else {}
         rec["fault"] = fault.get("id")
@@ -1150,6 +1155,7 @@ class Handler(BaseHTTPRequestHandler):
             pause()
         refuse = ("error" in fault or "status" in fault) and not fault.get("accept")
         if refuse:
+            release()
             return self.fail(fault, body, done)
         if problems:
             code, pointer, detail = problems[0]
@@ -1186,6 +1192,7 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(0.05)
             return self.abort()
         if "error" in fault or "status" in fault or "raw_body" in fault:
+            release()
             return self.fail(fault, body, done)
         done(200, answer)
 
