@@ -70,9 +70,11 @@ impl Flusher {
         let (tell, is_idle) = bounded(1);
         let its = Arc::clone(flushes);
         spawn("sqlite-flusher", move || {
-            for commit in to_flush {
-                flush(&log, commit, &its);
-                its.waiting.fetch_sub(1, Ordering::AcqRel);
+            while let Ok(first) = to_flush.recv() {
+                let commits: Vec<_> = std::iter::once(first).chain(to_flush.try_iter()).collect();
+                let count = commits.len();
+                flush(&log, commits, &its);
+                its.waiting.fetch_sub(count, Ordering::AcqRel);
                 // Once is enough.
                 let _ = tell.try_send(());
             }
@@ -144,8 +146,9 @@ impl Flushes {
     }
 }
 
-fn flush(log: &File, mut commit: Commit, flushes: &Flushes) {
-    if let Some(number) = commit.number {
+/// Flushes once for all these.
+fn flush(log: &File, mut commits: Vec<Commit>, flushes: &Flushes) {
+    if let Some(number) = commits.iter().filter_map(|commit| commit.number).max() {
         let start = Instant::now();
         let failure = log.sync_data().err().map(|error| {
             // What the system did not write it may have forgotten, so that a later flush that succeeds proves
@@ -157,16 +160,14 @@ fn flush(log: &File, mut commit: Commit, flushes: &Flushes) {
         let time = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         flushes.time.store(time, Ordering::Relaxed);
         if let Some(failure) = &failure {
-            for ran in &mut commit.ran {
-                ran.fail(failure);
-            }
+            commits.iter_mut().flat_map(|commit| &mut commit.ran).for_each(|ran| ran.fail(failure));
         }
         flushes.flushed(number, failure);
     }
-    for ran in &mut commit.ran {
-        job::follow(std::mem::take(&mut ran.effects));
+    for commit in &mut commits {
+        commit.ran.iter_mut().for_each(|ran| job::follow(std::mem::take(&mut ran.effects)));
     }
-    for ran in commit.ran {
+    for ran in commits.into_iter().flat_map(|commit| commit.ran) {
         ran.job.finish(ran.outcome);
     }
 }

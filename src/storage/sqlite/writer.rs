@@ -16,8 +16,6 @@ const LAZY: Duration = Duration::from_millis(200);
 const GROUP: usize = 1_024;
 /// How long a transaction goes on while jobs wait, where a flush takes less: a commit has its price, too.
 const SPELL: Duration = Duration::from_millis(3);
-/// Longer than any flush.
-const LONG: Duration = Duration::from_hours(1);
 
 /// A job as it waits.
 pub(super) type Waiting = (Box<dyn Job>, Purpose);
@@ -80,15 +78,13 @@ impl<'s, 'c> Group<'s, 'c> {
             if self.failure.is_some() {
                 return jobs.try_recv().ok();
             }
-            let patience = if self.is_lazy {
-                LAZY.saturating_sub(self.since.elapsed())
-            } else if !flusher.is_idle() {
-                LONG
-            } else if self.since.elapsed() < SPELL.max(flusher.time()) {
-                Duration::ZERO
-            } else {
+            let spell = if self.is_lazy { LAZY } else { SPELL.max(flusher.time() / 2) };
+            let left = spell.saturating_sub(self.since.elapsed());
+            if left.is_zero() {
                 return None;
-            };
+            }
+            // What is there already goes along; nobody waits for more while the disk does nothing.
+            let patience = if self.is_lazy || !flusher.is_idle() { left } else { Duration::ZERO };
             select! {
                 recv(jobs) -> job => return job.ok(),
                 recv(is_idle) -> _ => {}
