@@ -11,8 +11,8 @@ use tempfile::TempDir;
 use super::DEADLINE;
 use super::messaging::Setup;
 
-/// Flushes of SQLite's log wait while the file `hold` exists (then `held` does as well), and fail while
-/// `broken` does.
+/// Flushes of SQLite's log wait while the file `hold` exists (then `held` does as well). One fails when `broken`
+/// exists, and only one: Linux tells of an error once.
 const SOURCE: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -44,6 +44,9 @@ static int flush(int fd, const char *name) {
     usleep(1000);
   }
   if (is_log(fd) && is_there("broken")) {
+    char path[512];
+    snprintf(path, sizeof path, "%s/broken", getenv("TEST_DISK"));
+    unlink(path);
     errno = EIO;
     return -1;
   }
@@ -95,17 +98,14 @@ impl Disk {
         }
     }
 
-    /// Flushes fail from now on.
+    /// The next flush fails, or the one that hangs.
     pub fn break_down(&self) {
         self.set("broken");
     }
 
-    /// The disk works again.
-    pub fn work(&self) {
-        for name in ["hold", "held", "broken"] {
-            // Those that are there.
-            let _ = std::fs::remove_file(self.folder.path().join(name));
-        }
+    /// Flushes hang no more.
+    pub fn go_on(&self) {
+        std::fs::remove_file(self.folder.path().join("hold")).expect("it is held");
     }
 
     fn set(&self, name: &str) {

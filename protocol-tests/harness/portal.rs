@@ -27,11 +27,21 @@ pub enum Reply {
     Hang,
     /// The end of the connection.
     Close,
+    /// These bytes, head and all.
+    Raw(Vec<u8>),
 }
 
 impl Reply {
     pub fn json(body: &Value) -> Self {
         Self::Status(200, body.to_string())
+    }
+
+    /// 200, with a file.
+    pub fn file(content_type: &str, content: &[u8]) -> Self {
+        let length = content.len();
+        let head =
+            format!("HTTP/1.1 200 X\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n");
+        Self::Raw([head.as_bytes(), content].concat())
     }
 
     /// 200, but only when the returned sender is used or dropped.
@@ -172,6 +182,11 @@ impl Portal {
         }
     }
 
+    /// Whether a request came that nobody has read yet; reads them all.
+    pub fn was_asked(&mut self) -> bool {
+        std::iter::from_fn(|| self.received.try_recv().ok()).count() > 0
+    }
+
     /// Events that came and that nobody waited for.
     pub fn passed(&mut self) -> Vec<Value> {
         while let Ok(request) = self.received.try_recv() {
@@ -223,6 +238,10 @@ async fn serve(stream: TcpStream, plan: Arc<Mutex<Plan>>, sender: UnboundedSende
             }
             Reply::Hang => std::future::pending().await,
             Reply::Close => return,
+            Reply::Raw(bytes) => match stream.write_all(&bytes).await {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
         };
         let head = format!(
             "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",

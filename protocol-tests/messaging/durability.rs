@@ -10,6 +10,7 @@ use crate::harness::disk::Disk;
 use crate::harness::http::{HttpConnection, Request};
 use crate::harness::messaging::{ANN, BOB, RECEIVED, Router, never};
 use crate::harness::ws::WsClient;
+use crate::harness::{DEADLINE, within};
 
 /// A server on this disk, and a connection of user 2.
 async fn start(disk: &Disk) -> (Router, WsClient) {
@@ -47,7 +48,7 @@ async fn nobody_hears_of_a_message_before_it_is_on_disk() {
         assert!((&mut read).now_or_never().is_none(), "read before it was on disk");
     }
 
-    disk.work();
+    disk.go_on();
     let sent = sent.await.expect_status(200).json();
     let read = read.await.expect_status(200).json();
     assert_eq!(sent["internal"], true);
@@ -62,13 +63,32 @@ async fn after_a_failed_flush_nothing_is_taken_until_the_next_start() {
     router.send(1, BOB, "before").await;
     bob.wait_for(RECEIVED).await;
 
-    disk.break_down();
+    // While one flush hangs, another message is committed; then that flush fails, and the next one would not.
+    disk.hold();
     let message = json!({"user_id": 1, "to": BOB, "text": "lost"});
-    router.post("/messages", &message).await.refused(503, "storage_unavailable");
+    let path = router.app.path("messaging/messages");
+    let mut senders = Vec::new();
+    for stored in [4, 6] {
+        let mut sender = HttpConnection::connect(router.server().public).await;
+        sender.write(Request::post(&router.app, &path, message.to_string()).bytes()).await;
+        disk.holds().await;
+        let is_stored = async {
+            while count(&router) < stored {
+                tokio::task::yield_now().await;
+            }
+        };
+        within(DEADLINE, "the message in the file", is_stored).await;
+        senders.push(sender);
+    }
+    disk.break_down();
+    disk.go_on();
+    for sender in &mut senders {
+        sender.response().await.refused(503, "storage_unavailable");
+    }
     never(&mut bob, &router, RECEIVED).await;
-    // What the system forgot is not there again because a later flush works.
-    disk.work();
     router.post("/messages", &message).await.refused(503, "storage_unavailable");
+    // What is read may be what was lost.
+    router.try_get("/conversations", &[("user_id", "2")]).await.refused(503, "storage_unavailable");
     router.logged("the message store takes nothing more until the next start", 1);
     router.logged("not ready: the message store does not answer", 1);
 

@@ -49,6 +49,22 @@ const TESTS: &[(&str, &str)] = &[
         "routing.broadcast.max_age",
         "messaging/settings::an_event_that_a_crash_left_behind_is_sent_unless_it_is_too_old",
     ),
+    ("routing.attachments.public_url", "messaging/attachments::without_an_address_there_are_no_attachments"),
+    ("routing.attachments.max_size", "messaging/attachments::what_was_not_announced_is_refused"),
+    ("routing.attachments.types", "messaging/attachments::what_was_not_announced_is_refused"),
+    ("routing.attachments.keep", "messaging/attachments::links_end_and_serve_for_one_file_and_purpose"),
+    (
+        "routing.attachments.upload_window",
+        "messaging/attachments::links_end_and_serve_for_one_file_and_purpose",
+    ),
+    (
+        "routing.attachments.copy_inbound",
+        "messaging/attachments::what_the_carrier_brings_stays_there_unless_copied",
+    ),
+    (
+        "routing.attachments.allow_private_addresses",
+        "messaging/attachments::what_the_carrier_brings_stays_there_unless_copied",
+    ),
     ("routing.features.typing", "messaging/features::t41_typing_receipts_and_presence_can_be_turned_off"),
     (
         "routing.features.read_receipts",

@@ -2,6 +2,7 @@
 //! are the numbered acceptance tests.
 
 mod api;
+mod attachments;
 mod carrier_settings;
 mod carrier_webhooks;
 mod crash;

@@ -117,6 +117,10 @@ impl Api {
                 let hub = self.hub.app_by_id(&id);
                 Ok(messaging::answer(self.router.as_ref(), hub, parts, &path, body).await)
             }
+            Endpoint::Attachment { app, id } => {
+                let hub = self.hub.app_by_id(&app);
+                Ok(messaging::file(self.router.as_ref(), hub, parts, (&app, &id), body).await)
+            }
             Endpoint::CarrierWebhook { id } => {
                 let hub = self.hub.app_by_id(&id);
                 carrier::receive(self.router.as_ref(), hub, &parts.headers, body).await

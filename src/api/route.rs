@@ -44,6 +44,13 @@ pub enum Route {
         /// The app's id.
         id: String,
     },
+    /// `/attachments/{app}/{id}` and `/attachments/{app}/{id}/{name}`, which looks at the method itself.
+    Attachment {
+        /// The app's id.
+        app: String,
+        /// The attachment's.
+        id: String,
+    },
     /// `/openapi.json`
     OpenApi,
 }
@@ -83,6 +90,9 @@ impl Route {
             ["carriers", "telnyx", id] | ["carriers", "telnyx", id, _] => {
                 Self::CarrierWebhook { id: decoded(id) }
             }
+            ["attachments", app, id] | ["attachments", app, id, _] => {
+                Self::Attachment { app: decoded(app), id: decoded(id) }
+            }
             ["apps", id, "messaging", path @ ..] => Self::Messaging {
                 id: decoded(id),
                 path: path.iter().map(|segment| decoded(segment)).collect(),
@@ -108,7 +118,7 @@ impl Route {
     /// The route, if it can be used with this method.
     pub fn endpoint(self, method: &Method) -> Result<Endpoint, ApiError> {
         let (fits, allowed) = match &self {
-            Self::Messaging { .. } => (true, ""),
+            Self::Messaging { .. } | Self::Attachment { .. } => (true, ""),
             Self::Live | Self::Ready | Self::OpenApi => {
                 (method == Method::GET || method == Method::HEAD, "GET, HEAD")
             }
@@ -172,6 +182,11 @@ mod tests {
             ("/carriers/telnyx/1001/token", Some(Route::CarrierWebhook { id: "1001".to_owned() })),
             ("/carriers/telnyx/1001/token/x", None),
             ("/carriers/other/1001", None),
+            (
+                "/attachments/1001/01J/a%20b.png",
+                Some(Route::Attachment { app: "1001".to_owned(), id: "01J".to_owned() }),
+            ),
+            ("/attachments/1001", None),
             ("/openapi.json", Some(Route::OpenApi)),
             ("/apps/1001/channels/x/events", None),
             ("/apps/1001/channels/x/stats", None),

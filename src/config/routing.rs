@@ -59,6 +59,8 @@ pub struct RoutingSettings {
     pub broadcast: BroadcastSettings,
     /// `[routing.features]`.
     pub features: FeatureSettings,
+    /// `[routing.attachments]`.
+    pub attachments: AttachmentSettings,
     /// `[routing.directory]`.
     pub directory: DirectorySettings,
     /// `[routing.callbacks]`.
@@ -147,6 +149,25 @@ pub struct FeatureSettings {
     pub offline_grace: Duration,
     /// How long an internal message may be edited or deleted for everyone.
     pub edit_window: Duration,
+}
+
+/// `[routing.attachments]`: files of conversations.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttachmentSettings {
+    /// Where browsers and the carrier reach this server; empty: where the carrier's webhooks do.
+    pub public_url: String,
+    /// Bytes of one.
+    pub max_size: usize,
+    /// Media types, in lower case.
+    pub types: Vec<String>,
+    /// How long one is kept and its link works.
+    pub keep: Duration,
+    /// Time for a browser to bring one.
+    pub upload_window: Duration,
+    /// Whether what the carrier brings is copied.
+    pub copy_inbound: bool,
+    /// Whether copies are fetched from private addresses, and without TLS.
+    pub allow_private_addresses: bool,
 }
 
 /// `[routing.directory]`: who owns a number.
@@ -363,6 +384,31 @@ impl Default for RoutingSettings {
                 contact_presence: true,
                 offline_grace: Duration::from_secs(10),
                 edit_window: Duration::from_mins(15),
+            },
+            attachments: AttachmentSettings {
+                public_url: String::new(),
+                max_size: 5_000_000,
+                types: [
+                    "image/jpeg",
+                    "image/png",
+                    "image/gif",
+                    "image/webp",
+                    "audio/mpeg",
+                    "audio/mp4",
+                    "audio/ogg",
+                    "audio/amr",
+                    "video/mp4",
+                    "video/3gpp",
+                    "application/pdf",
+                    "text/plain",
+                    "text/vcard",
+                ]
+                .map(str::to_owned)
+                .to_vec(),
+                keep: Duration::from_hours(90 * 24),
+                upload_window: Duration::from_mins(15),
+                copy_inbound: true,
+                allow_private_addresses: false,
             },
             directory: DirectorySettings {
                 mode: DirectoryMode::Own,

@@ -45,6 +45,26 @@ impl UserRef {
     }
 }
 
+/// A record's id as portals write it: a number or a text.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "expected a number or a string")]
+pub enum IdRef {
+    /// A number.
+    Number(i64),
+    /// A text.
+    Text(String),
+}
+
+impl IdRef {
+    /// As a text.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Number(number) => number.to_string(),
+            Self::Text(text) => text.clone(),
+        }
+    }
+}
+
 /// `POST /messages` and `POST /conversations`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 pub struct SendRequest {
@@ -64,7 +84,7 @@ pub struct SendRequest {
     /// Subject of an MMS.
     pub subject: Option<String>,
     /// The conversation it belongs to, if known.
-    pub conversation_id: Option<UserRef>,
+    pub conversation_id: Option<IdRef>,
     /// The portal's own id of the message; it comes back in callbacks.
     pub reference: Option<String>,
     /// When to send it, ISO 8601.
@@ -137,13 +157,8 @@ impl Draft {
         let text = text.filter(|text| !text.trim().is_empty()).map(str::to_owned);
         let media_urls = request.media_urls.clone().unwrap_or_default();
         text::check_media_urls(&media_urls).map_err(|error| media(&error))?;
-        if let Some(id) = request.socket_id.as_deref() {
-            SocketId::parse(id).map_err(|error| invalid("socket_id", &error.to_string()))?;
-        }
-        let conversation_id = request.conversation_id.as_ref().map(|id| match id {
-            UserRef::Number(number) => number.to_string(),
-            UserRef::Text(text) => text.clone(),
-        });
+        check_socket_id(request.socket_id.as_deref())?;
+        let conversation_id = request.conversation_id.as_ref().map(IdRef::text);
         Ok(Self {
             user_id,
             to,
@@ -187,6 +202,15 @@ fn as_optional_text<S: serde::Serializer>(
 /// A field that is missing or can't be what it is.
 pub fn invalid(field: &'static str, message: &str) -> RoutingError {
     RoutingError::new(Code::InvalidField, message).at(field)
+}
+
+/// Whether it can be a connection's.
+///
+/// # Errors
+/// It can't.
+pub fn check_socket_id(id: Option<&str>) -> Result<(), RoutingError> {
+    let checked = id.map(SocketId::parse).transpose();
+    checked.map(drop).map_err(|error| invalid("socket_id", &error.to_string()))
 }
 
 fn number(field: &'static str, error: &impl ToString) -> RoutingError {

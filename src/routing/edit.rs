@@ -10,7 +10,7 @@ use super::json::carbon;
 use super::records::{Conversation, Message};
 use super::status::{Direction, Status};
 use super::text::{self, TextError};
-use super::{Router, callbacks};
+use super::{Router, attachments, callbacks};
 use crate::apps::App;
 use crate::storage::{self, StorageError, Transaction};
 
@@ -119,7 +119,7 @@ fn delete_for_everyone(
     let mut other = own.other(tx)?;
     own.message.keep_version(tx, telling.now)?;
     for half in std::iter::once(&mut own).chain(&mut other) {
-        half.message.erase(tx, telling.now)?;
+        half.erase(tx, telling.now)?;
         half.conversation.refresh(tx, telling.now)?;
     }
     telling.run(tx, &own, other.as_ref(), except)?;
@@ -153,6 +153,13 @@ impl Half {
 
     fn other(&self, tx: &mut Transaction<'_>) -> Result<Option<Self>, StorageError> {
         self.message.pair(tx)?.map(|message| Self::of(tx, message)).transpose()
+    }
+
+    /// Takes the contents away, files that the user sent along included.
+    fn erase(&mut self, tx: &mut Transaction<'_>, now: i64) -> Result<(), StorageError> {
+        let Message { app_id, user_id, media_urls, .. } = &self.message;
+        attachments::delete_sent(tx, app_id, user_id, media_urls)?;
+        self.message.erase(tx, now)
     }
 
     /// Adds what keeps the owner's tabs in step, if the count of unread messages changed.

@@ -71,6 +71,8 @@ codes! {
     RequestTimeout = "request_timeout", 408;
     /// The idempotency key was used for another request.
     IdempotencyMismatch = "idempotency_mismatch", 409;
+    /// No address is configured that links to attachments could lead to.
+    AttachmentsDisabled = "attachments_disabled", 409;
     /// The message can't be changed (any more).
     NotEditable = "not_editable", 409;
     /// The message can't be cancelled (any more).
@@ -83,6 +85,8 @@ codes! {
     DirectoryReadOnly = "directory_read_only", 409;
     /// The body is too large.
     TooLarge = "too_large", 413;
+    /// Attachments of this type are not taken.
+    TypeNotAllowed = "type_not_allowed", 415;
     /// A field is missing, or has a value that it can't have.
     InvalidField = "invalid_field", 422;
     /// A phone number that is none.

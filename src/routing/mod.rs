@@ -19,6 +19,7 @@
 //!
 //! May import `hub`, `outbox`, `storage`, `http_client`, `apps`, `protocol`, `config`.
 
+pub mod attachments;
 mod callbacks;
 mod cancel;
 pub mod carrier;
@@ -104,6 +105,7 @@ struct Inner {
     typing: typing::Typing,
     inbox: inbox::Inbox,
     portal_directories: portal_directory::PortalDirectories,
+    attachments: attachments::Attachments,
 }
 
 impl Router {
@@ -118,9 +120,11 @@ impl Router {
         let (observer, hints) = observe::observer();
         hub.observe(&observer);
         hub.guard(Arc::new(channel_access::ChannelAccess::new(database.clone())));
+        let server_key = server_key(&database).await?;
         let inner = Inner {
             outbox,
-            thread_key: server_key(&database).await?,
+            attachments: attachments::Attachments::new(&server_key),
+            thread_key: server_key,
             database,
             hub,
             health: health::Health::default(),
@@ -147,6 +151,7 @@ impl Router {
             inbox::run(&self),
             self.watch_store(),
             scheduled::run(&self),
+            attachments::run(&self),
             retention::run(&self)
         );
     }
@@ -190,6 +195,12 @@ impl Router {
     /// What was counted since the start.
     pub fn counters(&self) -> &Counters {
         &self.inner.counters
+    }
+
+    /// Counts something once, though its job may be run again.
+    fn count_on_commit(&self, tx: &mut Transaction<'_>, counter: Counter) {
+        let router = self.clone();
+        tx.on_commit(counter.describe().0, move || router.counters().count(counter));
     }
 
     /// What both sides of an internal conversation have in common; tells nothing of the numbers.

@@ -29,9 +29,9 @@ impl Router {
         if !message.step(tx, next, cause, at, now)? {
             return Ok(false);
         }
-        self.counters().count(Counter::StatusChanged);
+        self.count_on_commit(tx, Counter::StatusChanged);
         if next == Status::Failed {
-            self.counters().count(Counter::MessageFailed);
+            self.count_on_commit(tx, Counter::MessageFailed);
         }
         let conversation = Conversation::by_row(tx, message.conversation_id)?;
         self.tell_status(tx, app, message, &conversation, previous, now)?;

@@ -20,6 +20,10 @@ const CARRIER: Duration = Duration::from_hours(30 * 24);
 const SET_ASIDE: Duration = Duration::from_hours(7 * 24);
 /// Rows looked at in one transaction: sends wait for it.
 const PAGE: i64 = 1_000;
+/// The same, of rows that are files.
+const FEW: i64 = 20;
+/// How long after its time an announced attachment may still be on its way.
+const GRACE: Duration = Duration::from_hours(1);
 
 /// Deletes old rows until the process ends.
 pub(super) async fn run(router: &Router) {
@@ -37,10 +41,12 @@ pub(super) async fn run(router: &Router) {
 
 async fn clean(router: &Router, now: i64) -> Result<u64, StorageError> {
     let carrier = now - micros(CARRIER);
-    Ok(delete_pages(router, OLD_KEYS, now - micros(KEYS)).await?
+    Ok(delete_pages(router, OLD_KEYS, now - micros(KEYS), PAGE).await?
+        + delete_pages(router, OLD_ATTACHMENTS, now, FEW).await?
+        + delete_pages(router, NEVER_BROUGHT, now - micros(GRACE), FEW).await?
         + delete_rows(router, &JOBS, carrier).await?
         + delete_rows(router, &INBOX, carrier).await?
-        + delete_pages(router, OLD_SET_ASIDE, now - micros(SET_ASIDE)).await?)
+        + delete_pages(router, OLD_SET_ASIDE, now - micros(SET_ASIDE), PAGE).await?)
 }
 
 const OLD_KEYS: &str = "DELETE FROM idempotency WHERE (app_id, user_id, key) IN (SELECT app_id, user_id, key \
@@ -50,14 +56,25 @@ const OLD_KEYS: &str = "DELETE FROM idempotency WHERE (app_id, user_id, key) IN 
 const OLD_SET_ASIDE: &str = "DELETE FROM inbox WHERE id IN (SELECT id FROM inbox \
      WHERE state = 'set_aside' AND not_before < ?1 ORDER BY not_before LIMIT ?2)";
 
-/// Deletes up to `?2` rows from before `?1` at a time.
-async fn delete_pages(router: &Router, sql: &'static str, before: i64) -> Result<u64, StorageError> {
+const OLD_ATTACHMENTS: &str = "DELETE FROM attachments WHERE id IN (SELECT id FROM attachments \
+     WHERE expires_at < ?1 ORDER BY expires_at LIMIT ?2)";
+
+const NEVER_BROUGHT: &str = "DELETE FROM attachments WHERE id IN (SELECT id FROM attachments \
+     WHERE state = 'awaited' AND not_before < ?1 ORDER BY not_before LIMIT ?2)";
+
+/// Deletes rows from before `?1`, `?2` of them at a time.
+async fn delete_pages(
+    router: &Router,
+    sql: &'static str,
+    before: i64,
+    page: i64,
+) -> Result<u64, StorageError> {
     let mut total = 0;
     loop {
-        let delete = move |tx: &mut Transaction<'_>| tx.execute(sql, &[before.into(), PAGE.into()]);
+        let delete = move |tx: &mut Transaction<'_>| tx.execute(sql, &[before.into(), page.into()]);
         let deleted = router.database().write_lazily(delete).await?;
         total += deleted;
-        if deleted < PAGE.unsigned_abs() {
+        if deleted < page.unsigned_abs() {
             return Ok(total);
         }
     }

@@ -275,8 +275,7 @@ impl Sending<'_> {
         let message = Message::by_row(tx, row.int(1)?)?;
         let message = message.ok_or_else(|| RoutingError::not_found("message"))?;
         let conversation = Conversation::by_row(tx, message.conversation_id)?;
-        let router = self.router.clone();
-        tx.on_commit(user_id.as_str(), move || router.counters().count(Counter::Replayed));
+        self.router.count_on_commit(tx, Counter::Replayed);
         Ok(Some(Sent { message: Some(message), conversation, created: false, replayed: true }))
     }
 

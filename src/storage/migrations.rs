@@ -1,8 +1,11 @@
 //! The tables, as numbered steps.
 
 /// Each step, in order; one that was released is never changed.
-pub(super) const STEPS: &[&str] =
-    &[include_str!("migrations/0001_router.sql"), include_str!("migrations/0002_webhooks.sql")];
+pub(super) const STEPS: &[&str] = &[
+    include_str!("migrations/0001_router.sql"),
+    include_str!("migrations/0002_webhooks.sql"),
+    include_str!("migrations/0003_attachments.sql"),
+];
 
 /// The steps that a store with `done` of them lacks.
 ///

@@ -145,7 +145,8 @@ impl Database {
         self.run(work, Purpose::WriteLazily).await
     }
 
-    /// Runs a job that only reads (and locks no rows), on one state of the data, beside the writers.
+    /// Runs a job that only reads (and locks no rows), on one state of the data, beside the writers. Answers when all
+    /// that it may have seen is on disk.
     /// [`Transaction::on_commit`] has no effect in it.
     ///
     /// # Errors

@@ -210,6 +210,38 @@ async fn a_panicking_job_is_a_fault_and_harms_no_other(place: Place) {
     }
 }
 
+#[tokio::test]
+async fn nothing_follows_from_a_job_that_fails_when_it_is_run_again() {
+    let database = Place::sqlite().expect("a place").with_table().await;
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    // Holds the transaction open until the others wait for it, so that all three share it.
+    let first = database.write(move |_| {
+        let _ = gate.recv();
+        Ok::<_, StorageError>(())
+    });
+    let followed = Arc::new(AtomicUsize::new(0));
+    let (its, mut runs) = (Arc::clone(&followed), 0);
+    let twice = database.write(move |tx| {
+        runs += 1;
+        let its = Arc::clone(&its);
+        tx.on_commit("lane", move || drop(its.fetch_add(1, Ordering::Relaxed)));
+        insert(1)(tx)?;
+        if runs == 1 { Ok(()) } else { Err(StorageError::Fault("again".to_owned())) }
+    });
+    let failing = database.write(|tx| {
+        insert(2)(tx)?;
+        Err::<(), _>(StorageError::Fault("no".to_owned()))
+    });
+    let opened = async {
+        tokio::task::yield_now().await;
+        drop(open);
+    };
+    let (_, twice, failing, ()) = tokio::join!(first, twice, failing, opened);
+    assert_eq!(twice, Err(StorageError::Fault("again".to_owned())));
+    assert_eq!(failing, Err(StorageError::Fault("no".to_owned())));
+    assert_eq!((count(&database).await, followed.load(Ordering::Relaxed)), (0, 0));
+}
+
 async fn effects_follow_their_commits_in_order(place: Place) {
     let database = place.with_table().await;
     let told = Arc::new(Mutex::new(Vec::new()));

@@ -5,11 +5,13 @@
 //! only and take anything but 200 for an error, so success is always 200 with a JSON object. Every failure
 //! has the form `{"error":{"code","message","field"}}`.
 
+mod attachments;
 mod call;
 mod conversations;
 mod cors;
 mod failure;
 mod fields;
+mod files;
 mod messages;
 mod openapi;
 mod operations;
@@ -26,6 +28,7 @@ use hyper::header::ALLOW;
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 
+pub use files::file;
 pub use openapi::document as openapi;
 
 use super::body::{self, Limit};

@@ -5,7 +5,7 @@ use hyper::header::HeaderValue;
 
 use super::call::{Access, Call, written};
 use super::fields::{Done, NoFields, UserRequest};
-use super::{conversations, messages, operations, phone_numbers, user_tokens};
+use super::{attachments, conversations, messages, operations, phone_numbers, user_tokens};
 use crate::routing::draft::SendRequest;
 use crate::routing::numbers::Lookup;
 use crate::routing::{Code, RoutingError};
@@ -83,6 +83,9 @@ calls! {
     /// Takes back a message that was not handed to the carrier yet.
     POST "/messages/{id}/cancel" messages::cancel: UserRequest => messages::MessageAnswer, User
         [NotFound NotCancellable];
+    /// Announces a file for a conversation, which the page then brings with a PUT.
+    POST "/attachments" attachments::announce: attachments::AnnounceRequest => attachments::AnnounceAnswer, User
+        [NotFound AttachmentsDisabled TypeNotAllowed];
     /// Lists the directory's phone numbers.
     GET "/phone_numbers" phone_numbers::list: phone_numbers::PhoneNumbersRequest => phone_numbers::PhoneNumberList, Portal
         [DirectoryReadOnly];
@@ -221,7 +224,9 @@ mod tests {
     fn browsers_can_not_change_the_directory() {
         for call in CALLS.iter().filter(|call| call.access == Access::User) {
             assert!(
-                call.path.starts_with("/messages") || call.path.starts_with("/conversations"),
+                ["/messages", "/conversations", "/attachments"]
+                    .iter()
+                    .any(|begin| call.path.starts_with(begin)),
                 "{}",
                 call.path
             );

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use super::{DAY, HOUR, Key, MINUTE, Root, SECOND, Section};
 use crate::config::RoutingSettings;
-use crate::config::kind::{Count, Kind, Limit, OneOf, Switch, Time};
+use crate::config::kind::{Count, Kind, Limit, OneOf, Size, Switch, Time};
 use crate::config::routing_kind::{ApiKey, Namespace, ProfileId, PublicKeys, Query, Region, Renames, Texts};
 use crate::config::url::{BaseUrl, CallbackUrl, PortalUrl, PublicUrl};
 use crate::config::{
@@ -110,6 +110,26 @@ pub(super) static SECTIONS: &[Section] = &[
         offline_grace: Time<0, HOUR>;
         /// How long a message may be edited, or deleted for both sides; `"0s"`: never.
         edit_window: Time<0, { 30 * DAY }>;
+    },
+    section! {
+        /// Files of conversations, which are kept in the store and read through signed links.
+        "routing.attachments", |routing: RoutingSettings| routing.attachments;
+        /// Where browsers and the carrier reach this server, the beginning of links; `""`: as
+        /// `carrier.telnyx.public_url`. Without either there are no attachments.
+        public_url: PublicUrl;
+        /// Size of one. Carriers are sure to take up to 600 KB.
+        max_size: Size<1_000, 50_000_000>;
+        /// Media types that are taken. None of them is ever run by a browser, whatever is in it.
+        types: Texts;
+        /// How long one is kept, and its link works.
+        keep: Time<HOUR, { 3_650 * DAY }>;
+        /// Time for a browser to bring one, once it is announced.
+        upload_window: Time<SECOND, DAY>;
+        /// Whether what the carrier brings is copied: its own links end within days. Only over `https`, and only from
+        /// public addresses.
+        copy_inbound: Switch;
+        /// Whether copies are also fetched from private addresses and over `http`. For tests.
+        allow_private_addresses: Switch;
     },
     section! {
         /// Who owns a phone number. `mode = "sql"` reads the portal's own tables and writes nothing there. Queries

@@ -15,7 +15,7 @@ use crate::routing::events::{Audience, Events};
 use crate::routing::phone_number::{PhoneNumber, contact_identity, mask};
 use crate::routing::records::{Conversation, ConversationKey, Message, NewMessage};
 use crate::routing::status::{Direction, Status};
-use crate::routing::{Router, callbacks, opt_outs};
+use crate::routing::{Router, attachments, callbacks, opt_outs};
 use crate::storage::{StorageError, Transaction};
 
 /// Who has the receiving numbers, where the portal's tables say so; `None`: our own table, asked in the
@@ -155,7 +155,7 @@ fn receive(
         send_at: None,
     };
     let Some(received) = Message::insert(tx, &conversation, &new, settings.ids.kind, now)? else {
-        router.counters().count(Counter::WebhookRepeated);
+        router.count_on_commit(tx, Counter::WebhookRepeated);
         return Ok(());
     };
     conversation.add_message(tx, &received, true)?;
@@ -167,7 +167,8 @@ fn receive(
         to = mask(receiver.number),
         "Inbound message received"
     );
-    router.counters().count(Counter::Received);
+    router.count_on_commit(tx, Counter::Received);
+    attachments::plan_copies(router, tx, app, &received, &message.media, now)?;
     let mut events = Events::new(app);
     let audience = Audience::User(receiver.user);
     events.message(audience, "MessageReceived", &received, &conversation, json!({}))?;
@@ -203,7 +204,7 @@ fn set_aside(
     if kept == 0 {
         return Ok(());
     }
-    router.counters().count(Counter::Unrouted);
+    router.count_on_commit(tx, Counter::Unrouted);
     tracing::warn!(
         app = app.settings.id,
         telnyx_message_id = message.id,

@@ -120,7 +120,7 @@ impl Router {
                 &[(&app_id).into(), (&event.event_id).into(), body.to_vec().into(), now.into()],
             )?;
             if added == 0 {
-                router.counters().count(Counter::WebhookRepeated);
+                router.count_on_commit(tx, Counter::WebhookRepeated);
             }
             let router = router.clone();
             tx.on_commit(event.event_id.as_str(), move || router.inner.inbox.wake.notify_one());
@@ -208,15 +208,22 @@ async fn process(router: &Router, entry: Entry) {
         .database()
         .write(move |tx| {
             // Another node may have it: its row is locked until that one's commit.
-            let taken = tx.execute(
-                "UPDATE inbox SET state = 'done', attempts = attempts + 1 WHERE id = ?1 AND state = 'pending'",
+            let pending = tx.query_one(
+                "SELECT id FROM inbox WHERE id = ?1 AND state = 'pending' /* FOR UPDATE */",
                 &[id.into()],
             )?;
-            if taken == 0 {
+            if pending.is_none() {
                 return Ok(());
             }
             match perform(&job_router, tx, &job_app, &job_event, &owners)? {
-                Verdict::Done => Ok(()),
+                Verdict::Done => {
+                    tx.execute(
+                        "UPDATE inbox SET state = 'done', attempts = attempts + 1 WHERE id = ?1",
+                        &[id.into()],
+                    )?;
+                    Ok(())
+                }
+                // Nothing was written: it costs those beside it nothing.
                 Verdict::Unknown => Err(Undone::Unknown),
             }
         })

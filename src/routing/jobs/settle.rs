@@ -164,7 +164,7 @@ fn apply(
             Outcome::Accepted(accepted)
                 if message.telnyx_message_id.as_ref() != Some(&accepted.carrier_id) =>
             {
-                report_duplicate(router, app, &message, "another send", &accepted.carrier_id);
+                report_duplicate(router, tx, app, &message, "another send", &accepted.carrier_id);
             }
             _ => {}
         }
@@ -358,7 +358,7 @@ fn note_accepted(
 ) -> Result<(), StorageError> {
     match &message.telnyx_message_id {
         Some(known) if *known != accepted.carrier_id => {
-            report_duplicate(router, app, message, known, &accepted.carrier_id);
+            report_duplicate(router, tx, app, message, known, &accepted.carrier_id);
             return Ok(());
         }
         Some(_) => {}
@@ -383,8 +383,15 @@ fn note_accepted(
     Ok(())
 }
 
-fn report_duplicate(router: &Router, app: &App, message: &Message, known: &str, other: &str) {
-    router.counters().count(Counter::CarrierDuplicate);
+fn report_duplicate(
+    router: &Router,
+    tx: &mut Transaction<'_>,
+    app: &App,
+    message: &Message,
+    known: &str,
+    other: &str,
+) {
+    router.count_on_commit(tx, Counter::CarrierDuplicate);
     tracing::error!(
         app = app.settings.id,
         message_id = %message.public_id(),
@@ -440,7 +447,7 @@ pub fn resolve_by_webhook(
         &[token.into(), carrier_id.into()],
     )?;
     match &message.telnyx_message_id {
-        Some(known) if known != carrier_id => report_duplicate(router, app, &message, known, carrier_id),
+        Some(known) if known != carrier_id => report_duplicate(router, tx, app, &message, known, carrier_id),
         Some(_) => {}
         // Of an earlier send, while another one is under way.
         None if row.text(2)? != token => {}

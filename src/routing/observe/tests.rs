@@ -199,8 +199,9 @@ fn everybody_is_looked_at_after_observations_were_lost() {
         assert_eq!(bob.names(1).await, ["pusher:signin_success"]);
         presence.look_at_all(Instant::now()).await;
         let channel = |id| ChannelName::parse(&format!("messenger.{id}")).expect("a name");
-        let mut page = portal.connect().await;
         for id in [1, 2] {
+            // A page of its own: that the users came may be told late, and more than once.
+            let mut page = portal.connect().await;
             page.subscribe(&channel(id).to_string()).await;
             assert_eq!(self::presence(&mut page).await["online"], true);
             presence.greet([("1001".into(), channel(id))]).await;

@@ -201,7 +201,6 @@ impl Message {
         conversation.hold_thread(tx)?;
         let ulid = public_id(ids);
         let kind = if new.media_urls.is_empty() && new.subject.is_none() { "SMS" } else { "MMS" };
-        let list = |list: &[String]| serde_json::to_string(list).unwrap_or_default();
         let arrived = matches!(new.status, Status::Delivered | Status::Received).then_some(now);
         let id = tx.insert(
             "INSERT INTO messages (public_id, app_id, conversation_id, user_id, contact_id, pair_id, direction, type, \
@@ -220,8 +219,8 @@ impl Message {
                 kind.into(),
                 new.body.into(),
                 new.subject.into(),
-                list(new.media_urls).into(),
-                list(new.cc).into(),
+                json_list(new.media_urls).into(),
+                json_list(new.cc).into(),
                 new.status.as_str().into(),
                 new.is_internal.into(),
                 new.from_number.into(),
@@ -607,6 +606,19 @@ impl Message {
         Ok(())
     }
 
+    /// Stores where its attachments are.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn save_media(&mut self, tx: &mut Transaction<'_>, now: i64) -> Result<(), StorageError> {
+        self.updated_at = now;
+        tx.execute(
+            "UPDATE messages SET media_urls = ?2, updated_at = ?3 WHERE id = ?1",
+            &[self.id.into(), json_list(&self.media_urls).into(), now.into()],
+        )?;
+        Ok(())
+    }
+
     /// Takes its contents away and keeps the row.
     ///
     /// # Errors
@@ -624,6 +636,10 @@ impl Message {
         )?;
         Ok(())
     }
+}
+
+fn json_list(list: &[String]) -> String {
+    serde_json::to_string(list).unwrap_or_default()
 }
 
 fn fault(what: &str) -> StorageError {

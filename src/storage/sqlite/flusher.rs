@@ -13,6 +13,8 @@ use super::spawn;
 
 /// Commits that may wait for a flush.
 const QUEUE: usize = 2;
+/// Reads that may: each keeps what it read.
+const READS: usize = 1_024;
 
 /// A job that was run, with what is to follow.
 pub(super) struct Ran {
@@ -59,7 +61,8 @@ struct State {
     flushed: u64,
     /// Reads that may have seen a commit of this number.
     reads: Vec<(u64, Ran)>,
-    /// Why nothing can be written any more.
+    /// Why nothing is taken any more, until the end of the process: what the system could not write it may
+    /// have forgotten, and a later flush that succeeds proves nothing of it.
     failure: Option<StorageError>,
 }
 
@@ -93,8 +96,13 @@ impl Flusher {
     pub(super) fn take(&self, commit: Commit) {
         self.flushes.waiting.fetch_add(1, Ordering::AcqRel);
         if self.commits.send(commit).is_err() {
-            tracing::error!("bug: the thread that flushes has ended");
+            self.flushes.fail("bug: the thread that flushes has ended");
         }
+    }
+
+    /// What was flushed.
+    pub(super) fn flushes(&self) -> &Flushes {
+        &self.flushes
     }
 
     /// Whether it has nothing to do.
@@ -106,11 +114,6 @@ impl Flusher {
     pub(super) fn time(&self) -> Duration {
         Duration::from_nanos(self.flushes.time.load(Ordering::Relaxed))
     }
-
-    /// Why nothing can be written any more.
-    pub(super) fn failure(&self) -> Option<StorageError> {
-        self.flushes.lock().failure.clone()
-    }
 }
 
 impl Flushes {
@@ -118,29 +121,48 @@ impl Flushes {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Why nothing is taken any more.
+    pub(super) fn failure(&self) -> Option<StorageError> {
+        self.lock().failure.clone()
+    }
+
+    /// Has nothing taken any more, neither written nor read: what is read may be what was lost.
+    pub(super) fn fail(&self, reason: &str) {
+        tracing::error!(reason, "the message store takes nothing more until the next start");
+        let mut state = self.lock();
+        let failure =
+            state.failure.get_or_insert_with(|| StorageError::Unavailable(reason.to_owned())).clone();
+        let reads = std::mem::take(&mut state.reads);
+        drop(state);
+        for (_, read) in reads {
+            read.job.finish(Err(failure.clone()));
+        }
+    }
+
     /// Answers a read when all that it may have seen is on disk: nothing that was told is lost.
     pub(super) fn answer(&self, job: Box<dyn Job>, outcome: Result<(), StorageError>) {
         let mut state = self.lock();
-        if state.flushed < state.committed {
-            let number = state.committed;
-            state.reads.push((number, Ran { job, outcome, effects: Vec::new() }));
-            return;
-        }
+        let outcome = match &state.failure {
+            Some(failure) => Err(failure.clone()),
+            None if state.flushed == state.committed => outcome,
+            None if state.reads.len() >= READS => Err(StorageError::Overloaded),
+            None => {
+                let number = state.committed;
+                state.reads.push((number, Ran { job, outcome, effects: Vec::new() }));
+                return;
+            }
+        };
         drop(state);
         job.finish(outcome);
     }
 
     /// Notes a flush; answers the reads that waited for it.
-    fn flushed(&self, number: u64, failure: Option<StorageError>) {
+    fn flushed(&self, number: u64) {
         let mut state = self.lock();
         state.flushed = number;
-        state.failure.clone_from(&failure);
         let reads: Vec<_> = state.reads.extract_if(.., |read| read.0 <= number).collect();
         drop(state);
-        for (_, mut ran) in reads {
-            if let Some(failure) = &failure {
-                ran.fail(failure);
-            }
+        for (_, ran) in reads {
             ran.job.finish(ran.outcome);
         }
     }
@@ -148,21 +170,20 @@ impl Flushes {
 
 /// Flushes once for all these.
 fn flush(log: &File, mut commits: Vec<Commit>, flushes: &Flushes) {
-    if let Some(number) = commits.iter().filter_map(|commit| commit.number).max() {
+    let number = commits.iter().filter_map(|commit| commit.number).max();
+    if let Some(number) = number.filter(|_| flushes.failure().is_none()) {
         let start = Instant::now();
-        let failure = log.sync_data().err().map(|error| {
-            // What the system did not write it may have forgotten, so that a later flush that succeeds proves
-            // nothing of it. Only reading the log again tells what there is.
-            let error = format!("the disk can't be flushed ({error}); what was being written may be lost");
-            tracing::error!(error, "the message store takes nothing more until the next start");
-            StorageError::Unavailable(error)
-        });
+        match log.sync_data() {
+            Ok(()) => flushes.flushed(number),
+            Err(error) => {
+                flushes.fail(&format!("the disk can't be flushed ({error}), so what was written may be lost"))
+            }
+        }
         let time = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         flushes.time.store(time, Ordering::Relaxed);
-        if let Some(failure) = &failure {
-            commits.iter_mut().flat_map(|commit| &mut commit.ran).for_each(|ran| ran.fail(failure));
-        }
-        flushes.flushed(number, failure);
+    }
+    if let Some(failure) = flushes.failure() {
+        commits.iter_mut().flat_map(|commit| &mut commit.ran).for_each(|ran| ran.fail(&failure));
     }
     for commit in &mut commits {
         commit.ran.iter_mut().for_each(|ran| job::follow(std::mem::take(&mut ran.effects)));

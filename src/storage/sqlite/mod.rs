@@ -5,8 +5,8 @@
 //! may take a hundred times as long as what is to be flushed. One flush therefore serves all jobs that were
 //! committed before it (group commit), and meanwhile the writer runs those that come next:
 //!
-//! - `writer` runs jobs in one transaction, which it commits when the flusher has nothing else to do. The
-//!   commit writes to the log (`-wal`) and does not flush (`synchronous=NORMAL`).
+//! - `writer` runs jobs in one transaction, and has the next one ready when a flush is over. Its commit writes to the
+//!   log (`-wal`) and does not flush (`synchronous=NORMAL`).
 //! - `flusher` flushes the log, and only then has the jobs' effects follow and their answers given.
 //! - `reader` answers what it read of a commit when that is flushed, too.
 //! - `checkpoint` copies pages from the log into the file before the log gets long.
@@ -21,6 +21,7 @@ use std::error::Error;
 use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -32,6 +33,7 @@ use rusqlite::{Connection as Sqlite3, ErrorCode, OpenFlags, TransactionBehavior}
 use super::job::Job;
 use super::migrations::{self, SQLITE, STEPS};
 use super::{Purpose, StorageError};
+use checkpoint::Log;
 use flusher::{Flusher, Flushes};
 use session::Session;
 
@@ -52,19 +54,30 @@ impl Sqlite {
             fs::create_dir_all(folder).map_err(|error| unavailable_at(path, &error))?;
         }
         create(path).map_err(|error| unavailable_at(path, &error))?;
+        // Before the connections: see `checkpoint::run`.
+        let file = File::options().write(true).open(path).map_err(|error| unavailable_at(path, &error))?;
         let mut write = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         migrate(&mut write).map_err(|error| unavailable_at(path, &error))?;
+        // After a flush that failed, the log may be whole in the system's memory only. It is copied while it is there,
+        // and begun anew: what would be added to it could not be read after a power failure.
+        write
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            .map_err(|error| unavailable_at(path, &error))?;
         let log = open_log(path).map_err(|error| unavailable_at(path, &error))?;
         let checkpoint = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let read = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
 
         let (wake_checkpoint, due) = bounded(1);
-        spawn("sqlite-checkpoint", move || checkpoint::run(Session::new(&checkpoint), &due))?;
         let flushes = Arc::new(Flushes::default());
+        let (of_checkpoint, file) = (Arc::clone(&flushes), ManuallyDrop::new(file));
+        spawn("sqlite-checkpoint", move || {
+            checkpoint::run(Session::new(&checkpoint), &due, &file, &of_checkpoint);
+        })?;
         let (flusher, is_idle) = Flusher::start(log, &flushes)?;
         let (writer, jobs) = bounded(QUEUE);
         spawn("sqlite-writer", move || {
-            writer::run(Session::new(&write), &jobs, &flusher, &is_idle, &wake_checkpoint);
+            let mut log = Log::new(wake_checkpoint);
+            writer::run(Session::new(&write), &jobs, &flusher, &is_idle, &mut log);
         })?;
         let (reader, jobs) = bounded(QUEUE);
         spawn("sqlite-reader", move || reader::run(Session::new(&read), &jobs, &flushes))?;
@@ -82,7 +95,7 @@ impl Sqlite {
 }
 
 /// Creates the file, for the owner's eyes only: it holds people's messages. SQLite gives its journal the
-/// same permissions.
+/// same permissions. Not while the process has it open: closing a file drops SQLite's locks on it (POSIX).
 fn create(path: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.append(true).create(true);
@@ -104,7 +117,8 @@ fn open_log(path: &Path) -> io::Result<File> {
     log.sync_all()?;
     #[cfg(unix)]
     if let Some(folder) = path.parent() {
-        File::open(folder)?.sync_all()?;
+        // Not everywhere may folders be opened; SQLite goes on without, too.
+        let _ = File::open(folder).and_then(|folder| folder.sync_all());
     }
     Ok(log)
 }

@@ -4,10 +4,21 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection as Sqlite3, Statement, ToSql};
+use rusqlite::{Connection as Sqlite3, ErrorCode, Statement, ToSql};
 
 use super::super::{Connection, Row, StorageError, Value};
 use super::failure;
+
+/// What came of copying the log.
+#[derive(Debug)]
+pub(super) enum Copied {
+    /// What others did not need is in the file.
+    Yes,
+    /// The disk is full, or the like.
+    NotNow(String),
+    /// Reading, writing or flushing failed, after which nobody knows what is on disk.
+    Broken(String),
+}
 
 /// A connection that keeps every statement prepared. They are all written in the program, so that there is
 /// an end of them, and an address tells one from another.
@@ -38,8 +49,16 @@ impl<'c> Session<'c> {
     }
 
     /// Copies what can be copied from the log into the file.
-    pub(super) fn checkpoint(&mut self) -> Result<(), StorageError> {
-        self.query("PRAGMA wal_checkpoint(PASSIVE)", &[]).map(drop)
+    pub(super) fn checkpoint(&mut self) -> Copied {
+        match self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+            Ok(()) => Copied::Yes,
+            Err(error) => match error.sqlite_error_code() {
+                Some(ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                    Copied::Broken(error.to_string())
+                }
+                _ => Copied::NotNow(error.to_string()),
+            },
+        }
     }
 
     /// Pages in the log, and how many of them are in the file as well.

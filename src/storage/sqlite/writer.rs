@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, select};
+use crossbeam_channel::{Receiver, select};
 
 use super::super::job::{self, Job};
 use super::super::{Purpose, StorageError};
-use super::checkpoint;
+use super::checkpoint::Log;
 use super::flusher::{Commit, Flusher, Ran};
 use super::session::Session;
 
@@ -14,7 +14,8 @@ use super::session::Session;
 const LAZY: Duration = Duration::from_millis(200);
 /// Jobs of one commit.
 const GROUP: usize = 1_024;
-/// How long a transaction goes on while jobs wait, where a flush takes less: a commit has its price, too.
+/// How long a transaction goes on while jobs come or the disk is at work, or half of a flush if that is longer:
+/// a commit has its price, too.
 const SPELL: Duration = Duration::from_millis(3);
 
 /// A job as it waits.
@@ -26,18 +27,16 @@ pub(super) fn run(
     jobs: &Receiver<Waiting>,
     flusher: &Flusher,
     is_idle: &Receiver<()>,
-    wake_checkpoint: &Sender<()>,
+    log: &mut Log,
 ) {
     while let Ok(first) = jobs.recv() {
-        let mut group = Group::new(&mut session, flusher.failure());
+        let mut group = Group::new(&mut session, flusher.flushes().failure());
         group.run(first);
         while let Some(next) = group.next(jobs, flusher, is_idle) {
             group.run(next);
         }
         group.commit(flusher);
-        if let Err(error) = checkpoint::after_commit(&mut session, wake_checkpoint) {
-            tracing::error!(%error, "the store's log can't be looked at");
-        }
+        log.after_commit(&mut session, flusher.flushes());
     }
 }
 
@@ -70,8 +69,8 @@ impl<'s, 'c> Group<'s, 'c> {
         }
     }
 
-    /// The next job of this transaction; `None` when it is to be committed. That waits for the flush before
-    /// it: what comes meanwhile goes along.
+    /// The next job of this transaction; `None` when it is to be committed: at once when nothing waits and the disk
+    /// has nothing to do, else after a spell, so that the next flush finds something when this one is over.
     fn next(&self, jobs: &Receiver<Waiting>, flusher: &Flusher, is_idle: &Receiver<()>) -> Option<Waiting> {
         while self.ran.len() < GROUP {
             // All that wait are told of it.
@@ -123,7 +122,7 @@ impl<'s, 'c> Group<'s, 'c> {
         let keep = matches!(outcome, Ok(Some(_)));
         match outcome {
             Ok(effects) => ran.effects = effects.unwrap_or_default(),
-            Err(error) => ran.outcome = Err(error),
+            Err(error) => ran.fail(&error),
         }
         if self.has_savepoints {
             if !keep {

@@ -1,0 +1,313 @@
+//! Files: a page brings them to a signed address, and copies of what the carrier brings.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::databases::postgres;
+use crate::harness::http::{Response, exchange};
+use crate::harness::messaging::{ANN, BOB, OUTSIDE, RECEIVED, Router, Setup, Thread, never, plain, text};
+use crate::harness::portal::{Portal, Reply};
+
+const UPLOADED: &str = r"App\Events\AttachmentUploaded";
+const READY: &str = r"App\Events\AttachmentReady";
+const IMAGE: &[u8] = b"\x89PNG\r\n\x1a\n, as far as anybody here looks";
+
+/// A request without signature, as browsers and carriers make it.
+async fn ask(router: &Router, method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+    let path = url.splitn(4, '/').nth(3).expect("a whole URL");
+    let mut head = format!("{method} /{path} HTTP/1.1\r\nHost: files\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
+    // Apart, as a test that asks often would be too large for its thread.
+    Box::pin(exchange(router.server().public, [head.as_bytes(), body].concat())).await
+}
+
+async fn get(router: &Router, url: &str) -> Response {
+    ask(router, "GET", url, &[], b"").await
+}
+
+/// Announces a PNG of user 1.
+async fn announce(router: &Router, thread: &Thread) -> Value {
+    let file = json!({"user_id": 1, "conversation_id": thread.id, "name": "Größe 1.png",
+        "content_type": "image/png", "size": IMAGE.len()});
+    router.ok("/attachments", file).await
+}
+
+async fn bring(router: &Router, announced: &Value) -> Response {
+    let (url, headers) = (text(&announced["upload"]["url"]), &announced["upload"]["headers"]);
+    assert_eq!(announced["upload"]["method"], "PUT");
+    ask(router, "PUT", &url, &[("Content-Type", &text(&headers["content-type"]))], IMAGE).await
+}
+
+async fn a_file_is_brought_sent_and_deleted(setup: Setup) {
+    let router = setup.start().await;
+    let (mut thread, mut bob) = (router.thread(1, BOB).await, router.listen("user.2").await);
+    let announced = announce(&router, &thread).await;
+    let url = text(&announced["attachment"]["url"]);
+    get(&router, &url).await.refused(404, "not_found");
+
+    let brought = bring(&router, &announced).await.expect_status(200).json();
+    let told = thread.hear(UPLOADED).await.json();
+    assert_eq!(told, json!({"conversation_id": thread.id, "attachment": brought["attachment"]}));
+    let expected = json!({"id": announced["attachment"]["id"], "url": url, "content_type": "image/png",
+        "size": IMAGE.len(), "name": "Größe 1.png"});
+    assert_eq!(brought["attachment"], expected);
+    // The answer was lost: the page does it again.
+    assert_eq!(bring(&router, &announced).await.expect_status(200).json(), brought);
+    thread.never(&router, UPLOADED).await;
+
+    let message = json!({"user_id": 1, "to": BOB, "media_urls": [url]});
+    let sent = router.ok("/messages", message).await;
+    let received = bob.wait_for(RECEIVED).await.json();
+    assert_eq!(received["message"]["media_urls"], json!([url]));
+    let file = get(&router, &url).await.expect_status(200);
+    assert_eq!(file.body, IMAGE);
+
+    let path = format!("/messages/{}/delete", plain(&sent["message"]["id"]));
+    router.ok(&path, json!({"user_id": 1, "scope": "everyone"})).await;
+    get(&router, &url).await.refused(404, "not_found");
+}
+
+#[tokio::test]
+async fn a_page_brings_a_file_and_both_see_it() {
+    a_file_is_brought_sent_and_deleted(Router::setup()).await;
+}
+
+#[tokio::test]
+async fn a_page_brings_a_file_and_both_see_it_on_postgresql() {
+    let database = postgres().await;
+    a_file_is_brought_sent_and_deleted(Router::setup().store(&database.url)).await;
+}
+
+#[tokio::test]
+async fn files_are_served_as_browsers_need_it_and_run_nothing() {
+    let router = Router::start().await;
+    let thread = router.thread(1, BOB).await;
+    let announced = announce(&router, &thread).await;
+    bring(&router, &announced).await.expect_status(200);
+    let url = text(&announced["attachment"]["url"]);
+    assert!(url.contains("/Gr%C3%B6%C3%9Fe%201.png?"), "{url}");
+
+    let file = get(&router, &url).await.expect_status(200);
+    for (name, value) in [
+        ("content-type", "image/png"),
+        ("content-disposition", "inline; filename*=UTF-8''Gr%C3%B6%C3%9Fe%201%2Epng"),
+        ("x-content-type-options", "nosniff"),
+        ("cross-origin-resource-policy", "cross-origin"),
+        ("access-control-allow-origin", "*"),
+        ("accept-ranges", "bytes"),
+    ] {
+        assert_eq!(file.header(name), Some(value), "{name}");
+    }
+    assert!(file.header("content-security-policy").is_some_and(|policy| policy.starts_with("sandbox;")));
+    let etag = file.header("etag").expect("an ETag").to_owned();
+    assert_eq!(ask(&router, "GET", &url, &[("If-None-Match", &etag)], b"").await.status, 304);
+
+    let part = ask(&router, "GET", &url, &[("Range", "bytes=1-3")], b"").await.expect_status(206);
+    let size = IMAGE.len();
+    let range = format!("bytes 1-3/{size}");
+    assert_eq!((&part.body[..], part.header("content-range")), (&b"PNG"[..], Some(range.as_str())));
+    let beyond = ask(&router, "GET", &url, &[("Range", "bytes=99-")], b"").await.expect_status(416);
+    assert_eq!(beyond.header("content-range"), Some(format!("bytes */{size}").as_str()));
+    let asked = [("Origin", "https://portal.example"), ("Access-Control-Request-Method", "PUT")];
+    let allowed = ask(&router, "OPTIONS", &text(&announced["upload"]["url"]), &asked, b"").await;
+    assert_eq!((allowed.status, allowed.header("access-control-allow-origin")), (204, Some("*")));
+    assert_eq!(allowed.header("access-control-allow-methods"), Some("GET, PUT"));
+    let refused = ask(&router, "POST", &url, &[], b"").await;
+    refused.refused(405, "method_not_allowed");
+    assert_eq!(refused.header("allow"), Some("GET, HEAD, PUT, OPTIONS"));
+
+    // What browsers don't show is saved.
+    let card =
+        json!({"user_id": 1, "conversation_id": thread.id, "name": "x.vcf", "content_type": "text/vcard"});
+    let card = router.ok("/attachments", card).await;
+    let headers = [("Content-Type", "text/vcard; charset=utf-8")];
+    ask(&router, "PUT", &text(&card["upload"]["url"]), &headers, b"BEGIN:VCARD").await.expect_status(200);
+    let card = get(&router, &text(&card["attachment"]["url"])).await;
+    assert!(card.header("content-disposition").is_some_and(|how| how.starts_with("attachment; ")));
+}
+
+#[tokio::test]
+async fn what_was_not_announced_is_refused() {
+    let setup = Router::setup().routing("attachments.max_size", "1KB");
+    let router = setup.routing("attachments.types", vec!["image/png", "text/plain"]).start().await;
+    let mut thread = router.thread(1, BOB).await;
+    let file = |change: Value| {
+        let mut file = json!({"user_id": 1, "conversation_id": thread.id, "name": "a.txt",
+            "content_type": "text/plain"});
+        file.as_object_mut().expect("an object").extend(change.as_object().expect("an object").clone());
+        file
+    };
+    for (change, status, code, field) in [
+        (json!({"content_type": "image/svg+xml"}), 415, "type_not_allowed", "content_type"),
+        (json!({"size": 1025}), 413, "too_large", "size"),
+        (json!({"size": 0}), 422, "invalid_field", "size"),
+        (json!({"name": " "}), 422, "invalid_field", "name"),
+        (json!({"name": "a\nb"}), 422, "invalid_field", "name"),
+        (json!({"name": null}), 422, "invalid_field", "name"),
+        (json!({"content_type": null}), 422, "invalid_field", "content_type"),
+        (json!({"conversation_id": null}), 422, "invalid_field", "conversation_id"),
+        (json!({"conversation_id": 999}), 404, "not_found", "conversation_id"),
+        (json!({"user_id": 2}), 404, "not_found", "conversation_id"),
+        (json!({"socket_id": "x"}), 422, "invalid_field", "socket_id"),
+    ] {
+        let error = router.post("/attachments", &file(change.clone())).await.refused(status, code);
+        assert_eq!(error["field"], field, "{change}");
+    }
+    let announced = router.ok("/attachments", file(json!({"size": 5}))).await;
+    let url = text(&announced["upload"]["url"]);
+    let put =
+        async |kind: &str, body: &[u8]| ask(&router, "PUT", &url, &[("Content-Type", kind)], body).await;
+    put("text/html", b"hello").await.refused(415, "type_not_allowed");
+    put("text/plain", b"hell").await.refused(422, "invalid_field");
+    put("text/plain", b"").await.refused(422, "invalid_field");
+    put("text/plain", &[b'x'; 2_000]).await.refused(413, "too_large");
+    thread.never(&router, UPLOADED).await;
+    put("Text/Plain; charset=utf-8", b"hello").await.expect_status(200);
+    thread.hear(UPLOADED).await;
+}
+
+#[tokio::test]
+async fn links_end_and_serve_for_one_file_and_purpose() {
+    let setup = Router::setup().routing("attachments.upload_window", "1s");
+    let router = setup.start().await;
+    let thread = router.thread(1, BOB).await;
+    let first = announce(&router, &thread).await;
+    bring(&router, &first).await.expect_status(200);
+    let [url, upload] = [&first["attachment"]["url"], &first["upload"]["url"]].map(text);
+    let second = announce(&router, &thread).await;
+    let ids = [&first, &second].map(|announced| text(&announced["attachment"]["id"]));
+    let ends = |url: &str| -> i64 {
+        let (_, rest) = url.split_once("expires=").expect("an end");
+        rest.split('&').next().and_then(|end| end.parse().ok()).expect("seconds")
+    };
+    let now = time::OffsetDateTime::now_utc().unix_timestamp();
+    assert!((ends(&url) - now - 90 * 86_400).abs() <= 5, "kept for 90 days: {url}");
+    for wrong in [
+        url.replace(&ids[0], &ids[1]),
+        url.replace("/1001/", "/1002/"),
+        url.replace("expires=", "expires=9"),
+        url.replace("signature=", "signature=0"),
+        url.split('?').next().expect("a path").to_owned(),
+        upload.clone(),
+    ] {
+        let answer = get(&router, &wrong).await;
+        assert!([401, 404].contains(&answer.status), "{wrong}: {}", answer.text());
+    }
+    let swapped = ask(&router, "PUT", &url, &[("Content-Type", "image/png")], IMAGE).await;
+    swapped.refused(401, "bad_signature");
+
+    // The announced one that nobody brings within its second.
+    let late = text(&second["upload"]["url"]);
+    while time::OffsetDateTime::now_utc().unix_timestamp() <= ends(&late) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    bring(&router, &second).await.refused(401, "bad_signature");
+
+    let kept = Router::setup().routing("attachments.keep", "2h").start().await;
+    let announced = announce(&kept, &kept.thread(1, BOB).await).await;
+    assert!((ends(&text(&announced["attachment"]["url"])) - now - 7_200).abs() <= 60);
+}
+
+#[tokio::test]
+async fn without_an_address_there_are_no_attachments() {
+    let router = Router::setup().routing("carrier.telnyx.public_url", "").start().await;
+    let thread = router.thread(1, BOB).await;
+    let file =
+        json!({"user_id": 1, "conversation_id": thread.id, "name": "a.png", "content_type": "image/png"});
+    router.post("/attachments", &file).await.refused(409, "attachments_disabled");
+
+    let setup = Router::setup().routing("attachments.public_url", "https://files.portal.example/ws");
+    let router = setup.start().await;
+    let announced = announce(&router, &router.thread(1, BOB).await).await;
+    for url in [&announced["attachment"]["url"], &announced["upload"]["url"]] {
+        assert!(text(url).starts_with("https://files.portal.example/ws/attachments/1001/"), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn the_carrier_gets_links_that_it_can_fetch() {
+    let router = Router::start().await;
+    let thread = router.thread(1, OUTSIDE).await;
+    let announced = announce(&router, &thread).await;
+    bring(&router, &announced).await.expect_status(200);
+    let message = json!({"user_id": 1, "to": OUTSIDE, "media_urls": [announced["attachment"]["url"]]});
+    router.ok("/messages", message).await;
+    let sent = router.carrier.messages().await;
+    let url = text(&sent[0]["media"][0]["url"]);
+    assert_eq!(get(&router, &url).await.expect_status(200).body, IMAGE);
+}
+
+/// A message from outside with a file at this address.
+async fn inbound(router: &Router, url: &str) {
+    let media = json!([{"url": url, "content_type": "image/png"}]);
+    router.carrier.inbound(json!({"from": OUTSIDE, "to": ANN, "text": "Look", "media": media})).await;
+}
+
+#[tokio::test]
+async fn what_the_carrier_brings_is_copied_before_its_link_ends() {
+    let source = Portal::start().await;
+    let file = format!("http://{}/media/photo.png?token=x", source.addr());
+    // It fails first, and then has moved.
+    source.answers_next(Reply::Status(503, String::new()));
+    let moved = format!("HTTP/1.1 302 X\r\nLocation: {file}\r\nContent-Length: 0\r\n\r\n");
+    source.answers_next(Reply::Raw(moved.into_bytes()));
+    source.answers_next(Reply::file("image/png", IMAGE));
+    let setup = Router::setup().routing("attachments.allow_private_addresses", true);
+    let mut router = setup.portal().start().await;
+    let mut ann = router.listen("user.1").await;
+    inbound(&router, &file).await;
+    let received = ann.wait_for(RECEIVED).await.json();
+    assert_eq!(received["message"]["media_urls"], json!([file]));
+
+    let ready = ann.wait_for(READY).await.json();
+    let attachment = &ready["attachment"];
+    assert_eq!(ready["conversation_id"], received["conversation"]["id"]);
+    assert_eq!(ready["message_id"], received["message"]["id"]);
+    assert_eq!((&attachment["name"], &attachment["size"]), (&json!("photo.png"), &json!(IMAGE.len())));
+    let copy = get(&router, &text(&attachment["url"])).await.expect_status(200);
+    assert_eq!((&copy.body[..], copy.header("content-type")), (IMAGE, Some("image/png")));
+    let message = router.message(1, &received["message"]["id"]).await;
+    assert_eq!(message["media_urls"], json!([attachment["url"]]));
+    let told = router.portal().event("message_updated").await;
+    assert_eq!(told["data"]["message"]["media_urls"], json!([attachment["url"]]));
+}
+
+// The source answers while the log is waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_carrier_brings_stays_there_unless_copied() {
+    let mut source = Portal::start().await;
+    let file = format!("http://{}/media/photo.png", source.addr());
+    // Copying is off; the address is private; it is no file that is taken, or none at all, or too large.
+    let gone = || Reply::Status(404, String::new());
+    let large = vec![b'x'; 1_025];
+    for (settings, reply) in [
+        (vec![("attachments.copy_inbound", json!(false))], None),
+        (vec![("attachments.allow_private_addresses", json!(false))], None),
+        (vec![], Some(Reply::file("text/html", b"<script>"))),
+        (vec![], Some(gone())),
+        (vec![("attachments.max_size", json!("1KB"))], Some(Reply::file("image/png", &large))),
+    ] {
+        let is_asked = reply.is_some();
+        source.answers_from_now_on();
+        if let Some(reply) = reply {
+            source.answers_next(reply);
+        }
+        let start = Router::setup().routing("attachments.allow_private_addresses", true);
+        let setup = settings.iter().fold(start, |setup, (key, value)| setup.routing(key, value.clone()));
+        let router = setup.start().await;
+        let mut ann = router.listen("user.1").await;
+        inbound(&router, &file).await;
+        let received = ann.wait_for(RECEIVED).await.json();
+        if settings.first().is_none_or(|(key, _)| *key != "attachments.copy_inbound") {
+            router.logged("an inbound attachment can't be copied", 1);
+        }
+        assert_eq!(source.was_asked(), is_asked, "{settings:?}");
+        never(&mut ann, &router, READY).await;
+        let message = router.message(1, &received["message"]["id"]).await;
+        assert_eq!(message["media_urls"], json!([file]), "{settings:?}");
+    }
+}

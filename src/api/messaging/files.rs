@@ -1,0 +1,211 @@
+//! `/attachments/{app_id}/{id}[/{name}]?expires=…&signature=…`: files themselves. The link is the permission:
+//! a page puts the file there, and pages and the carrier get it, from whatever origin.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{
+    ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_RANGE,
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, RANGE,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::http::request::Parts;
+use hyper::{Method, Response, StatusCode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::attachments::AttachmentAnswer;
+use super::call::written;
+use super::failure;
+use crate::api::body::{self, Limit};
+use crate::api::{access, reply};
+use crate::apps::App;
+use crate::hub::AppHub;
+use crate::routing::attachments::{Content, Link, Purpose};
+use crate::routing::{Code, Router, RoutingError};
+
+/// The methods, for the header `allow`.
+const METHODS: &str = "GET, HEAD, PUT, OPTIONS";
+/// What a browser may do with a file that it shows by itself: nothing of what it says.
+const POLICY: &str =
+    "sandbox; default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'";
+/// Media types that browsers show; the others are saved.
+const SHOWN: [&str; 3] = ["image/", "audio/", "video/"];
+
+/// Answers one request.
+pub async fn file(
+    router: Option<&Router>,
+    hub: Option<Arc<AppHub>>,
+    parts: &Parts,
+    (app_id, id): (&str, &str),
+    body: Incoming,
+) -> Response<Full<Bytes>> {
+    let app = hub.map(|hub| hub.app()).filter(|app| app.settings.enabled && app.settings.routing.enabled);
+    let answer = match (router, app, &parts.method) {
+        (_, _, &Method::OPTIONS) => Ok(preflight()),
+        (Some(router), Some(app), &Method::PUT) => put(router, app, parts, (app_id, id), body).await,
+        (Some(router), Some(app), &Method::GET | &Method::HEAD) => {
+            get(router, &app, parts, (app_id, id)).await
+        }
+        (Some(_), Some(_), _) => {
+            let message = format!("an attachment has these methods: {METHODS}");
+            Err(RoutingError::new(Code::MethodNotAllowed, message))
+        }
+        _ => Err(RoutingError::new(Code::NotFound, "there is no such app, or it has no message router")),
+    };
+    let mut response = answer.unwrap_or_else(|error| failure::response(&error));
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
+    }
+    response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    response
+}
+
+fn preflight() -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, PUT"));
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("content-type, range"));
+    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    response
+}
+
+/// Whether the request's link is ours.
+fn check(
+    router: &Router,
+    parts: &Parts,
+    (app_id, public_id): (&str, &str),
+    purpose: Purpose,
+) -> Result<(), RoutingError> {
+    let query = access::parse_query(parts)?;
+    let parameter = |name| query.get(name).unwrap_or_default();
+    let link = Link { app_id, public_id, expires: parameter("expires"), signature: parameter("signature") };
+    if router.accepts(link, purpose) {
+        return Ok(());
+    }
+    Err(RoutingError::new(Code::BadSignature, "the link is not valid (any more)"))
+}
+
+async fn put(
+    router: &Router,
+    app: Arc<App>,
+    parts: &Parts,
+    ids: (&str, &str),
+    body: Incoming,
+) -> Result<Response<Full<Bytes>>, RoutingError> {
+    if let Err(error) = check(router, parts, ids, Purpose::Upload) {
+        body::discard(&parts.headers, body).await;
+        return Err(error);
+    }
+    let most = app.settings.routing.attachments.max_size;
+    let _room = router.make_room(&app).await?;
+    let content = body::read(&parts.headers, body, Limit::Fixed(most)).await.map_err(failure::of_body)?;
+    let content_type = text(&parts.headers, &CONTENT_TYPE).map(str::to_owned);
+    let attachment = router.take_attachment(app, ids.1.to_owned(), content_type, content).await?;
+    Ok(reply::json(written(&AttachmentAnswer { attachment })?))
+}
+
+async fn get(
+    router: &Router,
+    app: &App,
+    parts: &Parts,
+    ids: (&str, &str),
+) -> Result<Response<Full<Bytes>>, RoutingError> {
+    check(router, parts, ids, Purpose::Download)?;
+    let etag = format!("\"{}\"", ids.1);
+    if text(&parts.headers, &IF_NONE_MATCH).is_some_and(|known| known == etag) {
+        let mut response = Response::new(Full::new(Bytes::new()));
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return Ok(response);
+    }
+    let Content { name, content_type, bytes, max_age } = router.attachment(app, ids.1.to_owned()).await?;
+    let range = text(&parts.headers, &RANGE).and_then(|range| range_of(range, bytes.len()));
+    let (status, part) = match &range {
+        None => (StatusCode::OK, bytes.clone()),
+        Some(Ok(range)) => (StatusCode::PARTIAL_CONTENT, bytes.slice(range.clone())),
+        Some(Err(OutOfRange)) => (StatusCode::RANGE_NOT_SATISFIABLE, Bytes::new()),
+    };
+    let mut response = Response::new(Full::new(part));
+    *response.status_mut() = status;
+    let is_shown = SHOWN.iter().any(|kind| content_type.starts_with(kind));
+    let how = if is_shown { "inline" } else { "attachment" };
+    let disposition = format!("{how}; filename*=UTF-8''{}", utf8_percent_encode(&name, NON_ALPHANUMERIC));
+    let headers = response.headers_mut();
+    let mut set = |header: HeaderName, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(header, value);
+        }
+    };
+    set(CONTENT_TYPE, &content_type);
+    set(CONTENT_DISPOSITION, &disposition);
+    set(CACHE_CONTROL, &format!("private, max-age={max_age}, immutable"));
+    set(ETAG, &etag);
+    set(ACCEPT_RANGES, "bytes");
+    set(X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(CONTENT_SECURITY_POLICY, POLICY);
+    set(HeaderName::from_static("cross-origin-resource-policy"), "cross-origin");
+    match range {
+        Some(Ok(range)) => {
+            set(CONTENT_RANGE, &format!("bytes {}-{}/{}", range.start, range.end - 1, bytes.len()));
+        }
+        Some(Err(OutOfRange)) => set(CONTENT_RANGE, &format!("bytes */{}", bytes.len())),
+        None => {}
+    }
+    Ok(response)
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// No byte of a file is in the range.
+#[derive(Debug, PartialEq, Eq)]
+struct OutOfRange;
+
+/// The bytes that a `Range` wants (RFC 9110, section 14.1.2), which players of videos ask for. `None`: it is to
+/// be ignored, as everything that is not one range of bytes.
+fn range_of(header: &str, size: usize) -> Option<Result<Range<usize>, OutOfRange>> {
+    let (first, last) = header.strip_prefix("bytes=")?.split_once('-')?;
+    let number = |text: &str| text.trim().parse::<usize>().ok();
+    let range = match (first.trim(), last.trim()) {
+        ("", last) => size.saturating_sub(number(last)?)..size,
+        (first, "") => number(first)?..size,
+        (first, last) => {
+            let (first, last) = (number(first)?, number(last)?);
+            if last < first {
+                return None;
+            }
+            first..last.saturating_add(1).min(size)
+        }
+    };
+    Some(if range.start < range.end { Ok(range) } else { Err(OutOfRange) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_range_of_bytes_is_understood() {
+        for (header, expected) in [
+            ("bytes=0-", Some(Ok(0..10))),
+            ("bytes=2-4", Some(Ok(2..5))),
+            ("bytes=8-99", Some(Ok(8..10))),
+            ("bytes=-3", Some(Ok(7..10))),
+            ("bytes=-99", Some(Ok(0..10))),
+            ("bytes=10-", Some(Err(OutOfRange))),
+            ("bytes=-0", Some(Err(OutOfRange))),
+            ("bytes=4-2", None),
+            ("bytes=0-1,3-4", None),
+            ("bytes=a-b", None),
+            ("lines=0-1", None),
+            ("bytes=0-18446744073709551615", Some(Ok(0..10))),
+        ] {
+            assert_eq!(range_of(header, 10), expected, "{header}");
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The table of attachments.
+
+use crate::storage::{Row, StorageError, Transaction};
+
+/// A file, without its contents.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attachment {
+    /// The row's id.
+    pub id: i64,
+    /// What clients know it by.
+    pub public_id: String,
+    /// Its app.
+    pub app_id: String,
+    /// Whose it is.
+    pub user_id: String,
+    /// The row of its conversation.
+    pub conversation_id: i64,
+    /// Of a copy: the row of the message it came with.
+    pub message_id: Option<i64>,
+    /// Of a copy: where it was.
+    pub source_url: Option<String>,
+    /// What it is called.
+    pub name: String,
+    /// Its media type.
+    pub content_type: String,
+    /// Bytes, if it is there or was announced.
+    pub size: Option<i64>,
+    /// Where it is on its way.
+    pub state: State,
+    /// How often it was tried to fetch it.
+    pub attempts: i64,
+    /// Until when it is awaited. Microseconds since 1970, as all times.
+    pub not_before: i64,
+    /// The connection that must not be told.
+    pub except: Option<String>,
+    /// When it was announced.
+    pub created_at: i64,
+    /// End of its link.
+    pub expires_at: i64,
+}
+
+/// Where an attachment is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// A browser is to bring it.
+    Awaited,
+    /// It is to be copied from the carrier.
+    Fetching,
+    /// It is there.
+    Ready,
+    /// It could not be copied.
+    Failed,
+}
+
+impl State {
+    const ALL: [(Self, &'static str); 4] = [
+        (Self::Awaited, "awaited"),
+        (Self::Fetching, "fetching"),
+        (Self::Ready, "ready"),
+        (Self::Failed, "failed"),
+    ];
+
+    fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(state, _)| *state == self).map_or("", |(_, word)| word)
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, other)| *other == word).map(|(state, _)| *state)
+    }
+}
+
+macro_rules! attachment_columns {
+    () => {
+        "SELECT id, public_id, app_id, user_id, conversation_id, message_id, source_url, name, content_type, size, \
+         state, attempts, not_before, except_socket, created_at, expires_at FROM attachments "
+    };
+}
+
+impl Attachment {
+    fn from_row(row: &Row) -> Result<Self, StorageError> {
+        let state = State::parse(&row.text(10)?);
+        Ok(Self {
+            id: row.int(0)?,
+            public_id: row.text(1)?,
+            app_id: row.text(2)?,
+            user_id: row.text(3)?,
+            conversation_id: row.int(4)?,
+            message_id: row.optional_int(5)?,
+            source_url: row.optional_text(6)?,
+            name: row.text(7)?,
+            content_type: row.text(8)?,
+            size: row.optional_int(9)?,
+            state: state.ok_or_else(|| StorageError::Fault("an attachment has no state".to_owned()))?,
+            attempts: row.int(11)?,
+            not_before: row.int(12)?,
+            except: row.optional_text(13)?,
+            created_at: row.int(14)?,
+            expires_at: row.int(15)?,
+        })
+    }
+
+    /// Stores it; the row's id is given then.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn insert(&mut self, tx: &mut Transaction<'_>) -> Result<(), StorageError> {
+        let id = tx.insert(
+            "INSERT INTO attachments (public_id, app_id, user_id, conversation_id, message_id, source_url, name, \
+             content_type, size, state, attempts, not_before, except_socket, created_at, expires_at) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+            &[
+                (&self.public_id).into(),
+                (&self.app_id).into(),
+                (&self.user_id).into(),
+                self.conversation_id.into(),
+                self.message_id.into(),
+                self.source_url.clone().into(),
+                (&self.name).into(),
+                (&self.content_type).into(),
+                self.size.into(),
+                self.state.as_str().into(),
+                self.attempts.into(),
+                self.not_before.into(),
+                self.except.clone().into(),
+                self.created_at.into(),
+                self.expires_at.into(),
+            ],
+        )?;
+        self.id = id.ok_or_else(|| StorageError::Fault("bug: an attachment got no id".to_owned()))?;
+        Ok(())
+    }
+
+    /// An attachment by the id that clients use. Held until the transaction ends.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn find_to_change(
+        tx: &mut Transaction<'_>,
+        app_id: &str,
+        public_id: &str,
+    ) -> Result<Option<Self>, StorageError> {
+        let row = tx.query_one(
+            concat!(attachment_columns!(), "WHERE app_id = ?1 AND public_id = ?2 /* FOR UPDATE */"),
+            &[app_id.into(), public_id.into()],
+        )?;
+        row.as_ref().map(Self::from_row).transpose()
+    }
+
+    /// One that is there, with its contents.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn read(
+        tx: &mut Transaction<'_>,
+        app_id: &str,
+        public_id: &str,
+        now: i64,
+    ) -> Result<Option<(Self, Vec<u8>)>, StorageError> {
+        let row = tx.query_one(
+            concat!(
+                attachment_columns!(),
+                "WHERE app_id = ?1 AND public_id = ?2 AND state = 'ready' AND expires_at > ?3"
+            ),
+            &[app_id.into(), public_id.into(), now.into()],
+        )?;
+        let Some(attachment) = row.as_ref().map(Self::from_row).transpose()? else { return Ok(None) };
+        let content =
+            tx.query_one("SELECT content FROM attachments WHERE id = ?1", &[attachment.id.into()])?;
+        content.map(|row| Ok((attachment, row.bytes(0)?))).transpose()
+    }
+
+    /// Copies that are due, each for so long from `now` on this caller's.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn claim(
+        tx: &mut Transaction<'_>,
+        now: i64,
+        lease: i64,
+        most: i64,
+    ) -> Result<Vec<Self>, StorageError> {
+        let rows = tx.query(
+            concat!(
+                attachment_columns!(),
+                "WHERE state = 'fetching' AND not_before <= ?1 ORDER BY not_before LIMIT ?2 /* FOR UPDATE SKIP LOCKED */"
+            ),
+            &[now.into(), most.into()],
+        )?;
+        let claimed: Vec<Self> = rows.iter().map(Self::from_row).collect::<Result<_, _>>()?;
+        for attachment in &claimed {
+            tx.execute(
+                "UPDATE attachments SET attempts = attempts + 1, not_before = ?2 WHERE id = ?1",
+                &[attachment.id.into(), (now + lease).into()],
+            )?;
+        }
+        Ok(claimed)
+    }
+
+    /// Its contents are there.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn fill(&mut self, tx: &mut Transaction<'_>, content: &[u8]) -> Result<(), StorageError> {
+        self.size = i64::try_from(content.len()).ok();
+        self.state = State::Ready;
+        tx.execute(
+            "UPDATE attachments SET content = ?2, size = ?3, content_type = ?4, state = 'ready' WHERE id = ?1",
+            &[self.id.into(), content.to_vec().into(), self.size.into(), (&self.content_type).into()],
+        )?;
+        Ok(())
+    }
+
+    /// It is tried again then, or not any more.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn put_off(&self, tx: &mut Transaction<'_>, until: Option<i64>) -> Result<(), StorageError> {
+        let (state, at) = until.map_or((State::Failed, self.not_before), |until| (State::Fetching, until));
+        tx.execute(
+            "UPDATE attachments SET state = ?2, not_before = ?3 WHERE id = ?1 AND state = 'fetching'",
+            &[self.id.into(), state.as_str().into(), at.into()],
+        )?;
+        Ok(())
+    }
+
+    /// It goes.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn delete(&self, tx: &mut Transaction<'_>) -> Result<(), StorageError> {
+        tx.execute("DELETE FROM attachments WHERE id = ?1", &[self.id.into()]).map(drop)
+    }
+}
+
+/// Deletes what a user sent with a message: their own attachments among these URLs.
+///
+/// # Errors
+/// Of the store.
+pub fn delete_sent(
+    tx: &mut Transaction<'_>,
+    app_id: &str,
+    user_id: &str,
+    media_urls: &[String],
+) -> Result<(), StorageError> {
+    for public_id in media_urls.iter().filter_map(|url| public_id(url)) {
+        tx.execute(
+            "DELETE FROM attachments WHERE app_id = ?1 AND user_id = ?2 AND public_id = ?3",
+            &[app_id.into(), user_id.into(), public_id.into()],
+        )?;
+    }
+    Ok(())
+}
+
+/// The attachment that a URL leads to, if it looks like one of ours.
+fn public_id(url: &str) -> Option<&str> {
+    let (_, path) = url.rsplit_once("/attachments/")?;
+    path.split('/').nth(1)
+}
