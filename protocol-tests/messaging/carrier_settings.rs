@@ -69,6 +69,24 @@ async fn what_is_unclear_can_be_sent_again_at_ones_risk() {
 }
 
 #[tokio::test]
+async fn a_message_that_the_carrier_has_twice_is_counted_once() {
+    let router = Router::setup()
+        .routing("carrier.telnyx.on_unclear", "resend")
+        .routing("carrier.telnyx.idempotency", "off")
+        // It tells of the first one after the second was sent.
+        .carrier(&["--sent-delay-ms", "3000", "--final-delay-ms", "3000"])
+        .start()
+        .await;
+    router.carrier.fault("reset_after", 1, json!({})).await;
+    router.send_on(1, OUTSIDE, "twice").await;
+    // Each of the two was reported on twice.
+    router.carrier.wait("accepted=2&events_delivered=4&idle=1").await;
+    router.measures("switchboard_carrier_duplicates_total 1").await;
+    router.logged("the carrier has this message twice", 1);
+    assert_eq!(router.server().output().matches("the carrier has this message twice").count(), 1);
+}
+
+#[tokio::test]
 async fn attempts_end_with_their_number_and_messages_with_their_age() {
     // A pause that the carrier asks for is no attempt, but it takes time.
     let rate_limited = ("valid_for", json!("1s"), "rate_limited", None);

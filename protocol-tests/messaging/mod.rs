@@ -11,6 +11,7 @@ mod features;
 mod frozen;
 mod isolation;
 mod keys;
+mod later;
 mod logs;
 mod once_only;
 mod operating;

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::harness::messaging::{ANN, BOB, OUTSIDE, RECEIVED, Router, never, text};
+use crate::harness::databases::postgres;
+use crate::harness::messaging::{ANN, BOB, OUTSIDE, RECEIVED, Router, Setup, never, text};
 
 #[tokio::test]
 async fn t07_nobody_sends_from_a_number_of_somebody_else() {
@@ -105,7 +106,17 @@ async fn t12_a_reassigned_number_reaches_only_its_new_owner() {
 
 #[tokio::test]
 async fn t13_a_hundred_first_messages_at_once_make_one_conversation_a_side() {
-    let router = Router::setup().routing("send.user_rate", 0).start().await;
+    a_hundred_first_messages(Router::setup()).await;
+}
+
+#[tokio::test]
+async fn t13_a_hundred_first_messages_at_once_make_one_conversation_a_side_on_postgresql() {
+    let database = postgres().await;
+    a_hundred_first_messages(Router::setup().store(&database.url)).await;
+}
+
+async fn a_hundred_first_messages(setup: Setup) {
+    let router = setup.routing("send.user_rate", 0).start().await;
     let router = std::sync::Arc::new(router);
     let mut sends = JoinSet::new();
     for n in 0..50 {

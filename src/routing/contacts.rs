@@ -7,8 +7,11 @@ use super::error::{Code, RoutingError};
 use super::events::Events;
 use super::phone_number::Destination;
 use super::records::{Contact, Conversation, ConversationKey};
-use super::{Router, phone_number};
+use super::{Router, directory, phone_number};
 use crate::apps::App;
+use crate::config::DirectoryMode;
+use crate::routing::directory::Owner;
+use crate::routing::phone_number::PhoneNumber;
 use crate::storage::{self, Transaction};
 
 impl Router {
@@ -25,6 +28,7 @@ impl Router {
         name: Option<String>,
     ) -> Result<Contact, RoutingError> {
         let name = draft::name(name.as_deref())?;
+        let portal_owner = self.portal_owner(&app, &number).await?;
         let router = self.clone();
         self.database()
             .write(move |tx| {
@@ -41,7 +45,12 @@ impl Router {
                     thread_id: "",
                 };
                 let ids = app.settings.routing.ids.kind;
-                let contact = Contact::rename(tx, &key, name.as_deref(), ids, now)?;
+                let owner = match app.settings.routing.directory.mode {
+                    DirectoryMode::Own => directory::find(tx, key.app_id, &number)?,
+                    DirectoryMode::Sql => portal_owner.clone(),
+                };
+                let is_internal = owner.is_some_and(|owner| owner.is_assigned && owner.user_id.is_some());
+                let contact = Contact::rename(tx, &key, name.as_deref(), is_internal, ids, now)?;
                 for conversation in Conversation::of_contact(tx, &contact)? {
                     let mut events = Events::new(&app);
                     events.conversation_updated(&conversation)?;
@@ -50,6 +59,19 @@ impl Router {
                 Ok(contact)
             })
             .await
+    }
+}
+
+impl Router {
+    /// Who has a number, where the portal's tables say it.
+    async fn portal_owner(&self, app: &Arc<App>, number: &str) -> Result<Option<Owner>, RoutingError> {
+        if app.settings.routing.directory.mode == DirectoryMode::Own {
+            return Ok(None);
+        }
+        match PhoneNumber::from_stored(&phone_number::contact_identity(number)) {
+            Some(number) => self.portal_directory(app)?.find_owner(&number).await,
+            None => Ok(None),
+        }
     }
 }
 

@@ -74,7 +74,7 @@ pub fn sender<'a>(
     match (own, last_used.and_then(owned), (defaults.next(), defaults.next())) {
         ([], ..) => {
             let message = "no phone number is assigned to this user";
-            Err(RoutingError::new(Code::FromNotOwned, message).at("from"))
+            Err(RoutingError::new(Code::FromRequired, message).at("from"))
         }
         ([only], ..) => Ok((only, "only_number")),
         (_, Some(last_used), _) => Ok((last_used, "last_used")),
@@ -136,7 +136,7 @@ mod tests {
             (&with_default[..], Some("+13125550999"), Ok((b, "default"))),
             (&two[..], None, Err(Code::FromRequired)),
             (&both_default[..], None, Err(Code::FromRequired)),
-            (&[][..], None, Err(Code::FromNotOwned)),
+            (&[][..], None, Err(Code::FromRequired)),
         ] {
             let found = sender(None, own, last_used);
             let found = found.map(|(own, how)| (own.number.as_str(), how)).map_err(|error| error.code);

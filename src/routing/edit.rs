@@ -102,6 +102,7 @@ fn delete_for_me(
     let mut events = Events::new(telling.app);
     telling.event(&mut events, Audience::Conversation(&own.conversation), &own)?;
     own.tell_unread(&mut events)?;
+    events.after(telling.call_back(tx, &own, &own.message.reference, "me")?);
     telling.router.publish(tx, telling.app, &own.conversation.thread_id, events, except, telling.now)?;
     Ok((own.message, own.conversation))
 }
@@ -195,10 +196,11 @@ impl Telling<'_> {
     ) -> Result<(), StorageError> {
         let mut events = Events::new(self.app);
         self.event(&mut events, Audience::Conversation(&own.conversation), own)?;
-        events.after(self.call_back(tx, own)?);
+        let reference = &own.message.reference;
+        events.after(self.call_back(tx, own, reference, "everyone")?);
         self.router.publish(tx, self.app, &own.conversation.thread_id, events, except, self.now)?;
         let Some(other) = other else { return Ok(()) };
-        let callback = self.call_back(tx, other)?;
+        let callback = self.call_back(tx, other, reference, "everyone")?;
         // What the recipient took out of their view stays out of it.
         if other.message.is_hidden(tx)? {
             return Ok(());
@@ -231,13 +233,24 @@ impl Telling<'_> {
         }
     }
 
-    fn call_back(&self, tx: &mut Transaction<'_>, half: &Half) -> Result<Option<i64>, StorageError> {
+    /// `reference`: the sender's, by which the portal knows both records.
+    fn call_back(
+        &self,
+        tx: &mut Transaction<'_>,
+        half: &Half,
+        reference: &Option<String>,
+        scope: &str,
+    ) -> Result<Option<i64>, StorageError> {
         let name = match self.event {
             Event::Updated => "message_updated",
             Event::Deleted => "message_deleted",
         };
         let told = (&half.message, &half.conversation);
-        callbacks::message(self.router, tx, self.app, name, told, json!({}), self.now)
+        let mut more = json!({"reference": reference});
+        if matches!(self.event, Event::Deleted) {
+            more["scope"] = json!(scope);
+        }
+        callbacks::message(self.router, tx, self.app, name, told, more, self.now)
     }
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
-use super::json::{ConversationJson, Id, Records};
+use super::json::{ConversationJson, Id, Records, carbon};
 use super::records::{Conversation, Message};
 use crate::apps::App;
 use crate::config::{ChannelMode, DirectoryMode, Payload, RoutingSettings};
@@ -233,6 +233,7 @@ fn ids_only(message: &Message, conversation: &Conversation, is_truncated: bool) 
             "conversation_id": conversation_id(conversation),
             "status": message.status.as_str(),
             "direction": message.direction.as_str(),
+            "updated_at": carbon(message.updated_at),
         },
         "conversation": {"id": conversation_id(conversation)},
     });

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::decision::{self, Route};
-use super::error::RoutingError;
+use super::error::{Code, RoutingError};
 use super::records::{Conversation, Message};
 use super::send::Delivery;
 use super::status::{Cause, Status};
@@ -92,22 +92,33 @@ fn hand_over(
     conversation: &Conversation,
     now: i64,
 ) -> Result<(), RoutingError> {
-    let profile = directory::profile(tx, &app.settings.id, &message.from_number)?;
-    let own = OwnNumber {
-        number: message.from_number.clone(),
-        is_default: false,
-        messaging_profile_id: profile.clone(),
-    };
-    let to = contact_identity(&message.to_number);
-    if let Err(refusal) = jobs::check_enabled(app).and_then(|()| opt_outs::check(tx, app, &own, &to)) {
+    let checked = jobs::check_enabled(app).and_then(|()| check_external(tx, app, message));
+    if let Err(refusal) = checked {
         let reason = json!({"code": refusal.code.as_str(), "title": refusal.message, "carrier": null});
         message.error = Some(reason.to_string());
         message.save_carrier_facts(tx)?;
         router.advance(tx, app, message, (Status::Failed, Cause::Event), now, now)?;
     } else if router.advance(tx, app, message, (Status::Sending, Cause::Event), now, now)? {
+        let profile = directory::profile(tx, &app.settings.id, &message.from_number)?;
         jobs::create(router, tx, app, message, profile.as_deref(), &conversation.thread_id, now)?;
     }
     Ok(())
+}
+
+/// Whether a message that was accepted earlier may go to the carrier now: its number still is the user's (where
+/// the directory is ours), and the recipient did not opt out meanwhile.
+fn check_external(tx: &mut Transaction<'_>, app: &App, message: &Message) -> Result<(), RoutingError> {
+    let (app_id, number) = (&app.settings.id, &message.from_number);
+    if app.settings.routing.directory.mode == DirectoryMode::Own {
+        let owner = directory::find(tx, app_id, number)?.filter(|owner| owner.is_assigned);
+        if owner.is_none_or(|owner| owner.user_id.as_ref() != Some(&message.user_id)) {
+            let reason = "the number that the message is from is not assigned to this user any more";
+            return Err(RoutingError::new(Code::FromNotOwned, reason));
+        }
+    }
+    let messaging_profile_id = directory::profile(tx, app_id, number)?;
+    let own = OwnNumber { number: number.clone(), is_default: false, messaging_profile_id };
+    opt_outs::check(tx, app, &own, &contact_identity(&message.to_number))
 }
 
 /// Who has the number now, when the portal's tables say it.
@@ -175,7 +186,6 @@ impl Router {
         user: String,
         id: String,
     ) -> Result<(Message, Conversation), RoutingError> {
-        use super::error::Code;
         let router = self.clone();
         self.database()
             .write(move |tx| {
@@ -183,6 +193,9 @@ impl Router {
                 let message = Message::find(tx, &app.settings.id, &user, &id)?;
                 let mut message = message.ok_or_else(|| RoutingError::not_found("message"))?;
                 jobs::check_enabled(&app)?;
+                if !message.is_internal {
+                    check_external(tx, &app, &message)?;
+                }
                 let is_open = matches!(message.status, Status::Failed | Status::Unconfirmed);
                 if message.is_internal || !is_open || !jobs::start_over(&router, tx, &app, &message, now)? {
                     let reason = "only an external message that failed or is unconfirmed can be sent again";

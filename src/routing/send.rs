@@ -68,8 +68,11 @@ impl Router {
     /// Why nothing was stored or sent.
     pub async fn start_conversation(&self, app: Arc<App>, draft: Draft) -> Result<Sent, RoutingError> {
         let called_at = Instant::now();
-        if draft.has_content() {
-            self.limits().take_send(&app, &draft.user_id)?;
+        if draft.has_content()
+            && let Err(refusal) = self.limits().take_send(&app, &draft.user_id)
+        {
+            // What was sent before is told however much was sent since.
+            return self.sent_before(&app, draft).await?.ok_or(refusal);
         }
         let numbers = self.look_up(&app, &draft).await?;
         let (router, draft) = (self.clone(), Arc::new(draft));
@@ -90,6 +93,15 @@ impl Router {
             }
             (_, message) => Ok(Sent { message, ..sent }),
         }
+    }
+
+    /// What a draft's idempotency key was used for.
+    async fn sent_before(&self, app: &Arc<App>, draft: Draft) -> Result<Option<Sent>, RoutingError> {
+        if draft.idempotency_key.is_none() {
+            return Ok(None);
+        }
+        let (router, app) = (self.clone(), Arc::clone(app));
+        self.database().write(move |tx| replay(&router, tx, &app, &draft)).await
     }
 
     async fn look_up(&self, app: &Arc<App>, draft: &Draft) -> Result<Numbers, RoutingError> {
@@ -163,6 +175,9 @@ impl Sending<'_> {
             conversation.contact = Contact::name(tx, &key, name, settings.ids.kind, now)?;
         }
         if !self.draft.has_content() {
+            if conversation.is_internal != is_internal {
+                conversation.set_internal(tx, is_internal, now)?;
+            }
             return Ok((Sent { message: None, conversation, created, replayed: false }, None));
         }
         let explanation = Explanation {
@@ -262,21 +277,8 @@ impl Sending<'_> {
         if claimed == 1 {
             return Ok(None);
         }
-        let row = tx.query_one(
-            "SELECT request_hash, message_id FROM idempotency WHERE app_id = ?1 AND user_id = ?2 AND key = ?3",
-            &[app_id.into(), user_id.into(), key.into()],
-        )?;
-        // Its age made it disappear just now.
-        let Some(row) = row else { return Err(tx.conflict().into()) };
-        if row.text(0)? != hash {
-            let message = "this idempotency_key was used for another request";
-            return Err(RoutingError::new(Code::IdempotencyMismatch, message).at("idempotency_key"));
-        }
-        let message = Message::by_row(tx, row.int(1)?)?;
-        let message = message.ok_or_else(|| RoutingError::not_found("message"))?;
-        let conversation = Conversation::by_row(tx, message.conversation_id)?;
-        self.router.count_on_commit(tx, Counter::Replayed);
-        Ok(Some(Sent { message: Some(message), conversation, created: false, replayed: true }))
+        // Its age may have made it disappear just now.
+        replay(self.router, tx, self.app, self.draft)?.ok_or_else(|| tx.conflict().into()).map(Some)
     }
 
     fn keep_key(&self, tx: &mut Transaction<'_>, message: &Message) -> Result<(), StorageError> {
@@ -294,8 +296,14 @@ impl Sending<'_> {
             Numbers::Own => directory::own_numbers(tx, app_id, user_id)?,
             Numbers::Portal { own_numbers, .. } => own_numbers.clone(),
         };
-        let last_used = match (own.len(), &self.draft.from) {
-            (2.., None) => Conversation::last_used_number(tx, app_id, user_id, &self.draft.to.identity())?,
+        let last_used = match (own.len(), &self.draft.from, &self.draft.conversation_id, self.numbers) {
+            // There may be a conversation for each own number.
+            (2.., None, Some(id), Numbers::Own) => {
+                Conversation::find(tx, app_id, user_id, id)?.map(|conversation| conversation.own_number)
+            }
+            (2.., None, ..) => {
+                Conversation::last_used_number(tx, app_id, user_id, &self.draft.to.identity())?
+            }
             _ => None,
         };
         let (own, how) = decision::sender(self.draft.from.as_ref(), &own, last_used.as_deref())?;
@@ -387,6 +395,30 @@ impl Sending<'_> {
         );
         Ok(message)
     }
+}
+
+/// What a draft's idempotency key was used for, as it is now.
+fn replay(
+    router: &Router,
+    tx: &mut Transaction<'_>,
+    app: &App,
+    draft: &Draft,
+) -> Result<Option<Sent>, RoutingError> {
+    let (app_id, user_id) = (&app.settings.id, &draft.user_id);
+    let row = tx.query_one(
+        "SELECT request_hash, message_id FROM idempotency WHERE app_id = ?1 AND user_id = ?2 AND key = ?3",
+        &[app_id.into(), user_id.into(), draft.idempotency_key.clone().into()],
+    )?;
+    let Some(row) = row else { return Ok(None) };
+    if row.text(0)? != draft.hash() {
+        let message = "this idempotency_key was used for another request";
+        return Err(RoutingError::new(Code::IdempotencyMismatch, message).at("idempotency_key"));
+    }
+    let message = Message::by_row(tx, row.int(1)?)?;
+    let message = message.ok_or_else(|| RoutingError::not_found("message"))?;
+    let conversation = Conversation::by_row(tx, message.conversation_id)?;
+    router.count_on_commit(tx, Counter::Replayed);
+    Ok(Some(Sent { message: Some(message), conversation, created: false, replayed: true }))
 }
 
 /// An internal message on its way to its recipient: the reciprocal record and both events.

@@ -79,7 +79,7 @@ calls! {
         [NotFound NotEditable];
     /// Hands a failed or unconfirmed message to the carrier again.
     POST "/messages/{id}/retry" messages::retry: UserRequest => messages::MessageAnswer, User
-        [NotFound NotRetryable OptedOut RateLimited];
+        [FromNotOwned OptedOut NotFound NotRetryable];
     /// Takes back a message that was not handed to the carrier yet.
     POST "/messages/{id}/cancel" messages::cancel: UserRequest => messages::MessageAnswer, User
         [NotFound NotCancellable];

@@ -7,14 +7,14 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// The pause after the `failures`th failure in a row (from 1): 1 s, doubling to 60 s, each 50 to 150 % of
 /// that, so that jobs that failed together don't come back together. A pause the carrier `asked_for` is
-/// kept as it is.
+/// kept as it is; none at all is no pause.
 pub fn pause(failures: u32, asked_for: Option<Duration>) -> Duration {
     pause_with(failures, asked_for, fastrand::f64())
 }
 
 /// As [`pause`], with `random` from 0 to 1 as the dice.
 pub fn pause_with(failures: u32, asked_for: Option<Duration>, random: f64) -> Duration {
-    if let Some(wait) = asked_for {
+    if let Some(wait) = asked_for.filter(|wait| !wait.is_zero()) {
         return wait;
     }
     let doublings = failures.saturating_sub(1).min(6);
@@ -41,6 +41,7 @@ mod tests {
     fn what_the_carrier_asks_for_wins() {
         assert_eq!(pause_with(7, Some(Duration::from_secs(3)), 0.0), Duration::from_secs(3));
         assert_eq!(pause_with(1, Some(Duration::from_secs(300)), 0.9), Duration::from_secs(300));
+        assert_eq!(pause_with(1, Some(Duration::ZERO), 0.5), FIRST, "a loop without pause helps nobody");
     }
 
     #[test]

@@ -46,7 +46,9 @@ fn by_status(status: u16, has_code: bool) -> Class {
         408 => TROUBLE,
         // Unreadable, these may be "same key in progress" and "key used for another body".
         409 | 422 if !has_code => Class::Unclear { alert: true },
-        400..=499 => Class::Permanent,
+        400..=499 if has_code => Class::Permanent,
+        // Whoever answered, perhaps a gateway, is not known to be the carrier.
+        400..=499 => TROUBLE,
         // A redirect means a wrong base URL, and some are answers to a POST that was performed.
         300..=399 => Class::Unclear { alert: true },
         _ => TROUBLE,
@@ -121,7 +123,8 @@ mod tests {
     fn the_status_decides_about_what_is_unknown() {
         let cases = [
             (400, Some("99999"), Class::Permanent),
-            (404, None, Class::Permanent),
+            (404, Some("99999"), Class::Permanent),
+            (404, None, TROUBLE),
             (409, Some("99999"), Class::Permanent),
             (409, None, ALERT),
             (422, Some("99999"), Class::Permanent),

@@ -205,7 +205,7 @@ fn set_aside(
         return Ok(());
     }
     router.count_on_commit(tx, Counter::Unrouted);
-    tracing::warn!(
+    tracing::info!(
         app = app.settings.id,
         telnyx_message_id = message.id,
         from = mask(contact),

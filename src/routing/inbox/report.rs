@@ -89,6 +89,11 @@ pub fn apply(
         }
     }
     if next == Some(Status::Delivered) && !is_overtaken {
+        message.is_unconfirmed = false;
+    }
+    let leaves_failure =
+        |next: Status| next != Status::Failed && message.status.may_become(next, Cause::Event);
+    if !is_overtaken && (next == Some(Status::Delivered) || next.is_some_and(leaves_failure)) {
         message.error = None;
     }
     message.save_carrier_facts(tx)?;

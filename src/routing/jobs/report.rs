@@ -75,7 +75,7 @@ impl Subject {
             Outcome::Unclear { reason, alert: true, .. } => {
                 line!(error, self, reason, "Carrier outcome unclear");
             }
-            Outcome::Unclear { reason, .. } => line!(warn, self, reason, "Carrier outcome unclear"),
+            Outcome::Unclear { reason, .. } => line!(info, self, reason, "Carrier outcome unclear"),
             Outcome::NotSent { reason } => line!(warn, self, reason, "the carrier can't be reached"),
             Outcome::Throttled { wait, error } => {
                 line!(warn, self, ?wait, code = error.code, "the carrier asks for a pause");

@@ -442,12 +442,17 @@ pub fn resolve_by_webhook(
          WHERE id = ?1 AND token = ?2 AND state <> 'done'",
         &[row.int(0)?.into(), token.into()],
     )?;
-    tx.execute(
-        "UPDATE carrier_attempts SET carrier_id = ?2 WHERE token = ?1 AND carrier_id IS NULL",
+    let is_news = tx.execute(
+        "UPDATE carrier_attempts SET carrier_id = ?2 WHERE token = ?1 AND (carrier_id IS NULL OR carrier_id <> ?2)",
         &[token.into(), carrier_id.into()],
-    )?;
+    )? > 0;
     match &message.telnyx_message_id {
-        Some(known) if known != carrier_id => report_duplicate(router, tx, app, &message, known, carrier_id),
+        // Told once, however much the carrier reports of it.
+        Some(known) if known != carrier_id => {
+            if is_news {
+                report_duplicate(router, tx, app, &message, known, carrier_id);
+            }
+        }
         Some(_) => {}
         // Of an earlier send, while another one is under way.
         None if row.text(2)? != token => {}

@@ -121,10 +121,11 @@ impl Contact {
         ids: IdKind,
         now: i64,
     ) -> Result<Self, StorageError> {
-        Self::rename(tx, key, Some(name), ids, now)
+        Self::rename(tx, key, Some(name), false, ids, now)
     }
 
-    /// Finds or makes a contact and gives it this name, or takes away the one it has.
+    /// Finds or makes a contact and gives it this name, or takes away the one it has. `is_internal` is for a new
+    /// one.
     ///
     /// # Errors
     /// Of the store.
@@ -132,10 +133,11 @@ impl Contact {
         tx: &mut Transaction<'_>,
         key: &ConversationKey<'_>,
         name: Option<&str>,
+        is_internal: bool,
         ids: IdKind,
         now: i64,
     ) -> Result<Self, StorageError> {
-        insert_contact(tx, key, false, ids, now)?;
+        insert_contact(tx, key, is_internal, ids, now)?;
         let rows = tx.query(
             "UPDATE contacts SET name = ?4, updated_at = ?5 WHERE app_id = ?1 AND user_id = ?2 AND number = ?3 \
              RETURNING id, public_id, number, name, is_internal, created_at, updated_at",
@@ -245,6 +247,11 @@ impl Conversation {
         now: i64,
     ) -> Result<(Self, bool), StorageError> {
         let rule = settings.conversation.key;
+        if let Some(found) = Self::find_by_key(tx, key, rule)? {
+            return Ok((found, false));
+        }
+        // First messages in both directions make the same rows, each its own first: one after the other.
+        tx.lock("SELECT pg_advisory_xact_lock(hashtextextended(?1, 0))", &[key.thread_id.into()])?;
         if let Some(found) = Self::find_by_key(tx, key, rule)? {
             return Ok((found, false));
         }
@@ -573,6 +580,27 @@ impl Conversation {
             self.last_message = row.optional_text(1)?;
             self.updated_at = now;
         }
+        Ok(())
+    }
+
+    /// Notes whether the contact is a portal user now.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn set_internal(
+        &mut self,
+        tx: &mut Transaction<'_>,
+        is_internal: bool,
+        now: i64,
+    ) -> Result<(), StorageError> {
+        for (sql, id) in [
+            ("UPDATE conversations SET is_internal = ?2, updated_at = ?3 WHERE id = ?1", self.id),
+            ("UPDATE contacts SET is_internal = ?2, updated_at = ?3 WHERE id = ?1", self.contact.id),
+        ] {
+            tx.execute(sql, &[id.into(), is_internal.into(), now.into()])?;
+        }
+        (self.is_internal, self.contact.is_internal) = (is_internal, is_internal);
+        (self.updated_at, self.contact.updated_at) = (now, now);
         Ok(())
     }
 
