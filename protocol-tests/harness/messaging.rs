@@ -12,7 +12,7 @@ use super::carrier::{API_KEY, Carrier};
 use super::http::{Request, Response, get};
 use super::names::free_port;
 use super::portal::Portal;
-use super::server::{Config, TestServer};
+use super::server::{Config, Finished, TestServer};
 use super::sign::App;
 use super::ws::{Event, WsClient};
 
@@ -123,6 +123,12 @@ impl Setup {
             router.assign(BOB, 2).await;
         }
         router
+    }
+
+    /// What the server says when it does not start with this; without a carrier.
+    pub fn refusal(mut self) -> Finished {
+        self.apps.push(("1001".to_owned(), String::new()));
+        self.config(0).refusal()
     }
 
     fn config(&self, port: u16) -> Config {

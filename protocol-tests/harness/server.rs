@@ -118,6 +118,16 @@ impl Config {
         server
     }
 
+    /// What a server says that ends instead of starting.
+    pub fn refusal(self) -> Finished {
+        let folder = TempDir::new().expect("a temporary folder");
+        let file = folder.path().join("switchboard.toml");
+        std::fs::write(&file, self.toml(folder.path())).expect("the configuration is written");
+        let mut command = binary();
+        command.arg("serve").arg("--config").arg(&file).current_dir(folder.path());
+        run(command, "")
+    }
+
     /// As [`Self::start`], in a folder that outlives the server, so that another can take over its data.
     pub fn start_in(mut self, home: &Path) -> TestServer {
         if self.apps.is_empty() {

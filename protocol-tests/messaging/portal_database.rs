@@ -28,6 +28,7 @@ macro_rules! each_database {
 each_database! {
     t11_without_a_directory_nothing_is_sent;
     t11_a_slow_directory_is_not_waited_for;
+    with_a_query_that_is_wrong_the_server_does_not_start;
     the_portal_is_told_before_the_browsers_and_its_ids_are_used;
     a_portal_that_hangs_holds_up_no_browser_for_long;
     comparing_is_not_left_to_the_database;
@@ -95,6 +96,21 @@ async fn t11_without_a_directory_nothing_is_sent(database: Database) {
     }
     assert_eq!(router.carrier.sends().await.len(), 1, "never external by default");
     assert_eq!(router.conversations(1).await.len(), 2, "what was there before can still be read");
+}
+
+/// Without the column it would never be known who is a user, and each message would go to the carrier.
+async fn with_a_query_that_is_wrong_the_server_does_not_start(database: Database) {
+    for (query, wrong) in [
+        ("SELECT phone_number AS number, status FROM phone_numbers WHERE phone_number = :number", "user_id"),
+        ("SELECT 1 AS user_id, 2 AS number, 3 AS status FROM nowhere WHERE 1 = :number", "nowhere"),
+    ] {
+        let _ = database.run("DROP TABLE IF EXISTS phone_numbers; DROP TABLE IF EXISTS conversations").await;
+        let setup = directory(&database).await.routing("directory.find_number", query);
+        let ended = setup.refusal();
+        let said = ended.stdout + &ended.stderr;
+        assert_eq!(ended.code, Some(1), "{said}");
+        assert!(said.contains("routing.directory.find_number") && said.contains(wrong), "{said}");
+    }
 }
 
 async fn t11_a_slow_directory_is_not_waited_for(database: Database) {

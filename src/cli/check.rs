@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::terminal::Terminal;
 use super::{Exit, refuse};
 use crate::config::{self, AppSettings, DirectoryMode, Loaded, Origin, Settings, Sources};
-use crate::routing::portal_directory;
+use crate::routing::portal_directory::{self, Problem};
 use crate::server;
 use crate::storage;
 
@@ -135,14 +135,17 @@ fn directory(app: &AppSettings) -> Vec<Finding> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let problems = match runtime {
         Ok(runtime) => runtime.block_on(portal_directory::check(settings)),
-        Err(error) => vec![error.to_string()],
+        Err(error) => vec![Problem { text: error.to_string(), may_pass: true }],
     };
     if problems.is_empty() {
         let detail = format!("the queries of app {} give the columns they must", app.id);
         return vec![Finding { about, status: Status::Ok, detail }];
     }
-    let failed =
-        |problem| Finding { about, status: Status::Failed, detail: format!("app {}: {problem}", app.id) };
+    let failed = |problem: Problem| Finding {
+        about,
+        status: Status::Failed,
+        detail: format!("app {}: {}", app.id, problem.text),
+    };
     problems.into_iter().map(failed).collect()
 }
 

@@ -142,9 +142,7 @@ impl Router {
 
     /// Does what follows from messages until the process ends.
     pub async fn run(self) {
-        let apps = self.inner.hub.apps().iter().map(|app| app.app()).collect();
         tokio::join!(
-            self.report_portal_directories(apps),
             observe::run(&self),
             opt_outs::take_over(&self),
             jobs::run(&self),

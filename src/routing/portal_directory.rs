@@ -32,9 +32,9 @@ use super::error::{Code, RoutingError};
 use super::phone_number::{PhoneNumber, candidates};
 use super::send::Numbers;
 use crate::apps::App;
-use crate::config::{DirectorySettings, RoutingSettings};
+use crate::config::{AppSettings, DirectorySettings, RoutingSettings};
 use breaker::Breaker;
-pub use check::check;
+pub use check::{Problem, check};
 use database::{Connection, Database};
 use fault::Fault;
 use query::Queries;
@@ -143,20 +143,29 @@ impl Router {
         })?;
         Ok(PortalDirectory { app: Arc::clone(app), source, handle: directories.handle.clone() })
     }
+}
 
-    /// Tries the queries of each app and logs what is wrong with them. The server runs all the same: the
-    /// database may come up later.
-    pub async fn report_portal_directories(&self, apps: Vec<Arc<App>>) {
-        for app in apps {
-            for problem in check(&app.settings.routing.directory).await {
+/// Tries the queries of each app's portal. A database that is away may come back, and until then nothing is
+/// sent; with a query that is wrong it would never be known who is a user.
+///
+/// # Errors
+/// A query that is wrong.
+pub async fn check_all(apps: &[AppSettings]) -> Result<(), String> {
+    let mut wrong = Vec::new();
+    for app in apps.iter().filter(|app| app.routing.enabled) {
+        for problem in check(&app.routing.directory).await {
+            if problem.may_pass {
                 tracing::error!(
-                    app = app.settings.id.as_str(),
-                    problem,
+                    app = app.id.as_str(),
+                    problem = problem.text,
                     "the portal's directory can't be used"
                 );
+            } else {
+                wrong.push(format!("app {}: {}", app.id, problem.text));
             }
         }
     }
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
 }
 
 impl PortalDirectory {

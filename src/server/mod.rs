@@ -58,6 +58,9 @@ pub enum RunError {
     /// The message store can't be used.
     #[error("{0}; {advice}", advice = Self::store_advice(.0))]
     Store(StorageError),
+    /// A query of the portal's tables can't be what it must be.
+    #[error("the portal's directory can't be used: {0}; `switchboard check` tries it without starting")]
+    Directory(String),
     /// The drain ran out of time.
     #[error("stopped with {0} connections still open")]
     CutOff(usize),

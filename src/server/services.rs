@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::{AppSettings, ChannelMode, Payload, Settings};
 use crate::hub::{Hub, vital};
 use crate::outbox::Outbox;
-use crate::routing::Router;
+use crate::routing::{Router, portal_directory};
 use crate::storage::{Database, StorageError};
 use crate::webhooks::Webhooks;
 
@@ -38,6 +38,7 @@ pub async fn open(settings: &Settings, hub: &Hub) -> Result<Services, RunError> 
     let outbox = Outbox::new(database, hub.clone(), node);
     let mut services = Services { outbox: Some(outbox.clone()), ..Services::default() };
     if routes {
+        portal_directory::check_all(&settings.apps).await.map_err(RunError::Directory)?;
         let router = Router::new(outbox.clone(), hub.clone()).await.map_err(RunError::Store)?;
         settings.apps.iter().filter(|app| is_exposed(app)).for_each(warn_of_public_channels);
         router.report_shared_numbers().await.map_err(RunError::Store)?;
