@@ -204,7 +204,7 @@ async fn t22_a_blocked_recipient_fails_once_and_is_remembered() {
 
 #[tokio::test]
 async fn t23_a_spend_limit_stops_sending_for_the_day() {
-    let router = Router::start().await;
+    let mut router = Router::start().await;
     router.carrier.fault("spend_limit", -1, json!({})).await;
     let answer = router.send(1, OUTSIDE, "too expensive").await;
     assert_eq!(answer["message"]["status"], "sending");
@@ -213,6 +213,10 @@ async fn t23_a_spend_limit_stops_sending_for_the_day() {
     router.carrier.stays_at(1, LONG_ENOUGH).await;
     let status = router.get("/status", &[]).await;
     assert!(status.to_string().contains("00:00:00"), "paused until midnight UTC: {status}");
+    // A start changes nothing about the budget.
+    router.revive();
+    router.send_on(1, "+13125550197", "a third lane").await;
+    router.carrier.stays_at(1, LONG_ENOUGH).await;
 }
 
 #[tokio::test]

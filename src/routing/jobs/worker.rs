@@ -14,8 +14,7 @@ use super::settle;
 use crate::apps::App;
 use crate::config::{Idempotency, Ordering};
 use crate::routing::Router;
-use crate::routing::carrier::Outcome;
-use crate::routing::carrier::Permit;
+use crate::routing::carrier::{ConfigUntil, Health, Outcome, Permit};
 use crate::routing::counters::{Counter, ThrottledBy};
 use crate::storage::{self, StorageError, Transaction};
 
@@ -28,6 +27,11 @@ const LEASE: i64 = 10_000_000;
 const LEASE_POLL: Duration = Duration::from_millis(2_500);
 /// Jobs looked at in one round of an app: more than may go, as some must wait for their number's rate.
 const LOOK_AHEAD: i64 = 256;
+
+/// Calls that are looked at for what the carrier said last.
+const RECENT: i64 = 1_000;
+/// How the note of a call begins whose app had used up its budget: the carrier's code 40333.
+const SPENT: &str = "40333 ";
 
 /// A job that may go.
 struct Due {
@@ -60,6 +64,9 @@ pub async fn run(router: &Router) {
             }
             match settle::recover(router, lapsed).await {
                 Ok(()) => {
+                    if !is_recovered && let Err(error) = remember_budgets(router).await {
+                        tracing::error!(%error, "what the carrier said last can't be read");
+                    }
                     // One round behind, so that after a standstill of the store others renew theirs first.
                     lapsed = storage::now();
                     is_recovered = true;
@@ -85,6 +92,39 @@ pub async fn run(router: &Router) {
         }
         let _ = tokio::time::timeout(POLL, router.inner.jobs.wake.notified()).await;
     }
+}
+
+/// An app whose budget was used up today when the process ended asks for nothing until midnight.
+async fn remember_budgets(router: &Router) -> Result<(), StorageError> {
+    let now = storage::now();
+    let last = router
+        .database()
+        .read(|tx| {
+            tx.query(
+                "SELECT j.app_id, a.detail, a.finished_at FROM \
+                 (SELECT id, job_id, detail, finished_at FROM carrier_attempts ORDER BY id DESC LIMIT ?1) a \
+                 JOIN carrier_jobs j ON j.id = a.job_id WHERE a.finished_at IS NOT NULL ORDER BY a.id DESC",
+                &[RECENT.into()],
+            )
+        })
+        .await?;
+    let mut seen = HashSet::new();
+    for row in last {
+        let (app_id, detail) = (row.text(0)?, row.optional_text(1)?.unwrap_or_default());
+        let is_over = ConfigUntil::NextUtcMidnight.end_us(row.int(2)?) <= now;
+        // The last answer decides: the budget may have been raised.
+        if !seen.insert(app_id.clone()) || is_over || !detail.starts_with(SPENT) {
+            continue;
+        }
+        let Some(app) = router.inner.hub.app_by_id(&app_id).map(|app| app.app()) else { continue };
+        if let Ok(line) = router.inner.jobs.lines.get(&app) {
+            let mut state = line.state();
+            if let Ok(permit) = state.breaker.may_call(now) {
+                state.breaker.report(permit, Health::Paused(ConfigUntil::NextUtcMidnight), now);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Says to other nodes that this one still works on its calls.
