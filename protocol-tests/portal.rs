@@ -269,6 +269,21 @@ async fn attachments_are_shown_by_their_link() {
     portal.close(&["Ann", "Ben"]).await;
 }
 
+#[tokio::test]
+async fn files_are_uploaded_past_the_backend_and_shown_to_the_other() {
+    // A picture of one pixel.
+    const PICTURE: &str =
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+    let mut portal = Portal::start().await.talking().await;
+    let file = json!({"name": "plan.png", "type": "image/png", "base64": PICTURE});
+    portal.on("Ann", "upload", file).await;
+    portal.screenshot("Ann", "portal-upload.png").await;
+    portal.write("Ann", "The plan").await;
+    portal.on("Ben", "pictures", json!({"name": "Attachment: plan.png"})).await;
+    portal.screenshot("Ben", "portal-uploaded.png").await;
+    portal.close(&["Ann", "Ben"]).await;
+}
+
 /// The server is killed while both write, and comes back on the same port and data.
 async fn restart(channels: &str) {
     let mut portal = Portal::with(Router::setup(), channels).await.talking().await;

@@ -105,9 +105,16 @@ await obey({
     await dialog.getByRole('button', { name: 'Begin' }).click();
     await dialog.waitFor({ state: 'hidden' });
   },
+  /** Uploads a file; it lies beside the text that is written next. */
+  async upload({ on, name, type, base64 }) {
+    await page(on).getByRole('button', { name: 'Attach a file' }).click();
+    const file = { name, mimeType: type, buffer: Buffer.from(base64, 'base64') };
+    await page(on).locator('input[type=file]').setInputFiles(file);
+    await page(on).getByRole('list', { name: 'Attachments' }).getByText(name).waitFor(VISIBLE);
+  },
   async write({ on, text, link }) {
     if (link) {
-      await page(on).getByRole('button', { name: 'Attach a file by its link' }).click();
+      await page(on).getByRole('button', { name: 'Attach a file' }).click();
       await page(on).getByRole('textbox', { name: 'Link of the attachment' }).fill(link);
       await page(on).getByRole('button', { name: 'Add', exact: true }).click();
     }

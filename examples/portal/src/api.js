@@ -16,6 +16,20 @@ export class ApiError extends Error {
 export const get = (path, query = {}) => call('GET', `${path}?${new URLSearchParams(query)}`);
 export const post = (path, body = {}) => call('POST', path, JSON.stringify(body));
 
+/** Brings a file for a conversation; answers where it is then. */
+export async function upload(conversation, file) {
+  const { name, type, size } = file;
+  const { attachment, upload: to } = await post('attachments', {
+    conversation_id: conversation.id,
+    name,
+    content_type: type || 'application/octet-stream',
+    size,
+  });
+  const response = await fetch(to.url, { method: to.method, headers: to.headers, body: file }).catch(() => null);
+  if (!response?.ok) throw new ApiError(response?.status ?? 0, `${name} could not be uploaded.`);
+  return attachment.url;
+}
+
 async function call(method, path, body) {
   let response;
   try {

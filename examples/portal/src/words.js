@@ -35,7 +35,15 @@ const PICTURE = /\.(avif|gif|jpe?g|png|svg|webp)$/i;
 export function attachment(url) {
   if (!/^https?:\/\//i.test(url)) return null;
   const path = url.split(/[?#]/)[0];
-  return { url, name: path.split('/').pop() || url, isPicture: PICTURE.test(path) };
+  return { url, name: decoded(path.split('/').pop()) || url, isPicture: PICTURE.test(path) };
+}
+
+function decoded(name) {
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name;
+  }
 }
 
 const STATUS = {
