@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::harness::http::Request;
 use crate::harness::names::unique;
 use crate::harness::server::Config;
-use crate::harness::shared::{COUNTING, shared};
+use crate::harness::shared::{COUNTING, DEFAULTS, shared};
 use crate::harness::sign::App;
 use crate::harness::watcher::Watcher;
 use crate::harness::ws::WsClient;
@@ -94,19 +94,20 @@ async fn channel_data_comes_before_the_user_who_signed_in() {
 }
 
 #[tokio::test]
-async fn refused_subscriptions_and_sign_ins_count_among_the_faults() {
+async fn refusals_are_no_faults_that_add_up() {
     let server = shared();
-    let mut client = WsClient::connect(&server).await;
+    let app = server.app_with_id(DEFAULTS);
+    let mut client = WsClient::connect_to(&server, app).await;
     let sign_in = json!({"event": "pusher:signin", "data": {"auth": "x:y", "user_data": "{}"}});
-    for _ in 0..50 {
+    for _ in 0..150 {
         client.send_subscribe("private-x").await;
         client.expect_not_subscribed("private-x", "AuthError", 401, "").await;
+        client.send_client_event("private-x", "client-typing", &json!({})).await;
+        client.expect_error(None, "client_events").await;
         client.send_json(&sign_in).await;
         client.expect_error(4009, "").await;
     }
-    client.send_subscribe("private-x").await;
-    client.expect_not_subscribed("private-x", "AuthError", 401, "").await;
-    client.expect_refusal(4100, "faulty").await;
+    client.subscribe(&unique("private-")).await;
 }
 
 #[tokio::test]

@@ -145,7 +145,7 @@ impl ShardState {
         if let WaitsFor::Answer { is_wanted: true } = held.swap_remove(index).waits_for {
             let outcome = answer.map_err(|message| (RefusalKind::Auth, message));
             if let Err(refused) = outcome.and_then(|()| self.enter(slot, channel, None)) {
-                self.refuse(slot, channel.as_str(), &refused);
+                self.refuse(channel.as_str(), &refused);
             }
             self.flush(slot);
         }
@@ -159,11 +159,7 @@ impl ShardState {
                 Gate::Held => Ok(()),
             });
             if let Err(refused) = outcome {
-                self.refuse(slot, channel.as_str(), &refused);
-            }
-            // Too many refusals close the connection.
-            if !self.connections.get(slot as usize).is_some_and(|connection| connection.is_open()) {
-                return;
+                self.refuse(channel.as_str(), &refused);
             }
         }
     }
@@ -174,7 +170,7 @@ impl ShardState {
             if !self.settle(slot) {
                 return;
             }
-            self.refuse(slot, channel.as_str(), &(RefusalKind::Auth, refusal));
+            self.refuse(channel.as_str(), &(RefusalKind::Auth, refusal));
             self.flush(slot);
         }
     }

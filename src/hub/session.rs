@@ -40,14 +40,20 @@ impl ShardState {
             Ok(ClientMessage::Unsubscribe(channel)) => self.unsubscribe(slot, &channel),
             Ok(ClientMessage::SignIn(request)) => self.sign_in(slot, &request),
             Ok(ClientMessage::Event(event)) => self.client_event(slot, &event),
-            Err(error) => self.fault(slot, None, &error.to_string()),
+            Err(error) => self.fault(slot, &error.to_string()),
         }
     }
 
-    /// Answers a faulty message with `pusher:error`; the connection stays unless there are too many.
-    fn fault(&mut self, slot: u32, code: Option<ErrorCode>, message: &str) {
+    /// Answers a message with `pusher:error`; the connection stays.
+    fn reject(&mut self, code: Option<ErrorCode>, message: &str) {
         self.stats.faults += 1;
         self.reply(&server_event::error(code, message));
+    }
+
+    /// Answers a message that nobody can make sense of. Only these add up to a close: a page whose subscriptions
+    /// are refused would come back with the same ones for ever.
+    fn fault(&mut self, slot: u32, message: &str) {
+        self.reject(None, message);
         let now = self.clock.now();
         let connection = &mut self.connections[slot as usize];
         let (count, minute) = &mut connection.faults;
@@ -62,15 +68,15 @@ impl ShardState {
 
     fn subscribe(&mut self, slot: u32, request: &Subscribe) {
         if let Err(refused) = self.try_subscribe(slot, request) {
-            self.refuse(slot, &request.channel, &refused);
+            self.refuse(&request.channel, &refused);
         }
     }
 
     /// Tells that a subscription did not take place, on the channel and on the connection.
-    pub(super) fn refuse(&mut self, slot: u32, channel: &str, (kind, message): &Refused) {
+    pub(super) fn refuse(&mut self, channel: &str, (kind, message): &Refused) {
         let channel: String = channel.chars().take(256).collect();
         self.reply(&server_event::subscription_error(&channel, *kind, message));
-        self.fault(slot, None, message);
+        self.reject(None, message);
     }
 
     fn try_subscribe(&mut self, slot: u32, request: &Subscribe) -> Result<(), Refused> {
@@ -234,12 +240,12 @@ impl ShardState {
             Ok(user) => match connection.user.as_deref() {
                 Some(known) if known.id != user.id => {
                     let message = format!("Connection is already signed in as user {}", known.id);
-                    self.fault(slot, Some(ErrorCode::Unauthorized), &message);
+                    self.reject(Some(ErrorCode::Unauthorized), &message);
                 }
                 Some(_) => self.reply(&server_event::signin_success(&request.user_data)),
                 None => self.begin_user_session(slot, user, &request.user_data),
             },
-            Err(message) => self.fault(slot, Some(ErrorCode::Unauthorized), &message),
+            Err(message) => self.reject(Some(ErrorCode::Unauthorized), &message),
         }
     }
 
@@ -269,11 +275,7 @@ impl ShardState {
 
     fn client_event(&mut self, slot: u32, event: &ClientEvent<'_>) {
         if let Err((code, message)) = self.try_client_event(slot, event) {
-            match code {
-                // Being told to slow down is no fault of its own.
-                Some(code) => self.reply(&server_event::error(Some(code), &message)),
-                None => self.fault(slot, None, &message),
-            }
+            self.reject(code, &message);
         }
     }
 
