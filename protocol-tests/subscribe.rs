@@ -179,6 +179,8 @@ async fn auth_and_channel_data_do_not_matter_on_public_channels() {
         json!({"auth": null, "channel_data": null}),
         json!({"auth": "nonsense", "channel_data": "nonsense"}),
         json!({"auth": "other-key:0000", "channel_data": "{\"user_id\":1.5}"}),
+        json!({"auth": 7, "channel_data": {"user_id": 1}}),
+        json!({"auth": {}, "channel_data": [true]}),
     ] {
         let channel = unique("news-");
         let mut data = data;
@@ -186,6 +188,29 @@ async fn auth_and_channel_data_do_not_matter_on_public_channels() {
         client.send_json(&json!({"event": "pusher:subscribe", "data": data})).await;
         client.expect_text(&succeeded(&channel)).await;
     }
+}
+
+#[tokio::test]
+async fn auth_and_channel_data_that_are_no_strings_are_refused_as_wrong_signatures_are() {
+    let server = shared();
+    let mut client = WsClient::connect(&server).await;
+    for kind in ["private-", "presence-"] {
+        let channel = unique(kind);
+        let auth = server.app().channel_auth(&client.socket_id, &channel);
+        for (wrong, part) in [
+            (json!({"auth": 7}), "auth must be a string"),
+            (json!({"auth": {}}), "auth must be a string"),
+            (json!({"auth": [auth]}), "auth must be a string"),
+            (json!({"auth": auth, "channel_data": {"user_id": "1"}}), "channel_data must be a string"),
+            (json!({"auth": auth, "channel_data": 1}), "channel_data must be a string"),
+        ] {
+            let mut data = wrong;
+            data["channel"] = json!(channel);
+            client.send_json(&json!({"event": "pusher:subscribe", "data": data})).await;
+            client.expect_not_subscribed(&channel, "AuthError", 401, part).await;
+        }
+    }
+    client.expect_nothing().await;
 }
 
 #[tokio::test]

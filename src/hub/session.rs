@@ -10,7 +10,7 @@ use super::shard::{LocalChannel, ShardState, Subscriber};
 use crate::apps::TokenBucket;
 use crate::config::ClientEvents;
 use crate::protocol::channel::{ChannelKind, ChannelName};
-use crate::protocol::client_event::{ClientEvent, ClientMessage, SignIn, Subscribe};
+use crate::protocol::client_event::{ClientEvent, ClientMessage, InvalidMessage, SignIn, Subscribe};
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::id::check_event_name;
 use crate::protocol::json;
@@ -50,8 +50,8 @@ impl ShardState {
         self.reply(&server_event::error(code, message));
     }
 
-    /// Answers a message that nobody can make sense of. Only these add up to a close: a page whose subscriptions
-    /// are refused would come back with the same ones for ever.
+    /// Answers a message that nobody can make sense of. Only these add up to a close: a page whose
+    /// subscriptions are refused would come back with the same ones for ever.
     fn fault(&mut self, slot: u32, message: &str) {
         self.reject(None, message);
         let now = self.clock.now();
@@ -180,8 +180,9 @@ impl ShardState {
             }
             kind => {
                 let is_presence = kind == ChannelKind::Presence;
-                let data = request.channel_data.as_deref();
-                let auth = request.auth.as_deref();
+                let unreadable = |error: &InvalidMessage| (RefusalKind::Auth, error.to_string());
+                let auth = request.auth.as_ref().map_err(unreadable)?.as_deref();
+                let data = request.channel_data.as_ref().map_err(unreadable)?.as_deref();
                 let keys = &connection.app.app().keys;
                 keys.verify_channel(auth, connection.id, channel.as_str(), data, is_presence)
                     .map_err(|error| (RefusalKind::Auth, error.to_string()))?;

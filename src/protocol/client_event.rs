@@ -24,15 +24,15 @@ pub enum ClientMessage<'a> {
     Event(ClientEvent<'a>),
 }
 
-/// Data of `pusher:subscribe`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Data of `pusher:subscribe`. Whether `auth` and `channel_data` may be wrong depends on the channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscribe {
     /// The channel asked for; not yet checked.
     pub channel: String,
-    /// `key:signature`; ignored on public channels.
-    pub auth: Option<String>,
+    /// `key:signature`.
+    pub auth: Result<Option<String>, InvalidMessage>,
     /// The exact text that was signed, for presence channels.
-    pub channel_data: Option<String>,
+    pub channel_data: Result<Option<String>, InvalidMessage>,
 }
 
 /// Data of `pusher:signin`.
@@ -142,8 +142,8 @@ impl Subscribe {
         let data: SubscribeData<'_> = json::object(&text).map_err(InvalidMessage::Json)?;
         Ok(Self {
             channel: required_string(data.channel, "channel")?,
-            auth: optional_string(data.auth, "auth")?,
-            channel_data: optional_string(data.channel_data, "channel_data")?,
+            auth: optional_string(data.auth, "auth"),
+            channel_data: optional_string(data.channel_data, "channel_data"),
         })
     }
 }
@@ -214,8 +214,11 @@ mod tests {
 
     #[test]
     fn service_events_are_read_with_data_as_object_or_string() {
-        let expected =
-            Subscribe { channel: "private-x".to_owned(), auth: Some("k:s".to_owned()), channel_data: None };
+        let expected = Subscribe {
+            channel: "private-x".to_owned(),
+            auth: Ok(Some("k:s".to_owned())),
+            channel_data: Ok(None),
+        };
         for text in [
             r#"{"event":"pusher:subscribe","data":{"auth":"k:s","channel":"private-x"}}"#,
             r#"{"event":"pusher:subscribe","data":{"auth":"k:s","channel":"private-x","channel_data":null}}"#,

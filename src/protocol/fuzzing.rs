@@ -16,7 +16,7 @@ pub fn client_message(text: &str) {
                 .expect("bug: data of a client event is a JSON string");
         }
         Ok(ClientMessage::Subscribe(subscribe)) => {
-            if let Some(data) = &subscribe.channel_data {
+            if let Ok(Some(data)) = &subscribe.channel_data {
                 let _ = presence::Member::from_channel_data(data);
             }
         }
