@@ -150,17 +150,20 @@ async fn the_refusal_prints_what_should_have_been_signed_and_no_digest() {
 }
 
 #[tokio::test]
-async fn a_sign_in_without_user_data_is_an_error() {
+async fn a_sign_in_that_cannot_be_read_fails_like_any_other() {
     let server = shared();
     let mut client = WsClient::connect(&server).await;
-    for message in [
-        json!({"event": "pusher:signin"}),
-        json!({"event": "pusher:signin", "data": {}}),
-        json!({"event": "pusher:signin", "data": {"auth": "x:y", "user_data": {"id": "42"}}}),
-        json!({"event": "pusher:signin", "data": {"auth": "x:y", "user_data": null}}),
+    for (message, part) in [
+        (json!({"event": "pusher:signin"}), "Missing parameter: data"),
+        (json!({"event": "pusher:signin", "data": []}), "data must be an object"),
+        (json!({"event": "pusher:signin", "data": {}}), "Missing parameter: user_data"),
+        (json!({"event": "pusher:signin", "data": {"auth": "x:y", "user_data": null}}), "user_data"),
+        (json!({"event": "pusher:signin", "data": {"auth": "x:y", "user_data": {"id": "42"}}}), "a string"),
+        (json!({"event": "pusher:signin", "data": {"auth": "x:y", "user_data": 42}}), "a string"),
+        (json!({"event": "pusher:signin", "data": {"auth": 1, "user_data": "{\"id\":\"42\"}"}}), "a string"),
     ] {
         client.send_json(&message).await;
-        client.expect("pusher:error").await;
+        client.expect_error(4009, part).await;
     }
     client.expect_nothing().await;
 }

@@ -38,7 +38,7 @@ impl ShardState {
             Ok(ClientMessage::Pong) => {}
             Ok(ClientMessage::Subscribe(request)) => self.subscribe(slot, &request),
             Ok(ClientMessage::Unsubscribe(channel)) => self.unsubscribe(slot, &channel),
-            Ok(ClientMessage::SignIn(request)) => self.sign_in(slot, &request),
+            Ok(ClientMessage::SignIn(request)) => self.sign_in(slot, request),
             Ok(ClientMessage::Event(event)) => self.client_event(slot, &event),
             Err(error) => self.fault(slot, &error.to_string()),
         }
@@ -228,26 +228,28 @@ impl ShardState {
         connection.subscriptions.iter().position(|subscription| subscription.local == local)
     }
 
-    fn sign_in(&mut self, slot: u32, request: &SignIn) {
-        let connection = &self.connections[slot as usize];
-        let verified = connection
-            .app
-            .app()
-            .keys
-            .verify_user(request.auth.as_deref(), connection.id, &request.user_data)
-            .map_err(|error| error.to_string())
-            .and_then(|()| UserData::parse(&request.user_data).map_err(|error| error.to_string()));
-        match verified {
-            Ok(user) => match connection.user.as_deref() {
-                Some(known) if known.id != user.id => {
-                    let message = format!("Connection is already signed in as user {}", known.id);
-                    self.reject(Some(ErrorCode::Unauthorized), &message);
-                }
-                Some(_) => self.reply(&server_event::signin_success(&request.user_data)),
-                None => self.begin_user_session(slot, user, &request.user_data),
-            },
-            Err(message) => self.reject(Some(ErrorCode::Unauthorized), &message),
+    fn sign_in(&mut self, slot: u32, request: Result<SignIn, InvalidMessage>) {
+        let request = request.map_err(|error| error.to_string());
+        if let Err(message) = request.and_then(|request| self.try_sign_in(slot, &request)) {
+            self.reject(Some(ErrorCode::Unauthorized), &message);
         }
+    }
+
+    fn try_sign_in(&mut self, slot: u32, request: &SignIn) -> Result<(), String> {
+        let connection = &self.connections[slot as usize];
+        let app = connection.app.app();
+        app.keys
+            .verify_user(request.auth.as_deref(), connection.id, &request.user_data)
+            .map_err(|error| error.to_string())?;
+        let user = UserData::parse(&request.user_data).map_err(|error| error.to_string())?;
+        match connection.user.as_deref() {
+            Some(known) if known.id != user.id => {
+                return Err(format!("Connection is already signed in as user {}", known.id));
+            }
+            Some(_) => self.reply(&server_event::signin_success(&request.user_data)),
+            None => self.begin_user_session(slot, user, &request.user_data),
+        }
+        Ok(())
     }
 
     fn begin_user_session(&mut self, slot: u32, mut user: UserData, user_data: &str) {

@@ -18,8 +18,8 @@ pub enum ClientMessage<'a> {
     Subscribe(Subscribe),
     /// `pusher:unsubscribe` from this channel.
     Unsubscribe(String),
-    /// `pusher:signin`.
-    SignIn(SignIn),
+    /// `pusher:signin`. What can't be read is a failed sign-in: those have an answer of their own.
+    SignIn(Result<SignIn, InvalidMessage>),
     /// An event whose name starts with `client-`.
     Event(ClientEvent<'a>),
 }
@@ -123,7 +123,7 @@ impl<'a> ClientMessage<'a> {
             "pusher:pong" => Ok(Self::Pong),
             "pusher:subscribe" => Subscribe::parse(envelope.data).map(Self::Subscribe),
             "pusher:unsubscribe" => unsubscribed_channel(envelope.data).map(Self::Unsubscribe),
-            "pusher:signin" => SignIn::parse(envelope.data).map(Self::SignIn),
+            "pusher:signin" => Ok(Self::SignIn(SignIn::parse(envelope.data))),
             name if name.starts_with("client-") => {
                 let channel = required_string(envelope.channel, "channel")?;
                 Ok(Self::Event(ClientEvent { name: event, channel, data: event_data(envelope.data) }))
@@ -265,7 +265,6 @@ mod tests {
             (r#"{"event":"pusher:subscribe","data":[]}"#, "data must be an object, got an array"),
             (r#"{"event":"pusher:subscribe","data":{"channel":1}}"#, "channel must be a string"),
             (r#"{"event":"pusher:unsubscribe","data":{}}"#, "Missing parameter: channel"),
-            (r#"{"event":"pusher:signin","data":{"auth":"x"}}"#, "Missing parameter: user_data"),
             (r#"{"event":"pusher:nonsense"}"#, "Unknown event 'pusher:nonsense'"),
             (r#"{"event":"pusher_internal:member_added","channel":"presence-x"}"#, "Unknown event"),
             (r#"{"event":"xclient-foo","channel":"private-x"}"#, "must be prefixed by 'client-'"),

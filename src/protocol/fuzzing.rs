@@ -20,11 +20,13 @@ pub fn client_message(text: &str) {
                 let _ = presence::Member::from_channel_data(data);
             }
         }
-        Ok(ClientMessage::SignIn(sign_in)) => {
+        Ok(ClientMessage::SignIn(Ok(sign_in))) => {
             let _ = presence::UserData::parse(&sign_in.user_data);
         }
+        Err(error) | Ok(ClientMessage::SignIn(Err(error))) => {
+            well_formed(&server_event::error(None, &error.to_string()));
+        }
         Ok(_) => {}
-        Err(error) => well_formed(&server_event::error(None, &error.to_string())),
     }
 }
 
