@@ -285,6 +285,39 @@ async fn a_watchlist_is_told_after_the_success_and_then_each_change() {
 }
 
 #[tokio::test]
+async fn signing_in_again_replaces_info_and_watchlist() {
+    let server = shared();
+    let (me, ann, bob) = (unique("me-"), unique("ann-"), unique("bob-"));
+    let _ann = signed_in(&server, &ann).await;
+    let mut client = WsClient::connect(&server).await;
+    client.sign_in(&json!({"id": me, "user_info": {"n": 1}, "watchlist": [ann]}).to_string()).await;
+    expect_watchlist(&mut client, came(&ann)).await;
+    client.sign_in(&json!({"id": me, "user_info": {"n": 2}, "watchlist": [bob]}).to_string()).await;
+    expect_watchlist(&mut client, went(&bob)).await;
+    let channel = unique("presence-");
+    client.send_subscribe_private(&channel).await;
+    let roster = client.expect_subscribed(&channel).await.json();
+    assert_eq!(roster["presence"]["hash"][&me], json!({"n": 2}));
+    client.sign_in(&json!({"id": me}).to_string()).await;
+    let _bob = signed_in(&server, &bob).await;
+    client.expect_nothing_published(&server).await;
+}
+
+#[tokio::test]
+async fn a_watchlist_of_the_second_sign_in_is_kept_up_to_date() {
+    let server = shared();
+    let (me, ann, bob) = (unique("me-"), unique("ann-"), unique("bob-"));
+    let mut client = WsClient::connect(&server).await;
+    for watched in [[&ann], [&bob]] {
+        client.sign_in(&json!({"id": me, "watchlist": watched}).to_string()).await;
+        expect_watchlist(&mut client, went(watched[0])).await;
+    }
+    let _ann = signed_in(&server, &ann).await;
+    let _bob = signed_in(&server, &bob).await;
+    expect_watchlist(&mut client, came(&bob)).await;
+}
+
+#[tokio::test]
 async fn who_comes_back_at_once_was_never_away() {
     let server = shared();
     let (ann, bob) = (unique("ann-"), unique("bob-"));

@@ -244,14 +244,16 @@ impl ShardState {
         let user = UserData::parse(&request.user_data).map_err(|error| error.to_string())?;
         match connection.user.as_deref() {
             Some(known) if known.id != user.id => {
-                return Err(format!("Connection is already signed in as user {}", known.id));
+                Err(format!("Connection is already signed in as user {}", known.id))
             }
-            Some(_) => self.reply(&server_event::signin_success(&request.user_data)),
-            None => self.begin_user_session(slot, user, &request.user_data),
+            _ => {
+                self.begin_user_session(slot, user, &request.user_data);
+                Ok(())
+            }
         }
-        Ok(())
     }
 
+    /// Takes over what the sign-in says, also from the same user again: info and watchlist may have changed.
     fn begin_user_session(&mut self, slot: u32, mut user: UserData, user_data: &str) {
         self.reply(&server_event::signin_success(user_data));
         let address = self.address(slot);
@@ -262,6 +264,9 @@ impl ShardState {
         }
         let listed = user.watchlist.len();
         user.watchlist.truncate(MAX_WATCHLIST);
+        if let Some(before) = connection.user.take() {
+            connection.app.users.unwatch(&before.watchlist, address);
+        }
         connection.app.users.sign_in(&user.id, address);
         let (online, offline) = connection.app.users.watch(&user.watchlist, address);
         connection.user = Some(Box::new(user));
