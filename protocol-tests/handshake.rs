@@ -74,6 +74,8 @@ async fn every_protocol_version_from_4_to_7_and_none_at_all_are_accepted() {
         "?protocol=7&client=pusher-websocket-swift&version=10.1.10",
         "?protocol=7&client=js&version=not-a-version&flash=true&unknown=1&empty=&flag",
         "?client=js&version=8.6.0",
+        "?Protocol=99&PROTOCOL=99",
+        "?Protocol=99&protocol=7",
         "?",
         "",
     ] {
@@ -158,6 +160,7 @@ async fn only_the_subprotocol_of_the_protocol_is_picked() {
     assert_eq!(offer("pusher-channels-protocol-7").await, ours);
     assert_eq!(offer("chat, pusher-channels-protocol-7").await, ours);
     assert_eq!(offer("chat").await, None);
+    assert_eq!(offer("PUSHER-channels-protocol-7").await, None);
     assert_eq!(offer("pusher-channels-protocol-8, graphql-ws").await, None);
 }
 

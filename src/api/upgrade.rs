@@ -62,7 +62,7 @@ impl Api {
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-        if has_token(&parts.headers, &SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
+        if items(&parts.headers, &SEC_WEBSOCKET_PROTOCOL).any(|item| item == SUBPROTOCOL) {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
         }
         let upgrade = match self.admit(parts, path, peer) {
@@ -85,7 +85,7 @@ impl Api {
             return refuse(ErrorCode::AppDoesNotExist, format!("App key {key} does not exist."));
         };
         let query = Query::parse(parts.uri.query().unwrap_or_default());
-        if let Some(protocol) = query.get("protocol")
+        if let Some((_, protocol)) = query.iter().find(|(name, _)| *name == "protocol")
             && !protocol.parse().is_ok_and(|version| PROTOCOLS.contains(&version))
         {
             let message = "Unsupported protocol version: this server speaks version 7".to_owned();
@@ -140,10 +140,11 @@ fn is_nonce(key: &[u8]) -> bool {
 
 /// Whether a comma-separated header names `token`, in any case.
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    headers
-        .get_all(name)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|item| item.trim().eq_ignore_ascii_case(token))
+    items(headers, name).any(|item| item.eq_ignore_ascii_case(token))
+}
+
+/// The items of a comma-separated header.
+fn items<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
 }
