@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::harness::http::{HttpConnection, exchange, get};
+use crate::harness::names::unique;
 use crate::harness::raw_ws::{self, RawWs, frame, upgrade_request};
 use crate::harness::server::{Config, TestServer};
 use crate::harness::shared::{DISABLED, SharedServer, shared};
@@ -104,6 +105,13 @@ async fn an_unknown_key_is_upgraded_and_refused_with_4001() {
         .await;
     let close = client.expect_close(4001).await;
     assert_eq!(close.reason.as_str(), "App key nokey does not exist.");
+}
+
+#[tokio::test]
+async fn an_unknown_key_is_told_whole() {
+    let server = shared();
+    let key = unique(&"x".repeat(500));
+    open(&server, &format!("/app/{key}")).await.expect_refusal(4001, &key).await;
 }
 
 #[tokio::test]

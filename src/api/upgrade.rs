@@ -81,7 +81,6 @@ impl Api {
         };
         let key = percent_decode_str(key).decode_utf8_lossy();
         let Some(hub) = self.hub.app_by_key(&key) else {
-            let key: String = key.chars().take(64).collect();
             return refuse(ErrorCode::AppDoesNotExist, format!("App key {key} does not exist."));
         };
         let query = Query::parse(parts.uri.query().unwrap_or_default());
