@@ -77,6 +77,27 @@ async fn the_body_may_be_empty_or_absent() {
 }
 
 #[tokio::test]
+async fn any_other_body_must_be_a_json_object() {
+    let server = shared();
+    let app = server.app();
+    let user = unique("u");
+    let path = app.path(&format!("users/{user}/terminate_connections"));
+    let mut tab = signed_in(&server, app, &user).await;
+    for (body, part) in [
+        (&b"[]"[..], "Invalid JSON in the request body"),
+        (b"null", "Invalid JSON in the request body"),
+        (b"{}}", "Invalid JSON in the request body"),
+        (b"nonsense", "Invalid JSON in the request body"),
+        (b"{\"\xff\":1}", "not valid UTF-8"),
+    ] {
+        Request::post(app, &path, body).send(server.public).await.expect_error(400, part);
+    }
+    tab.expect_nothing().await;
+    Request::post(app, &path, r#" {"reason":[1]} "#).send(server.public).await.expect_ok("{}");
+    expect_terminated(&mut tab).await;
+}
+
+#[tokio::test]
 async fn a_user_id_may_be_percent_encoded() {
     let server = shared();
     let app = server.app();
