@@ -128,7 +128,7 @@ async fn the_parameters_of_a_post_are_those_of_its_body() {
     let mut watcher = Watcher::on(&server, &channel).await;
     let request = Request::post(app, &app.path("events"), "{}");
     let request = request.param("name", "e").param("channel", &channel).param("data", "1");
-    request.send(server.public).await.expect_error(400, "Missing parameter: name");
+    request.send(server.public).await.expect_error(400, "Expected name parameter to be a string");
     watcher.expect_nothing(&server).await;
 }
 

@@ -92,10 +92,10 @@ async fn names_are_strings_of_one_to_200_characters_and_not_reserved() {
         watcher.expect(&name, "1").await;
     }
     let body = json!({"channel": channel, "data": "1"});
-    expect_refused(&server, &mut watcher, &body, "Missing parameter: name").await;
+    expect_refused(&server, &mut watcher, &body, "Expected name parameter to be a string").await;
     for (name, part) in [
         (json!(7), "Expected name parameter to be a string"),
-        (json!(null), "name"),
+        (json!(null), "Expected name parameter to be a string"),
         (json!(["e"]), "Expected name parameter to be a string"),
         (json!({}), "Expected name parameter to be a string"),
         (json!(""), "name"),
@@ -203,6 +203,13 @@ async fn one_bad_channel_name_and_nothing_is_published() {
     }
     for bad in [json!(7), json!(null), json!({}), json!([channel])] {
         let body = json!({"name": "e", "channels": [channel, bad], "data": "1"});
+        expect_refused(&server, &mut watcher, &body, "Expected channel name to be a string").await;
+    }
+    for body in [
+        json!({"name": "e", "data": "1"}),
+        json!({"name": "e", "channel": null, "data": "1"}),
+        json!({"name": "e", "channels": null, "data": "1"}),
+    ] {
         expect_refused(&server, &mut watcher, &body, "Expected channel name to be a string").await;
     }
     for bad in [json!("x"), json!(7), json!({"0": channel})] {

@@ -22,6 +22,8 @@ use crate::protocol::json::{self, JsonType};
 
 /// Most characters of an idempotency key.
 const MAX_IDEMPOTENCY_KEY: usize = 255;
+/// As hosted Pusher says it, for those who search for the text.
+const NO_CHANNEL: &str = "Expected channel name to be a string";
 
 /// The fields of an event, in a trigger or in a batch.
 #[derive(Deserialize)]
@@ -153,9 +155,9 @@ pub fn invalid_json(reason: String) -> ApiError {
 impl<'a> RawEvent<'a> {
     /// Everything but the channels.
     pub fn event(&self, app: &App) -> Result<Event<'a>, ApiError> {
-        let name = string(self.name, "name")?.ok_or_else(|| missing("name"))?;
+        let name = self.name.and_then(json::decode_string).ok_or_else(|| no_string("name"))?;
         check_event_name(&name).map_err(|error| ApiError::bad_request(error.to_string()))?;
-        let info = match string(self.info, "info")? {
+        let info = match optional_string(self.info, "info")? {
             Some(names) => Some(Info::parse(names.split(','))?),
             None => None,
         };
@@ -163,7 +165,7 @@ impl<'a> RawEvent<'a> {
     }
 
     fn data(&self, app: &App) -> Result<&'a str, ApiError> {
-        let data = self.data.ok_or_else(|| missing("data"))?;
+        let data = self.data.ok_or_else(|| ApiError::bad_request("Missing parameter: data"))?;
         match JsonType::of(data) {
             JsonType::String => {}
             other => {
@@ -185,7 +187,7 @@ impl<'a> RawEvent<'a> {
     }
 
     fn except(&self) -> Result<Option<SocketId>, ApiError> {
-        match string(self.socket_id, "socket_id")? {
+        match optional_string(self.socket_id, "socket_id")? {
             Some(id) => SocketId::parse(&id).map_err(|error| ApiError::bad_request(error.to_string())),
             None => Ok(None),
         }
@@ -193,8 +195,7 @@ impl<'a> RawEvent<'a> {
 
     /// The one channel of a batch's event.
     pub fn channel(&self) -> Result<ChannelName, ApiError> {
-        let name = channel_string(self.channel)?.ok_or_else(|| missing("channel"))?;
-        channel_name(&name)
+        channel_name(&channel_string(self.channel)?)
     }
 
     /// `channels` and `channel` together, each channel once, in order.
@@ -206,14 +207,12 @@ impl<'a> RawEvent<'a> {
             })?,
         };
         if self.channels.is_none() && self.channel.is_none() {
-            return Err(missing("channels"));
+            return Err(ApiError::bad_request(format!("{NO_CHANNEL}, got neither channel nor channels")));
         }
         let mut channels: Vec<ChannelName> = Vec::with_capacity(listed.len() + 1);
         let mut seen = std::collections::HashSet::with_capacity(listed.len() + 1);
         for raw in listed.into_iter().map(Some).chain(self.channel.map(Some)) {
-            let name = channel_string(raw)?
-                .ok_or_else(|| ApiError::bad_request("Expected channel name to be a string"))?;
-            let name = channel_name(&name)?;
+            let name = channel_name(&channel_string(raw)?)?;
             if seen.insert(name.clone()) {
                 channels.push(name);
             }
@@ -228,22 +227,16 @@ impl<'a> RawEvent<'a> {
     }
 }
 
-fn missing(name: &str) -> ApiError {
-    ApiError::bad_request(format!("Missing parameter: {name}"))
+fn no_string(name: &str) -> ApiError {
+    ApiError::bad_request(format!("Expected {name} parameter to be a string"))
 }
 
-fn string(raw: Option<&RawValue>, name: &str) -> Result<Option<String>, ApiError> {
-    let Some(raw) = raw else { return Ok(None) };
-    json::decode_string(raw)
-        .map(Some)
-        .ok_or_else(|| ApiError::bad_request(format!("Expected {name} parameter to be a string")))
+fn optional_string(raw: Option<&RawValue>, name: &str) -> Result<Option<String>, ApiError> {
+    raw.map(|raw| json::decode_string(raw).ok_or_else(|| no_string(name))).transpose()
 }
 
-fn channel_string(raw: Option<&RawValue>) -> Result<Option<String>, ApiError> {
-    let Some(raw) = raw else { return Ok(None) };
-    json::decode_string(raw)
-        .map(Some)
-        .ok_or_else(|| ApiError::bad_request("Expected channel name to be a string"))
+fn channel_string(raw: Option<&RawValue>) -> Result<String, ApiError> {
+    raw.and_then(json::decode_string).ok_or_else(|| ApiError::bad_request(NO_CHANNEL))
 }
 
 /// A channel name, or 400.
