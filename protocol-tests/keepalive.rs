@@ -15,6 +15,11 @@ use crate::harness::{DEADLINE, within};
 
 const PUSHER_PONG: &str = r#"{"event":"pusher:pong","data":"{}"}"#;
 
+/// Pings after a second of silence and closes soon after.
+static HASTY: SharedServer = SharedServer::new(|| {
+    Config::new().server("shards = 2\nactivity_timeout = \"1s\"\npong_timeout = \"100ms\"")
+});
+
 /// Pings after one second of silence and closes after another.
 static IMPATIENT: SharedServer = SharedServer::new(|| {
     Config::new().server("shards = 2\nactivity_timeout = \"1s\"\npong_timeout = \"1s\"")
@@ -147,6 +152,44 @@ async fn a_client_that_answers_nothing_is_closed_with_4201_and_cut_off() {
     assert_eq!(&close.payload[2..], b"Pong reply not received");
     assert!(start.elapsed() > Duration::from_millis(1800), "not before the pong timeout");
     client.wait_for_end(DEADLINE).await;
+}
+
+/// However they fall between the seconds in which the server looks after everybody.
+#[tokio::test]
+async fn pings_and_closes_come_when_they_are_due() {
+    let server = HASTY.get();
+    let lives: Vec<_> = (0..8)
+        .map(|n| {
+            let (addr, app) = (server.public, server.app().clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(n * 125)).await;
+                let mut client = RawWs::connect(addr, &app).await;
+                client.established().await;
+                for _ in 0..2 {
+                    let spoke = Instant::now();
+                    client.write(&frame(PONG, true, b"")).await;
+                    assert_eq!(client.next(DEADLINE).await.map(|frame| frame.opcode), Some(PING));
+                    expect_elapsed(spoke, 1000);
+                }
+                let pinged = Instant::now();
+                let close = client.next(DEADLINE).await.expect("a Close before the end");
+                assert_eq!(close.close_code(), Some(4201), "{close:?}");
+                expect_elapsed(pinged, 100);
+            })
+        })
+        .collect();
+    for life in lives {
+        life.await.expect("no panic");
+    }
+}
+
+/// Never early. Half a second late is what a busy machine may need.
+fn expect_elapsed(since: Instant, millis: u64) {
+    let elapsed = since.elapsed();
+    let due = Duration::from_millis(millis);
+    // Frames take a moment to arrive, so that two of them may be closer together than they were sent.
+    assert!(elapsed > due - Duration::from_millis(20), "{elapsed:?} instead of {due:?}");
+    assert!(elapsed < due + Duration::from_millis(500), "{elapsed:?} instead of {due:?}");
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use super::Admission;
 use super::backlog::{Backlog, Drained};
 use super::gate::Held;
 use super::observer::{ConnectionEnd, Observation};
+use super::shard::Clock;
 use crate::apps::TokenBucket;
 use crate::protocol::id::{SocketId, UserId};
 use crate::protocol::presence::UserData;
@@ -48,13 +49,11 @@ pub(super) struct Connection {
     pub backlog: Option<Box<Backlog>>,
     pub event_bucket: Option<Box<TokenBucket>>,
     pub phase: Phase,
-    /// Shard time (seconds) of the last frame of any kind that came in.
+    /// Shard time (steps) of the last frame of any kind that came in.
     pub last_heard: u32,
     pub opened: u32,
     /// When observers were told of it; `None`: not yet, or told of its end, too.
     pub told: Option<Instant>,
-    /// Whether a control ping is unanswered.
-    pub is_pinged: bool,
     /// Whether it signed in or subscribed to a channel that needs a signature.
     pub is_authorized: bool,
     /// Faulty messages in the minute that began at the second number.
@@ -67,7 +66,9 @@ pub(super) struct Connection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Open,
-    /// We sent a Close frame at this shard time and wait for the client's.
+    /// As `Open`, with a control ping unanswered that was sent at this shard time (steps).
+    Pinged(u32),
+    /// We sent a Close frame at this shard time (seconds) and wait for the client's.
     Closing(u32),
     /// As `Closing`, but what still comes in can't be read as frames any more.
     Deaf(u32),
@@ -114,7 +115,7 @@ impl Pieces for [Bytes] {
 }
 
 impl Connection {
-    pub fn new(app: Admission, socket: Rc<TcpStream>, now: u32) -> Self {
+    pub fn new(app: Admission, socket: Rc<TcpStream>, clock: &Clock) -> Self {
         let limit = app.app().max_client_message();
         let config = WebSocketConfig::default()
             .read_buffer_size(ENGINE_BUFFER)
@@ -134,12 +135,11 @@ impl Connection {
             backlog: None,
             event_bucket: None,
             phase: Phase::Open,
-            last_heard: now,
-            opened: now,
+            last_heard: clock.steps(),
+            opened: clock.now(),
             told: None,
-            is_pinged: false,
             is_authorized: false,
-            faults: (0, now),
+            faults: (0, clock.now()),
             links: (NO_LINK, NO_LINK),
         }
     }
@@ -208,7 +208,7 @@ impl Connection {
     }
 
     pub fn is_open(&self) -> bool {
-        self.phase == Phase::Open
+        matches!(self.phase, Phase::Open | Phase::Pinged(_))
     }
 
     /// Tells observers that it is established.

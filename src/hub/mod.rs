@@ -100,6 +100,7 @@ struct Apps {
 #[derive(Clone, Debug)]
 pub struct ConnectionLimits {
     activity_timeout: u32,
+    /// In steps of the shards' clock.
     pong_timeout: u32,
     backlog_limit: usize,
     backlog_max_age: u32,
@@ -161,16 +162,17 @@ pub struct Mark(Box<[u64]>);
 pub struct Overloaded;
 
 impl ConnectionLimits {
-    /// From the settings; durations are rounded up to whole seconds.
+    /// From the settings; durations are rounded up to what the shards count in.
     pub fn new(server: &ServerSettings) -> Self {
-        let seconds = |duration: Duration| {
-            u32::try_from(duration.as_secs() + u64::from(duration.subsec_nanos() > 0)).unwrap_or(u32::MAX)
+        let count = |duration: Duration, unit: Duration| {
+            u32::try_from(duration.as_nanos().div_ceil(unit.as_nanos())).unwrap_or(u32::MAX).max(1)
         };
+        let seconds = |duration| count(duration, Duration::from_secs(1));
         Self {
-            activity_timeout: seconds(server.activity_timeout).max(1),
-            pong_timeout: seconds(server.pong_timeout).max(1),
+            activity_timeout: seconds(server.activity_timeout),
+            pong_timeout: count(server.pong_timeout, shard::STEP),
             backlog_limit: server.backlog_limit,
-            backlog_max_age: seconds(server.backlog_max_age).max(1),
+            backlog_max_age: seconds(server.backlog_max_age),
             max_channels: server.max_channels_per_connection,
             max_connections: server.max_connections,
         }

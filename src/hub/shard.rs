@@ -5,6 +5,8 @@
 //! for the sweep, and one per backlog for as long as that lasts.
 
 use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
@@ -34,6 +36,9 @@ const MAX_REPLIES: usize = 64 * 1024;
 pub(super) const SCRATCH: usize = 64 * 1024;
 /// Connections served before other tasks get their turn.
 pub(super) const SLICE: usize = 256;
+/// How exactly pings and their answers are timed.
+pub(super) const STEP: Duration = Duration::from_millis(50);
+pub(super) const STEPS_A_SECOND: u32 = 20;
 
 /// One shard; lives on its own thread.
 pub struct Shard {
@@ -51,6 +56,10 @@ pub(super) struct ShardState {
     pub(super) channels: Slab<LocalChannel>,
     pub(super) turn: Turn,
     pub(super) clock: Clock,
+    /// When (in steps) every connection is looked after again.
+    pub(super) next_sweep: u32,
+    /// Slots that must be looked after before that, and when (in steps).
+    pub(super) due: BinaryHeap<Reverse<(u32, u32)>>,
     pub(super) stats: ShardStats,
     /// Frames for the connection at work, which leave together when its turn ends.
     pub(super) replies: Vec<Bytes>,
@@ -79,10 +88,10 @@ pub(super) struct Subscriber {
     pub since: u64,
 }
 
-/// Whole seconds since the shard started, as of the last sweep.
+/// Time since the shard started, as of the last look at it.
 pub(super) struct Clock {
     start: Instant,
-    seconds: u32,
+    steps: u32,
 }
 
 /// What a reader does next.
@@ -105,7 +114,9 @@ impl Shard {
                 connections: Slab::new(),
                 channels: Slab::new(),
                 turn: Turn::default(),
-                clock: Clock { start: Instant::now(), seconds: 0 },
+                clock: Clock { start: Instant::now(), steps: 0 },
+                next_sweep: 0,
+                due: BinaryHeap::new(),
                 stats: ShardStats::default(),
                 replies: Vec::new(),
                 reply_bytes: 0,
@@ -135,7 +146,8 @@ impl Shard {
         let refusal = self.hub.refusal(&admission);
         let socket = Rc::new(socket);
         let mut state = self.state.borrow_mut();
-        let connection = Connection::new(admission, Rc::clone(&socket), state.clock.now());
+        state.clock.tick();
+        let connection = Connection::new(admission, Rc::clone(&socket), &state.clock);
         let id = connection.id;
         let slot = state.connections.insert(Box::new(connection)) as u32;
         state.stats.opened += 1;
@@ -171,10 +183,15 @@ impl Shard {
     }
 
     async fn sweep(self: Rc<Self>) {
-        let mut each_second = tokio::time::interval(Duration::from_secs(1));
-        each_second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            each_second.tick().await;
+            let next_look = self.state.borrow().next_look();
+            tokio::time::sleep_until(next_look.into()).await;
+            while self.state.borrow_mut().sweep_due() {
+                yield_now().await;
+            }
+            if !self.state.borrow_mut().begin_sweep() {
+                continue;
+            }
             let mut next = Some(0);
             while let Some(from) = next {
                 next = self.state.borrow_mut().sweep_from(from);
@@ -280,12 +297,15 @@ impl ShardState {
 
     /// Gives bytes from the client to the engine and acts on every message they complete.
     pub(super) fn feed(&mut self, slot: u32, id: SocketId, mut input: &[u8]) {
+        self.clock.tick();
         loop {
             let Some(connection) = self.connections.get_mut(slot as usize).filter(|it| it.id == id) else {
                 return;
             };
-            connection.last_heard = self.clock.now();
-            connection.is_pinged = false;
+            connection.last_heard = self.clock.steps();
+            if matches!(connection.phase, Phase::Pinged(_)) {
+                connection.phase = Phase::Open;
+            }
             if matches!(connection.phase, Phase::Deaf(_)) {
                 return;
             }
@@ -332,11 +352,23 @@ impl ShardState {
 }
 
 impl Clock {
+    /// Whole seconds.
     pub fn now(&self) -> u32 {
-        self.seconds
+        self.steps / STEPS_A_SECOND
+    }
+
+    /// Whole steps of [`STEP`].
+    pub fn steps(&self) -> u32 {
+        self.steps
+    }
+
+    /// When a step begins.
+    pub fn at(&self, step: u32) -> Instant {
+        self.start + STEP * step
     }
 
     pub fn tick(&mut self) {
-        self.seconds = u32::try_from(self.start.elapsed().as_secs()).unwrap_or(u32::MAX);
+        let steps = self.start.elapsed().as_millis() / STEP.as_millis();
+        self.steps = u32::try_from(steps).unwrap_or(u32::MAX);
     }
 }
