@@ -50,6 +50,24 @@ async fn w10_a_receiver_that_is_away_gets_it_when_it_is_back() {
 }
 
 #[tokio::test]
+async fn w10_a_receiver_that_refuses_everything_is_asked_for_each_channel_at_once() {
+    let mut hooks = Hooks::start("", "").await;
+    hooks.portal.answers(500, "");
+    let mut client = WsClient::connect(hooks.server()).await;
+    for n in 0..40 {
+        client.subscribe(&format!("c{n}")).await;
+    }
+    // Repeats are left out.
+    let mut told = HashSet::new();
+    while told.len() < 40 {
+        told.insert(hooks.next().await["channel"].to_string());
+    }
+    hooks.portal.answers(200, "{}");
+    client.subscribe("new").await;
+    hooks.expect(&[occupied("new")]).await;
+}
+
+#[tokio::test]
 async fn a_channel_that_fails_delays_no_other_and_keeps_its_order() {
     let mut hooks = Hooks::start("webhook_delay = \"50ms\"", "").await;
     let mut client = WsClient::connect(hooks.server()).await;

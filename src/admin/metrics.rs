@@ -58,8 +58,6 @@ fn outbox_counters(out: &mut String, stats: &OutboxStats) {
     ] {
         metric(out, name, "counter", help, value);
     }
-    let help = "Endpoints that do not work and are asked with one request at a time";
-    metric(out, "switchboard_outbox_open_breakers", "gauge", help, stats.open_breakers);
 }
 
 async fn webhook_figures(out: &mut String, webhooks: &Webhooks, depths: &mut Vec<(&'static str, Depth)>) {

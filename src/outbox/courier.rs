@@ -10,9 +10,8 @@ use tokio::sync::Notify;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
-use super::breaker::{self, Breaker};
 use super::queue::{self, Attempt, Claim, Due, Task};
-use super::{Endpoint, Event, Outbox, OutboxStats, Target, micros, request};
+use super::{Endpoint, Event, Outbox, OutboxStats, Target, backoff, micros, request};
 use crate::http_client::{HttpAnswer, HttpClient, HttpFailure, HttpOptions, Reach};
 use crate::storage::{self, StorageError};
 
@@ -37,7 +36,6 @@ pub(super) struct Couriers {
     failed_tries: AtomicU64,
     given_up: AtomicU64,
     dropped: AtomicU64,
-    open_breakers: AtomicU64,
 }
 
 impl Default for Couriers {
@@ -50,7 +48,6 @@ impl Default for Couriers {
             failed_tries: AtomicU64::new(0),
             given_up: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
-            open_breakers: AtomicU64::new(0),
         }
     }
 }
@@ -100,7 +97,6 @@ impl Couriers {
             failed_tries: read(&self.failed_tries),
             given_up: read(&self.given_up),
             dropped: read(&self.dropped),
-            open_breakers: read(&self.open_breakers),
             ..OutboxStats::default()
         }
     }
@@ -146,23 +142,13 @@ struct Courier {
     under_way: HashMap<Id, i64>,
 }
 
-/// What a try says of the endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Health {
-    /// It answers, whatever it says of this event.
-    Works,
-    /// No answer, or one that says that it does not work.
-    Fails,
-}
-
 impl Courier {
     async fn run(mut self) {
         let mut tries = JoinSet::new();
-        let mut breaker = Breaker::default();
         loop {
-            let next = self.start_due(&breaker, &mut tries).await;
+            let next = self.start_due(&mut tries).await;
             tokio::select! {
-                Some(done) = tries.join_next_with_id() => self.note(done, &mut breaker).await,
+                Some(done) = tries.join_next_with_id() => self.note(done).await,
                 () = self.wake.notified() => {}
                 () = wait_until(next) => {}
             }
@@ -170,17 +156,13 @@ impl Courier {
     }
 
     /// Starts what is due and has room; tells when to look again, if no wake-up comes first.
-    async fn start_due(&mut self, breaker: &Breaker, tries: &mut JoinSet<Health>) -> Option<Instant> {
+    async fn start_due(&mut self, tries: &mut JoinSet<()>) -> Option<Instant> {
         let endpoint = self.outbox.endpoint(&self.target)?;
-        let limit = if breaker.is_open() { 1 } else { PARALLEL };
-        let room = limit.saturating_sub(self.under_way.len());
+        let room = PARALLEL.saturating_sub(self.under_way.len());
         if room == 0 {
             return None;
         }
-        if breaker.until() > storage::now() {
-            return Some(instant(breaker.until()));
-        }
-        let due = match self.claim(limit, endpoint.timeout).await {
+        let due = match self.claim(endpoint.timeout).await {
             Ok(due) => due,
             Err(error) => {
                 tracing::error!(app = self.target.app_id, %error, "events for an endpoint can't be read");
@@ -198,14 +180,14 @@ impl Courier {
         due.next.map(instant)
     }
 
-    async fn claim(&self, limit: usize, lease: Duration) -> Result<Due, StorageError> {
+    async fn claim(&self, lease: Duration) -> Result<Due, StorageError> {
         let database = &self.outbox.database;
         let claim = Claim {
             target: self.target.clone(),
             node: database.is_shared().then(|| self.outbox.node.to_string()),
             lease,
             // Those under way are first in their lanes, too.
-            limit: (limit + self.under_way.len()) as i64,
+            limit: (PARALLEL + self.under_way.len()) as i64,
         };
         if database.is_shared() {
             database.write_lazily(move |tx| queue::claim(tx, &claim)).await
@@ -214,45 +196,17 @@ impl Courier {
         }
     }
 
-    async fn note(&mut self, done: Result<(Id, Health), JoinError>, breaker: &mut Breaker) {
-        let (id, health) = match done {
-            Ok(done) => done,
+    async fn note(&mut self, done: Result<(Id, ()), JoinError>) {
+        let id = match done {
+            Ok((id, ())) => id,
             Err(error) => {
                 tracing::error!(app = self.target.app_id, %error, "bug: a try ended unexpectedly");
-                (error.id(), Health::Fails)
+                // Nothing is stored of it, so the event is due again at once.
+                tokio::time::sleep(PAUSE).await;
+                error.id()
             }
         };
         self.under_way.remove(&id);
-        let (was_open, open) = (breaker.is_open(), &self.outbox.couriers.open_breakers);
-        match health {
-            Health::Works => {
-                if breaker.answered() {
-                    open.fetch_sub(1, Ordering::Relaxed);
-                    tracing::info!(
-                        app = self.target.app_id,
-                        kind = self.target.kind,
-                        "an endpoint works again"
-                    );
-                    let target = self.target.clone();
-                    let hurried = self.outbox.database.write(move |tx| queue::hurry(tx, &target)).await;
-                    if let Err(error) = hurried {
-                        tracing::warn!(app = self.target.app_id, %error, "events wait for their next try");
-                    }
-                }
-            }
-            Health::Fails => {
-                breaker.failed(self.outbox.pace.backoff, storage::now());
-                if breaker.is_open() && !was_open {
-                    open.fetch_add(1, Ordering::Relaxed);
-                    let (app, kind) = (&self.target.app_id, &self.target.kind);
-                    tracing::warn!(
-                        app,
-                        kind,
-                        "an endpoint does not work: it is asked with one event at a time"
-                    );
-                }
-            }
-        }
     }
 }
 
@@ -276,13 +230,13 @@ struct Try {
 }
 
 impl Try {
-    async fn run(self, endpoint: Endpoint) -> Health {
+    async fn run(self, endpoint: Endpoint) {
         let event: Event = match serde_json::from_str(&self.task.payload) {
             Ok(event) => event,
             Err(error) => {
                 tracing::error!(app = self.target.app_id, id = self.task.id, %error, "bug: an event can't be read");
                 self.settle(Outcome::GivenUp("it can't be read".to_owned()), None, false).await;
-                return Health::Works;
+                return;
             }
         };
         let (started_at, started) = (storage::now(), Instant::now());
@@ -307,10 +261,6 @@ impl Try {
             Some(error) => self.after_failure(&endpoint, error),
         };
         self.settle(outcome, Some(attempt), endpoint.keeps_log).await;
-        match status {
-            Some(status) if !status.is_server_error() => Health::Works,
-            _ => Health::Fails,
-        }
     }
 
     async fn post(&self, endpoint: &Endpoint, event: &Event) -> Result<HttpAnswer, HttpFailure> {
@@ -323,7 +273,7 @@ impl Try {
 
     fn after_failure(&self, endpoint: &Endpoint, error: String) -> Outcome {
         let failures = u32::try_from(self.task.attempts + 1).unwrap_or(u32::MAX);
-        let pause = breaker::pause(self.outbox.pace.backoff, failures, endpoint.max_pause);
+        let pause = backoff::pause(self.outbox.pace.backoff, failures);
         let next = storage::now() + micros(pause);
         let limit = self.task.queued_at.saturating_add(micros(endpoint.give_up_after));
         if next < limit { Outcome::Again(next, error) } else { Outcome::GivenUp(error) }

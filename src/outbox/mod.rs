@@ -8,12 +8,13 @@
 //! Broadcasts cost nothing but memory, so they are performed right behind the commit, on the storage's
 //! thread; [`Outbox::run`] does what that could not. `held` keeps those back that must come after a
 //! callback. Events for backends wait for others: they are claimed from the table (`queue`) by one courier
-//! for each endpoint (`courier`), so that a dead endpoint delays nobody else. `log` lists them and has them
-//! sent again. `upkeep` gives up, drops and deletes what is too old or too much.
+//! for each endpoint (`courier`), and each has a schedule of its own, so that neither a dead endpoint nor a
+//! lane that fails delays others. `log` lists them and has them sent again. `upkeep` gives up, drops and
+//! deletes what is too old or too much.
 //!
 //! May import `hub`, `storage`, `http_client`, `apps`, `protocol`, `config`.
 
-mod breaker;
+mod backoff;
 mod broadcast;
 mod courier;
 mod held;
@@ -110,8 +111,6 @@ pub struct Endpoint {
     pub timeout: Duration,
     /// How long an event is tried before it is given up.
     pub give_up_after: Duration,
-    /// Longest pause between two tries of an event.
-    pub max_pause: Duration,
     /// Sent with every event; never in the place of the outbox's own.
     pub headers: HeaderMap,
     /// Which addresses and certificates are accepted.
@@ -163,14 +162,12 @@ pub struct OutboxStats {
     pub given_up: u64,
     /// Events deleted because there were too many.
     pub dropped: u64,
-    /// Endpoints that are asked with single events until they work again.
-    pub open_breakers: u64,
 }
 
 /// Times that tests shorten.
 #[derive(Clone, Copy, Debug)]
 struct Pace {
-    /// Pause after the first failure; doubled after each.
+    /// Pause after the first failure; doubled after each, up to a minute.
     backoff: Duration,
     /// How long a broadcast waits for its callbacks.
     hold: Duration,

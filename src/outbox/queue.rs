@@ -228,16 +228,6 @@ pub(super) fn record(
     Ok(())
 }
 
-/// The endpoint is back: what waits for its next try need not wait longer.
-pub(super) fn hurry(tx: &mut Transaction<'_>, target: &Target) -> Result<(), StorageError> {
-    tx.execute(
-        "UPDATE outbox SET not_before = ?3 WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast' \
-         AND state = 'pending' AND not_before > ?3",
-        &[(&target.app_id).into(), (&target.kind).into(), storage::now().into()],
-    )?;
-    Ok(())
-}
-
 /// All targets that have events, found by hopping through an index.
 pub(super) fn targets(tx: &mut Transaction<'_>) -> Result<Vec<Target>, StorageError> {
     let mut found: Vec<Target> = Vec::new();

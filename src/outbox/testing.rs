@@ -137,7 +137,6 @@ impl Endpoint {
             url: url.parse().expect("a URL"),
             timeout: Duration::from_secs(10),
             give_up_after: Duration::from_secs(3600),
-            max_pause: Duration::from_secs(3600),
             headers: HeaderMap::new(),
             reach: Reach::default(),
             keeps_log: false,

@@ -239,7 +239,7 @@ async fn a_lane_keeps_its_order_through_failures_and_others_go_on() {
             let mut tries = tries.lock().expect("not poisoned");
             let count = tries.entry(got.body.clone()).or_default();
             *count += 1;
-            // Every third event fails twice; there are other answers in between, so the breaker is quiet.
+            // Every third event fails twice.
             if got.data().as_i64().is_some_and(|number| number % 3 == 0) && *count <= 2 {
                 return Reply::Status("500 Internal Server Error", "oops");
             }
@@ -322,58 +322,32 @@ async fn whatever_is_no_2xx_in_time_fails() {
 }
 
 #[tokio::test]
-async fn a_dead_endpoint_is_probed_with_single_events_until_it_works() {
+async fn what_fails_waits_for_its_own_next_try_and_delays_nothing_new() {
     let world = World::with_pace(Pace { backoff: Duration::from_secs(600), ..PACE });
     let mut backend = world.point("a", |_| Reply::Status("500 Internal Server Error", "")).await;
-    // In one transaction, so that the courier finds them all.
-    let outbox = world.outbox.clone();
-    let post = move |tx: &mut Transaction<'_>| {
-        for lane in 0..200 {
-            let data = to_raw_value(&lane).expect("JSON");
-            let event = Event { name: "message_sent".to_owned(), data, is_list: false, about: None };
-            outbox.post(tx, &target("a"), &format!("lane-{lane}"), &event, storage::now())?;
-        }
-        Ok::<_, StorageError>(())
-    };
-    world.outbox.database.write(post).await.expect("stored");
-    while world.outbox.stats().open_breakers == 0 {
-        backend.next().await;
+    const LANES: i64 = 40;
+    for lane in 0..LANES {
+        world.post("a", &format!("lane-{lane}"), [json!("head"), json!("behind")]).await;
     }
-    // Those that were under way when it opened end too; the others cost nothing.
-    world.until_stats(|stats| stats.failed_tries == 12).await;
-    upkeep::tidy(&world.outbox, MAX_ROWS).await.expect("tidied");
-    assert_eq!(world.count("a", "attempts > 0").await, 12, "five, and seven beside the fifth");
+    // Each is tried at once, however many others failed, and once.
+    world.until_stats(|stats| stats.failed_tries == LANES as u64).await;
+    assert_eq!(world.count("a", "attempts > 0").await, LANES);
+    assert!(backend.rest().iter().all(|got| got.data() == "head"));
 
-    // It is asked again after a restart, and everything follows.
     backend.change(|_| OK);
+    world.post("a", "new", numbers(0..20)).await;
+    world.until_stats(|stats| stats.delivered == 20).await;
+    assert_eq!(backend.rest().iter().map(Got::data).collect::<Vec<_>>(), numbers(0..20).collect::<Vec<_>>());
+    assert_eq!(world.count("a", "attempts > 0").await, LANES, "a success of others hurries nobody");
+
+    // A restart does not hurry them either. When their time has come, all that is behind them follows.
     let world = world.restart().await;
-    let outbox = &world.outbox;
-    // As when their time has come.
-    outbox.database.write(|tx| queue::hurry(tx, &target("a"))).await.expect("stored");
-    outbox.couriers.wake(&target("a"));
+    let due =
+        |tx: &mut Transaction<'_>| tx.execute("UPDATE outbox SET not_before = 0 WHERE attempts > 0", &[]);
+    world.outbox.database.write(due).await.expect("stored");
+    world.outbox.couriers.wake(&target("a"));
     world.until_done("a").await;
-    world.until_stats(|stats| stats.delivered == 200).await;
-}
-
-#[tokio::test]
-async fn when_an_endpoint_works_again_nothing_waits_for_its_own_next_try() {
-    let world = World::with_pace(Pace { backoff: MILLISECOND * 100, ..PACE });
-    let mut backend = world.point("a", |_| Reply::Close).await;
-    for lane in 0..6 {
-        world.post("a", &format!("lane-{lane}"), [json!(lane)]).await;
-    }
-    while world.outbox.stats().open_breakers == 0 {
-        backend.next().await;
-        tokio::task::yield_now().await;
-    }
-    backend.change(|_| OK);
-    // Much later than the probe.
-    let delay = |tx: &mut Transaction<'_>| {
-        tx.execute("UPDATE outbox SET not_before = not_before + 3600000000 WHERE id > 1", &[])
-    };
-    world.outbox.database.write(delay).await.expect("stored");
-    world.until_done("a").await;
-    world.until_stats(|stats| stats.open_breakers == 0).await;
+    assert_eq!(backend.rest().len() as i64, 2 * LANES);
 }
 
 #[tokio::test]

@@ -2,7 +2,6 @@
 //! `message_read`, `message_updated`, `message_deleted`, `message_unrouted`, `opt_out`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use hyper::header::HeaderMap;
 use schemars::JsonSchema;
@@ -27,8 +26,6 @@ use crate::storage::{StorageError, Transaction};
 
 /// The outbox's name for callbacks.
 pub(super) const KIND: &str = "callback";
-/// Longest pause between two tries.
-const MAX_PAUSE: Duration = Duration::from_hours(1);
 /// Most events of one list.
 const MAX_LIST: i64 = 501;
 
@@ -173,7 +170,6 @@ impl Receivers for Portals {
             url,
             timeout,
             give_up_after,
-            max_pause: MAX_PAUSE,
             headers: HeaderMap::new(),
             reach: Reach::default(),
             keeps_log: false,

@@ -18,8 +18,6 @@ use crate::protocol::channel::ChannelName;
 
 /// Requests that may wait for a webhook, or be given up.
 const MAX_ROWS: i64 = 100_000;
-/// Longest pause between two tries of an event.
-const MAX_PAUSE: Duration = Duration::from_mins(1);
 
 /// All apps' webhooks.
 #[derive(Default)]
@@ -189,7 +187,6 @@ impl Webhook {
             url: self.url.clone(),
             timeout: self.timeout,
             give_up_after: self.give_up_after,
-            max_pause: MAX_PAUSE,
             headers: self.headers.clone(),
             reach: self.reach.clone(),
             keeps_log: true,
