@@ -15,8 +15,9 @@ use super::{Endpoint, Event, Outbox, OutboxStats, Target, backoff, micros, reque
 use crate::http_client::{HttpAnswer, HttpClient, HttpFailure, HttpOptions, Reach};
 use crate::storage::{self, StorageError};
 
-/// Lanes of one endpoint that are served at once.
-const PARALLEL: usize = 8;
+/// Lanes of one endpoint that are served at once; beside them as many of those whose last try failed. The next
+/// one may take its time, too, so these must not take the places of the others.
+const PARALLEL: usize = 16;
 /// Bytes read of an answer.
 const MAX_ANSWER: usize = 4 * 1024;
 /// Pause after the store failed.
@@ -138,8 +139,8 @@ struct Courier {
     outbox: Outbox,
     target: Target,
     wake: Arc<Notify>,
-    /// Events that are being posted, by the task that does.
-    under_way: HashMap<Id, i64>,
+    /// Events that are being posted, by the task that does, and whether their lanes' last tries failed.
+    under_way: HashMap<Id, (i64, bool)>,
 }
 
 impl Courier {
@@ -158,36 +159,38 @@ impl Courier {
     /// Starts what is due and has room; tells when to look again, if no wake-up comes first.
     async fn start_due(&mut self, tries: &mut JoinSet<()>) -> Option<Instant> {
         let endpoint = self.outbox.endpoint(&self.target)?;
-        let room = PARALLEL.saturating_sub(self.under_way.len());
-        if room == 0 {
-            return None;
-        }
-        let due = match self.claim(endpoint.timeout).await {
+        let mut room = [false, true].map(|fails| {
+            PARALLEL - self.under_way.values().filter(|(_, lane_fails)| *lane_fails == fails).count()
+        });
+        let due = match self.claim(room, endpoint.timeout).await {
             Ok(due) => due,
             Err(error) => {
                 tracing::error!(app = self.target.app_id, %error, "events for an endpoint can't be read");
                 return Some(Instant::now() + PAUSE);
             }
         };
-        let is_under_way = |id| self.under_way.values().any(|under_way| *under_way == id);
-        let new: Vec<Task> = due.tasks.into_iter().filter(|task| !is_under_way(task.id)).take(room).collect();
-        for task in new {
-            let id = task.id;
+        for task in due.tasks {
+            let (id, lane_fails) = (task.id, task.lane_fails);
+            let room = &mut room[usize::from(lane_fails)];
+            if *room == 0 || self.under_way.values().any(|(under_way, _)| *under_way == id) {
+                continue;
+            }
+            *room -= 1;
             let a_try = Try { outbox: self.outbox.clone(), target: self.target.clone(), task };
             let handle = tries.spawn(a_try.run(endpoint.clone()));
-            self.under_way.insert(handle.id(), id);
+            self.under_way.insert(handle.id(), (id, lane_fails));
         }
         due.next.map(instant)
     }
 
-    async fn claim(&self, lease: Duration) -> Result<Due, StorageError> {
+    async fn claim(&self, room: [usize; 2], lease: Duration) -> Result<Due, StorageError> {
         let database = &self.outbox.database;
         let claim = Claim {
             target: self.target.clone(),
             node: database.is_shared().then(|| self.outbox.node.to_string()),
             lease,
             // Those under way are first in their lanes, too.
-            limit: (PARALLEL + self.under_way.len()) as i64,
+            limits: room.map(|room| if room > 0 { PARALLEL } else { 0 }),
         };
         if database.is_shared() {
             database.write_lazily(move |tx| queue::claim(tx, &claim)).await

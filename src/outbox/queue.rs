@@ -1,7 +1,8 @@
 //! The SQL of events for endpoints.
 //!
 //! The first event of a lane is `pending`, those behind it are `queued`; when the first is `done` or `failed`
-//! the next one is *promoted*. So what is due is found by an index, however many wait behind it.
+//! the next one is *promoted*. So what is due is found by an index, however many wait behind it. A first one
+//! with a `last_error` is that of a lane whose last try failed; whoever follows one that was given up has one.
 //!
 //! Where nodes share a store, an event that is added behind another one locks that one, and whoever ends
 //! it waits until the new one can be seen: no event is left `queued` behind nothing. Two that are added to
@@ -27,6 +28,8 @@ pub(super) struct Task {
     pub attempts: i64,
     pub created_at: i64,
     pub queued_at: i64,
+    /// Whether its lane's last try failed.
+    pub lane_fails: bool,
 }
 
 /// What can be done now, and when there will be more.
@@ -43,7 +46,8 @@ pub(super) struct Claim {
     /// Set where several nodes share the store.
     pub node: Option<String>,
     pub lease: std::time::Duration,
-    pub limit: i64,
+    /// How many of lanes whose last try did not fail, and how many of the others.
+    pub limits: [usize; 2],
 }
 
 /// One try of an event.
@@ -103,14 +107,40 @@ pub(super) fn add(
 /// Events that can be posted now: the first ones of their lanes, the longest due first.
 pub(super) fn claim(tx: &mut Transaction<'_>, claim: &Claim) -> Result<Due, StorageError> {
     let (target, now) = (&claim.target, storage::now());
-    let of_target = [(&target.app_id).into(), (&target.kind).into(), now.into()];
-    let mut values = of_target.to_vec();
-    values.push(claim.limit.into());
+    let mut tasks = Vec::new();
+    for (lane_fails, limit) in [false, true].into_iter().zip(claim.limits) {
+        if limit > 0 {
+            tasks.extend(claim_of(tx, claim, lane_fails, limit, now)?);
+        }
+    }
+    let next = tx.query_one(
+        "SELECT MIN(not_before) FROM outbox WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast' \
+         AND state = 'pending' AND not_before > ?3",
+        &[(&target.app_id).into(), (&target.kind).into(), now.into()],
+    )?;
+    Ok(Due { tasks, next: next.map_or(Ok(None), |row| row.optional_int(0))? })
+}
+
+fn claim_of(
+    tx: &mut Transaction<'_>,
+    claim: &Claim,
+    lane_fails: bool,
+    limit: usize,
+    now: i64,
+) -> Result<Vec<Task>, StorageError> {
+    let mut values: Vec<Value> = vec![
+        (&claim.target.app_id).into(),
+        (&claim.target.kind).into(),
+        now.into(),
+        (limit as i64).into(),
+        i64::from(lane_fails).into(),
+    ];
     let rows = match &claim.node {
         // Nobody else claims, and the courier remembers what it has.
         None => tx.query(
             "SELECT id, lane, payload, attempts, created_at, queued_at FROM outbox AS o \
              WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast' AND state = 'pending' AND not_before <= ?3 \
+             AND CASE WHEN last_error IS NULL THEN 0 ELSE 1 END = ?5 \
              AND NOT EXISTS (SELECT 1 FROM outbox AS e WHERE e.app_id = o.app_id AND e.kind = o.kind \
              AND e.lane = o.lane AND e.kind <> 'broadcast' AND e.state IN ('pending', 'queued') AND e.id < o.id) \
              ORDER BY not_before, id LIMIT ?4",
@@ -119,30 +149,27 @@ pub(super) fn claim(tx: &mut Transaction<'_>, claim: &Claim) -> Result<Due, Stor
         Some(node) => {
             values.extend([node.into(), (now + micros(claim.lease) + LEASE).into()]);
             tx.query(
-                "UPDATE outbox SET locked_by = ?5, locked_until = ?6 WHERE id IN (SELECT id FROM outbox AS o \
+                "UPDATE outbox SET locked_by = ?6, locked_until = ?7 WHERE id IN (SELECT id FROM outbox AS o \
                  WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast' AND state = 'pending' AND not_before <= ?3 \
-                 AND (locked_until <= ?3 OR locked_by = ?5) \
+                 AND CASE WHEN last_error IS NULL THEN 0 ELSE 1 END = ?5 \
+                 AND (locked_until <= ?3 OR locked_by = ?6) \
                  AND NOT EXISTS (SELECT 1 FROM outbox AS e WHERE e.app_id = o.app_id AND e.kind = o.kind \
                  AND e.lane = o.lane AND e.kind <> 'broadcast' AND e.state IN ('pending', 'queued') AND e.id < o.id) \
                  ORDER BY not_before, id LIMIT ?4) \
-                 AND state = 'pending' AND (locked_until <= ?3 OR locked_by = ?5) \
+                 AND state = 'pending' AND (locked_until <= ?3 OR locked_by = ?6) \
                  RETURNING id, lane, payload, attempts, created_at, queued_at",
                 &values,
             )?
         }
     };
-    let mut tasks: Vec<Task> = rows.iter().map(task).collect::<Result<_, _>>()?;
+    let mut tasks =
+        rows.iter().map(|row| task(row, lane_fails)).collect::<Result<Vec<Task>, StorageError>>()?;
     // RETURNING promises no order.
     tasks.sort_by_key(|task| task.id);
-    let next = tx.query_one(
-        "SELECT MIN(not_before) FROM outbox WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast' \
-         AND state = 'pending' AND not_before > ?3",
-        &of_target,
-    )?;
-    Ok(Due { tasks, next: next.map_or(Ok(None), |row| row.optional_int(0))? })
+    Ok(tasks)
 }
 
-fn task(row: &Row) -> Result<Task, StorageError> {
+fn task(row: &Row, lane_fails: bool) -> Result<Task, StorageError> {
     Ok(Task {
         id: row.int(0)?,
         lane: row.text(1)?,
@@ -150,16 +177,29 @@ fn task(row: &Row) -> Result<Task, StorageError> {
         attempts: row.int(3)?,
         created_at: row.int(4)?,
         queued_at: row.int(5)?,
+        lane_fails,
     })
 }
 
-/// Makes the first event of a lane the one that can be claimed, at once and by whoever looks first.
-fn promote(tx: &mut Transaction<'_>, target: &Target, lane: &str) -> Result<(), StorageError> {
+/// Makes the first event of a lane the one that can be claimed, at once and by whoever looks first. `after` is
+/// why its predecessor was given up.
+fn promote(
+    tx: &mut Transaction<'_>,
+    target: &Target,
+    lane: &str,
+    after: Option<&str>,
+) -> Result<(), StorageError> {
     tx.execute(
-        "UPDATE outbox SET state = 'pending', locked_until = 0 WHERE state = 'queued' AND id = (SELECT id FROM outbox \
+        "UPDATE outbox SET state = 'pending', locked_until = 0, last_error = COALESCE(?4, last_error) \
+         WHERE state = 'queued' AND id = (SELECT id FROM outbox \
          WHERE app_id = ?1 AND kind = ?2 AND lane = ?3 AND kind <> 'broadcast' AND state IN ('pending', 'queued') \
          ORDER BY id LIMIT 1)",
-        &[(&target.app_id).into(), (&target.kind).into(), lane.into()],
+        &[
+            (&target.app_id).into(),
+            (&target.kind).into(),
+            lane.into(),
+            after.map(|error| format!("the one before it: {error}")).into(),
+        ],
     )?;
     Ok(())
 }
@@ -179,7 +219,7 @@ pub(super) fn finish(
     } else {
         tx.execute("DELETE FROM outbox WHERE id = ?1", &[task.id.into()])?;
     }
-    promote(tx, target, &task.lane)
+    promote(tx, target, &task.lane, None)
 }
 
 /// A try failed: the next one is not before `next`, or never.
@@ -201,7 +241,7 @@ pub(super) fn retry(
             error.into(),
         ],
     )?;
-    if next.is_none() { promote(tx, target, &task.lane) } else { Ok(()) }
+    if next.is_none() { promote(tx, target, &task.lane, Some(error)) } else { Ok(()) }
 }
 
 /// Notes a try.
@@ -347,7 +387,7 @@ pub(super) fn resend(
             lanes.push(row.text(0)?);
         }
     }
-    promote_all(tx, target, lanes)?;
+    promote_all(tx, target, lanes, None)?;
     Ok(done)
 }
 
@@ -380,7 +420,7 @@ pub(super) fn give_up_old(
         }
     }
     let count = lanes.len();
-    promote_all(tx, target, lanes)?;
+    promote_all(tx, target, lanes, Some("given up"))?;
     Ok(count)
 }
 
@@ -417,7 +457,7 @@ pub(super) fn drop_oldest(
         }
     }
     let count = lanes.len();
-    promote_all(tx, target, lanes)?;
+    promote_all(tx, target, lanes, None)?;
     Ok(count)
 }
 
@@ -455,8 +495,9 @@ fn promote_all(
     tx: &mut Transaction<'_>,
     target: &Target,
     mut lanes: Vec<String>,
+    after: Option<&str>,
 ) -> Result<(), StorageError> {
     lanes.sort_unstable();
     lanes.dedup();
-    lanes.iter().try_for_each(|lane| promote(tx, target, lane))
+    lanes.iter().try_for_each(|lane| promote(tx, target, lane, after))
 }

@@ -96,6 +96,7 @@ mod tests {
                 attempts: 3,
                 created_at: 0,
                 queued_at: 1_767_225_600_000_999,
+                lane_fails: false,
             };
             let body = body(&target, &task, &event).expect("written");
             assert_eq!(body, format!(r#"{{"time_ms":1767225600000,"events":{events}}}"#));

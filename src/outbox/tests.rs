@@ -350,6 +350,51 @@ async fn what_fails_waits_for_its_own_next_try_and_delays_nothing_new() {
     assert_eq!(backend.rest().len() as i64, 2 * LANES);
 }
 
+/// Whether these try again what failed, or go on after it was given up.
+#[tokio::test]
+async fn lanes_that_hang_leave_room_for_those_that_do_not() {
+    // A next try after a minute would be too late for the former.
+    for (backoff, give_up_after) in [(60, 30), (0, 3600)] {
+        let give_up_after = Duration::from_secs(give_up_after);
+        let world = World::with_pace(Pace { backoff: Duration::from_secs(backoff), ..PACE });
+        let tries: Mutex<HashMap<String, usize>> = Mutex::default();
+        let decide = move |got: &Got| match got.data().as_str() {
+            Some(lane) => {
+                let mut tries = tries.lock().expect("not poisoned");
+                let count = tries.entry(lane.to_owned()).or_default();
+                *count += 1;
+                if *count == 1 { Reply::Status("500 Internal Server Error", "") } else { Reply::Hang }
+            }
+            None => OK,
+        };
+        let mut backend = Backend::start(decide).await;
+        world.set("a", &backend, Duration::from_secs(3600), give_up_after);
+        const LANES: usize = 60;
+        // In one transaction, so that each lane has a second event when the first is given up.
+        let outbox = world.outbox.clone();
+        let post = move |tx: &mut Transaction<'_>| {
+            for lane in (0..LANES * 2).map(|number| format!("lane-{}", number % LANES)) {
+                let data = to_raw_value(&lane).expect("JSON");
+                let event = Event { name: "message_sent".to_owned(), data, is_list: false, about: None };
+                outbox.post(tx, &target("a"), &lane, &event, storage::now())?;
+            }
+            Ok::<_, StorageError>(())
+        };
+        world.outbox.database.write(post).await.expect("stored");
+        world.until_stats(|stats| stats.failed_tries == LANES as u64).await;
+        // All failed once; now as many of them hang as may.
+        let mut hanging = 0;
+        let mut seen = std::collections::HashSet::new();
+        while hanging < 8 {
+            hanging += usize::from(!seen.insert(backend.next().await.data().to_string()));
+        }
+        for number in 0..100 {
+            world.post("a", &format!("good-{number}"), [json!(number)]).await;
+        }
+        world.until_stats(|stats| stats.delivered == 100).await;
+    }
+}
+
 #[tokio::test]
 async fn what_is_given_up_is_listed_and_can_be_sent_again() {
     let world = World::new();
@@ -542,6 +587,7 @@ async fn statements_use_indices() {
          AND kind <> 'broadcast' AND state IN ('pending', 'queued') ORDER BY id LIMIT 1";
     const DUE: &str = "EXPLAIN QUERY PLAN SELECT id FROM outbox AS o \
          WHERE app_id = 'a' AND kind = 'b' AND kind <> 'broadcast' AND state = 'pending' AND not_before <= 3 \
+         AND CASE WHEN last_error IS NULL THEN 0 ELSE 1 END = 0 \
          AND NOT EXISTS (SELECT 1 FROM outbox AS e WHERE e.app_id = o.app_id AND e.kind = o.kind \
          AND e.lane = o.lane AND e.kind <> 'broadcast' AND e.state IN ('pending', 'queued') AND e.id < o.id) \
          ORDER BY not_before, id LIMIT 4";
