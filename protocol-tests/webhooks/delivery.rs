@@ -37,6 +37,20 @@ async fn w10_whatever_fails_is_tried_again_with_the_same_bytes() {
 }
 
 #[tokio::test]
+async fn w10_a_2xx_settles_it_whatever_becomes_of_its_body() {
+    let mut hooks = Hooks::start("webhook_delay = \"50ms\"", "").await;
+    let mut client = WsClient::connect(hooks.server()).await;
+    let never_ends = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n";
+    hooks.portal.answers_next(Reply::Raw(never_ends.into()));
+    client.subscribe("news").await;
+    client.unsubscribe("news").await;
+    // Nothing of `Hooks` that leaves out repeats: there are none.
+    for expected in [occupied("news"), vacated("news")] {
+        assert_eq!(super::only(&hooks.portal.next().await), expected);
+    }
+}
+
+#[tokio::test]
 async fn w10_a_receiver_that_is_away_gets_it_when_it_is_back() {
     let mut hooks = Hooks::start("", "").await;
     hooks.portal.refuse().await;

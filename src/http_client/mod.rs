@@ -92,6 +92,8 @@ struct Call<'a> {
     body: Bytes,
     timeout: Duration,
     max_answer: usize,
+    /// Set where the answer's head settles the call: how long its body is waited for.
+    patience: Option<Duration>,
 }
 
 impl HttpClient {
@@ -130,7 +132,26 @@ impl HttpClient {
         timeout: Duration,
         max_answer: usize,
     ) -> Result<HttpAnswer, HttpFailure> {
-        self.call(Call { method: Method::POST, uri, headers, body, timeout, max_answer }).await
+        self.call(Call { method: Method::POST, uri, headers, body, timeout, max_answer, patience: None })
+            .await
+    }
+
+    /// As [`HttpClient::post`], where the answer's head says all that must be known: a body that does not
+    /// come within `patience`, or breaks off, is left out.
+    ///
+    /// # Errors
+    /// As for [`HttpClient::post`], but none once the head is there.
+    pub async fn notify(
+        &self,
+        uri: &Uri,
+        headers: HeaderMap,
+        body: Bytes,
+        timeout: Duration,
+        max_answer: usize,
+        patience: Duration,
+    ) -> Result<HttpAnswer, HttpFailure> {
+        let patience = Some(patience);
+        self.call(Call { method: Method::POST, uri, headers, body, timeout, max_answer, patience }).await
     }
 
     /// Gets `uri`. Limits as for [`HttpClient::post`].
@@ -144,7 +165,16 @@ impl HttpClient {
         timeout: Duration,
         max_answer: usize,
     ) -> Result<HttpAnswer, HttpFailure> {
-        self.call(Call { method: Method::GET, uri, headers, body: Bytes::new(), timeout, max_answer }).await
+        self.call(Call {
+            method: Method::GET,
+            uri,
+            headers,
+            body: Bytes::new(),
+            timeout,
+            max_answer,
+            patience: None,
+        })
+        .await
     }
 
     /// Deletes `uri`. Limits as for [`HttpClient::post`].
@@ -158,8 +188,16 @@ impl HttpClient {
         timeout: Duration,
         max_answer: usize,
     ) -> Result<HttpAnswer, HttpFailure> {
-        self.call(Call { method: Method::DELETE, uri, headers, body: Bytes::new(), timeout, max_answer })
-            .await
+        self.call(Call {
+            method: Method::DELETE,
+            uri,
+            headers,
+            body: Bytes::new(),
+            timeout,
+            max_answer,
+            patience: None,
+        })
+        .await
     }
 
     async fn call(&self, call: Call<'_>) -> Result<HttpAnswer, HttpFailure> {
@@ -169,8 +207,10 @@ impl HttpClient {
         let (head, body) = response.into_parts();
         let after_head =
             |reason: String| HttpFailure::Unclear(format!("HTTP {}, then {reason}", head.status.as_u16()));
+        let deadline = call.patience.map_or(deadline, |patience| deadline.min(Instant::now() + patience));
         let body = match tokio::time::timeout_at(deadline, read(body, call.max_answer)).await {
             Ok(Ok(body)) => body,
+            _ if call.patience.is_some() => Bytes::new(),
             Ok(Err(error)) => return Err(after_head(format!("the answer broke off: {}", chain(&error)))),
             Err(_) => return Err(after_head(late())),
         };

@@ -78,6 +78,31 @@ async fn silence_after_the_request_or_amid_the_answer_is_unclear() {
 }
 
 #[tokio::test]
+async fn a_head_that_settles_it_needs_no_body() {
+    for status in ["200 OK", "503 Service Unavailable"] {
+        let half = format!("HTTP/1.1 {status}\r\nContent-Length: 10\r\n\r\n12345");
+        for (behaviour, body) in [
+            (Behaviour::Answer(half.clone()), ""),
+            (Behaviour::AnswerAndClose(half), ""),
+            (Behaviour::Answer(answer(status, "hello")), "hello"),
+        ] {
+            let server = TestServer::start(vec![behaviour]).await;
+            let (uri, patience) = (server.url("/").parse().expect("a URL"), Duration::from_millis(50));
+            let call =
+                client().notify(&uri, HeaderMap::new(), Bytes::new(), SECOND * 3600, 20, patience).await;
+            let got = call.expect("an answer");
+            assert_eq!((got.status.as_str(), &got.body[..]), (&status[..3], body.as_bytes()));
+        }
+    }
+    let silent = TestServer::start(vec![Behaviour::Hang]).await;
+    let uri = silent.url("/").parse().expect("a URL");
+    let (short, body) = (Duration::from_millis(50), Bytes::new());
+    let failure =
+        client().notify(&uri, HeaderMap::new(), body, short, 20, SECOND).await.expect_err("no head");
+    assert_eq!(failure, HttpFailure::Unclear("no answer within 50 ms".to_owned()));
+}
+
+#[tokio::test]
 async fn without_a_connection_nothing_was_sent() {
     let free = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound");
     let refused = post(&client(), &format!("http://{free}/"), SECOND).await.expect_err("nobody listens");

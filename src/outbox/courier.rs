@@ -20,6 +20,8 @@ use crate::storage::{self, StorageError};
 const PARALLEL: usize = 16;
 /// Bytes read of an answer.
 const MAX_ANSWER: usize = 4 * 1024;
+/// How long an answer's body is waited for where nobody but the log wants it.
+const BODY_TIME: Duration = Duration::from_secs(1);
 /// Pause after the store failed.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How often targets with events are looked for, for what no wake-up told: a store of our own.
@@ -271,7 +273,8 @@ impl Try {
             .map_err(|error| HttpFailure::NotSent(format!("bug: the event can't be written: {error}")))?;
         let headers = request::headers(endpoint, &body);
         let client = self.outbox.couriers.client(&endpoint.reach)?;
-        client.post(&endpoint.url, headers, body, endpoint.timeout, MAX_ANSWER).await
+        let patience = if event.about.is_some() { endpoint.timeout } else { BODY_TIME };
+        client.notify(&endpoint.url, headers, body, endpoint.timeout, MAX_ANSWER, patience).await
     }
 
     fn after_failure(&self, endpoint: &Endpoint, error: String) -> Outcome {

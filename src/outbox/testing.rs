@@ -46,6 +46,8 @@ impl Got {
 pub(crate) enum Reply {
     /// A status line's end, other headers, a body.
     Status(&'static str, &'static str),
+    /// A status line's end; the body that is announced never comes.
+    Head(&'static str),
     /// Nothing, ever.
     Hang,
     /// Closes.
@@ -101,6 +103,11 @@ async fn serve(mut stream: TcpStream, sender: UnboundedSender<Got>, decide: Arc<
         // The test may have ended.
         let _ = sender.send(got);
         match reply {
+            Reply::Head(status) => {
+                let text = format!("HTTP/1.1 {status}\r\nContent-Length: 100\r\n\r\n{{");
+                let _ = stream.write_all(text.as_bytes()).await;
+                std::future::pending().await
+            }
             Reply::Hang => std::future::pending().await,
             Reply::Close => return,
             Reply::Status(status, body) => {

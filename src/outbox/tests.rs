@@ -322,6 +322,21 @@ async fn whatever_is_no_2xx_in_time_fails() {
 }
 
 #[tokio::test]
+async fn a_2xx_settles_it_whatever_becomes_of_its_body() {
+    let world = World::new();
+    let backend = world.point("a", |_| Reply::Head("202 Accepted")).await;
+    world.post("a", "l", [json!(1)]).await;
+    world.until_stats(|stats| stats.delivered == 1).await;
+    // Where its ids are of interest it has until the time-out.
+    world.set("a", &backend, MILLISECOND * 500, Duration::from_secs(3600));
+    let about = About { message: Some(4), conversation: None };
+    world.post_at("a", "l", json!(2), Some(about), storage::now()).await;
+    world.until_stats(|stats| stats.delivered == 2).await;
+    assert_eq!(world.outbox.stats().failed_tries, 0);
+    assert_eq!(*world.portal.answers.lock().expect("not poisoned"), [(about, String::new())]);
+}
+
+#[tokio::test]
 async fn what_fails_waits_for_its_own_next_try_and_delays_nothing_new() {
     let world = World::with_pace(Pace { backoff: Duration::from_secs(600), ..PACE });
     let mut backend = world.point("a", |_| Reply::Status("500 Internal Server Error", "")).await;
