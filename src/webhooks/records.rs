@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::presence::Subject;
 use super::told::Told;
+use crate::config::WebhookEvent;
 use crate::outbox::{Event, Outbox, Target};
 use crate::protocol::channel::ChannelName;
 use crate::protocol::id::UserId;
@@ -21,6 +22,9 @@ const MAX_BATCH: usize = 100;
 const MAX_BATCH_BYTES: usize = 256 * 1024;
 /// The lane of batches: they hold events of several channels.
 const BATCHES: &str = "batch";
+/// Requests of a lane among which one that waits is looked for: a receiver that is away for long may have
+/// thousands, and is the last one to slow the store for.
+const LOOKED_THROUGH: i64 = 100;
 
 /// A row of what is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,10 +157,15 @@ pub(super) fn write(outbox: &Outbox, tx: &mut Transaction<'_>, all: &[Told]) -> 
             if !webhook.wants(event, told.channel.as_ref()) {
                 continue;
             }
+            let lane = if webhook.is_batching { BATCHES } else { &told.lane };
+            // Whoever is yet to be told of a miss learns nothing from a second one.
+            if event == WebhookEvent::CacheMiss && is_waiting(tx, &webhook.target, lane, &told.json)? {
+                continue;
+            }
             if webhook.is_batching {
                 batches.entry(&webhook.target).or_default().push(&told.json);
             } else {
-                post(outbox, tx, &webhook.target, &told.lane, &[&told.json], now)?;
+                post(outbox, tx, &webhook.target, lane, &[&told.json], now)?;
             }
         }
     }
@@ -196,6 +205,23 @@ fn post(
         .map_err(|error| StorageError::Fault(format!("a webhook can't be written: {error}")))?;
     let event = Event { name: title(events), data, is_list: true, about: None };
     outbox.post(tx, target, lane, &event, now).map(drop)
+}
+
+/// Whether a request with this event waits, among the last ones of its lane.
+fn is_waiting(
+    tx: &mut Transaction<'_>,
+    target: &Target,
+    lane: &str,
+    event: &str,
+) -> Result<bool, StorageError> {
+    // SQLite and PostgreSQL have no other function in common that finds a text as it is.
+    let row = tx.query_one(
+        "SELECT 1 FROM (SELECT payload FROM outbox WHERE app_id = ?1 AND kind = ?2 AND lane = ?3 \
+         AND kind <> 'broadcast' AND state IN ('pending', 'queued') ORDER BY id DESC LIMIT ?5) AS waiting \
+         WHERE REPLACE(payload, ?4, '') <> payload LIMIT 1",
+        &[(&target.app_id).into(), (&target.kind).into(), lane.into(), event.into(), LOOKED_THROUGH.into()],
+    )?;
+    Ok(row.is_some())
 }
 
 /// What lists call a request: its first event, and how many more there are.

@@ -10,6 +10,7 @@ use super::*;
 use crate::config::{AppSettings, WebhookEvent, WebhookSettings};
 use crate::hub::Observation;
 use crate::outbox::testing::{Backend, Reply, hub, store};
+use crate::outbox::{EventState, Listing};
 use crate::protocol::channel::ChannelName;
 use crate::protocol::id::UserId;
 
@@ -146,6 +147,46 @@ async fn misses_that_go_on_are_told_again() {
         () = two => {}
     }
     world.kill().await;
+}
+
+#[tokio::test]
+async fn a_miss_is_not_told_again_before_it_was_taken() {
+    for is_batching in [false, true] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut backend = Backend::start(|_| Reply::Status("503 Service Unavailable", "")).await;
+        let app = settings(&backend, |webhook| {
+            webhook.batch = is_batching;
+            webhook.events = vec![WebhookEvent::CacheMiss, WebhookEvent::ChannelOccupied];
+        });
+        let world = World::start(folder.path(), app, "one");
+        let (prices, marker) = (channel("cache-prices"), channel("marker"));
+        // Twice as long as the time within which misses are one.
+        for _ in 0..20 {
+            world.see(&Observation::CacheMiss(&prices));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        world.see(&Observation::ChannelOccupied(&marker));
+        let target = &world.webhooks.standings().await.expect("readable")[0].target;
+        let waiting = Listing { state: EventState::Waiting, after: 0, since: 0, limit: 100 };
+        let told = loop {
+            let told = world.webhooks.inner.outbox.events(target.clone(), waiting).await.expect("readable");
+            if told.iter().any(|request| request.data.contains("marker")) {
+                break told;
+            }
+        };
+        let misses = told.iter().filter(|request| request.data.contains("cache_miss"));
+        assert_eq!(misses.count(), 1, "batching: {is_batching}");
+
+        // Once it was taken, the next one is news.
+        backend.change(|_| OK);
+        while world.webhooks.standings().await.expect("readable")[0].waiting > 0 {
+            tokio::task::yield_now().await;
+        }
+        backend.rest();
+        world.see(&Observation::CacheMiss(&prices));
+        assert_eq!(next(&mut backend).await, ["cache_miss cache-prices"]);
+        world.kill().await;
+    }
 }
 
 #[tokio::test]
