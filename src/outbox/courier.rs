@@ -160,17 +160,19 @@ impl Courier {
 
     /// Starts what is due and has room; tells when to look again, if no wake-up comes first.
     async fn start_due(&mut self, tries: &mut JoinSet<()>) -> Option<Instant> {
-        let endpoint = self.outbox.endpoint(&self.target)?;
+        let timeout = self.outbox.endpoint(&self.target)?.timeout;
         let mut room = [false, true].map(|fails| {
             PARALLEL - self.under_way.values().filter(|(_, lane_fails)| *lane_fails == fails).count()
         });
-        let due = match self.claim(room, endpoint.timeout).await {
+        let due = match self.claim(room, timeout).await {
             Ok(due) => due,
             Err(error) => {
                 tracing::error!(app = self.target.app_id, %error, "events for an endpoint can't be read");
                 return Some(Instant::now() + PAUSE);
             }
         };
+        // As it is now: what was written after a change of settings goes where they say.
+        let endpoint = self.outbox.endpoint(&self.target)?;
         for task in due.tasks {
             let (id, lane_fails) = (task.id, task.lane_fails);
             let room = &mut room[usize::from(lane_fails)];

@@ -205,7 +205,9 @@ fn numbers(range: std::ops::Range<i64>) -> impl Iterator<Item = Value> {
 #[tokio::test]
 async fn an_event_is_posted_and_signed_as_pusher_webhooks_are() {
     let world = World::new();
-    let mut backend = world.point("a", |_| OK).await;
+    let mut backend = Backend::start(|_| OK).await;
+    // Old, and not given up for that.
+    world.set("a", &backend, Duration::from_secs(10), Duration::from_secs(u64::from(u32::MAX)));
     let created_at = 1_767_225_600_123_456;
     let id = world.post_at("a", "l", json!({"n": 1, "t": "ü"}), None, created_at).await;
     let got = backend.next().await;
