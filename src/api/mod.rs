@@ -94,7 +94,14 @@ impl Api {
         body: Incoming,
         path: &str,
     ) -> Result<Response<Full<Bytes>>, ApiError> {
-        let endpoint = Route::find(path).ok_or_else(ApiError::not_found)?.endpoint(&parts.method)?;
+        let endpoint = match self.endpoint(parts, path) {
+            Ok(endpoint) => endpoint,
+            Err(error) => {
+                // Who is cut off while sending sees no answer.
+                body::discard(&parts.headers, body).await;
+                return Err(error);
+            }
+        };
         match endpoint {
             Endpoint::Live => Ok(reply::text("OK")),
             Endpoint::Ready => self.readiness(),
@@ -103,13 +110,12 @@ impl Api {
             Endpoint::OpenApi => Err(ApiError::not_found()),
             Endpoint::TerminateByKey { user } => {
                 let query = access::parse_query(parts)?;
-                let key = query.get("auth_key").ok_or_else(key_missing)?;
+                let key = query.get("auth_key").unwrap_or_default();
                 let request = self.authenticate(parts, &query, self.hub.app_by_key(key), body).await?;
                 users::terminate(&request, &user)
             }
             Endpoint::App { id, action } => {
                 let query = access::parse_query(parts)?;
-                query.get("auth_key").ok_or_else(key_missing)?;
                 let request = self.authenticate(parts, &query, self.hub.app_by_id(&id), body).await?;
                 action.run(&request, parts, &query)
             }
@@ -126,6 +132,15 @@ impl Api {
                 carrier::receive(self.router.as_ref(), hub, &parts.headers, body).await
             }
         }
+    }
+
+    /// What a request is for, if it can be that.
+    fn endpoint(&self, parts: &Parts, path: &str) -> Result<Endpoint, ApiError> {
+        let endpoint = Route::find(path).ok_or_else(ApiError::not_found)?.endpoint(&parts.method)?;
+        if matches!(endpoint, Endpoint::App { .. } | Endpoint::TerminateByKey { .. }) {
+            access::parse_query(parts)?.get("auth_key").ok_or_else(key_missing)?;
+        }
+        Ok(endpoint)
     }
 
     /// Whether this process can do its work.
