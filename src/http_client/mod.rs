@@ -96,6 +96,18 @@ struct Call<'a> {
     patience: Option<Duration>,
 }
 
+impl<'a> Call<'a> {
+    fn without_body(
+        method: Method,
+        uri: &'a Uri,
+        headers: HeaderMap,
+        timeout: Duration,
+        max_answer: usize,
+    ) -> Self {
+        Self { method, uri, headers, body: Bytes::new(), timeout, max_answer, patience: None }
+    }
+}
+
 impl HttpClient {
     /// A client with its own pool, for hosts that the configuration trusts.
     pub fn new(options: HttpOptions) -> Self {
@@ -165,16 +177,7 @@ impl HttpClient {
         timeout: Duration,
         max_answer: usize,
     ) -> Result<HttpAnswer, HttpFailure> {
-        self.call(Call {
-            method: Method::GET,
-            uri,
-            headers,
-            body: Bytes::new(),
-            timeout,
-            max_answer,
-            patience: None,
-        })
-        .await
+        self.call(Call::without_body(Method::GET, uri, headers, timeout, max_answer)).await
     }
 
     /// Deletes `uri`. Limits as for [`HttpClient::post`].
@@ -188,16 +191,7 @@ impl HttpClient {
         timeout: Duration,
         max_answer: usize,
     ) -> Result<HttpAnswer, HttpFailure> {
-        self.call(Call {
-            method: Method::DELETE,
-            uri,
-            headers,
-            body: Bytes::new(),
-            timeout,
-            max_answer,
-            patience: None,
-        })
-        .await
+        self.call(Call::without_body(Method::DELETE, uri, headers, timeout, max_answer)).await
     }
 
     async fn call(&self, call: Call<'_>) -> Result<HttpAnswer, HttpFailure> {

@@ -10,8 +10,6 @@ use super::records::{Contact, Conversation, ConversationKey};
 use super::{Router, directory, phone_number};
 use crate::apps::App;
 use crate::config::DirectoryMode;
-use crate::routing::directory::Owner;
-use crate::routing::phone_number::PhoneNumber;
 use crate::storage::{self, Transaction};
 
 impl Router {
@@ -28,7 +26,7 @@ impl Router {
         name: Option<String>,
     ) -> Result<Contact, RoutingError> {
         let name = draft::name(name.as_deref())?;
-        let portal_owner = self.portal_owner(&app, &number).await?;
+        let portal_owner = self.portal_owner(&app, &phone_number::contact_identity(&number)).await?;
         let router = self.clone();
         self.database()
             .write(move |tx| {
@@ -59,19 +57,6 @@ impl Router {
                 Ok(contact)
             })
             .await
-    }
-}
-
-impl Router {
-    /// Who has a number, where the portal's tables say it.
-    async fn portal_owner(&self, app: &Arc<App>, number: &str) -> Result<Option<Owner>, RoutingError> {
-        if app.settings.routing.directory.mode == DirectoryMode::Own {
-            return Ok(None);
-        }
-        match PhoneNumber::from_stored(&phone_number::contact_identity(number)) {
-            Some(number) => self.portal_directory(app)?.find_owner(&number).await,
-            None => Ok(None),
-        }
     }
 }
 

@@ -32,7 +32,7 @@ use super::error::{Code, RoutingError};
 use super::phone_number::{PhoneNumber, candidates};
 use super::send::Numbers;
 use crate::apps::App;
-use crate::config::{AppSettings, DirectorySettings, RoutingSettings};
+use crate::config::{AppSettings, DirectoryMode, DirectorySettings, RoutingSettings};
 use breaker::Breaker;
 pub use check::{Problem, check};
 use database::{Connection, Database};
@@ -142,6 +142,27 @@ impl Router {
             unavailable(CONNECT)
         })?;
         Ok(PortalDirectory { app: Arc::clone(app), source, handle: directories.handle.clone() })
+    }
+}
+
+impl Router {
+    /// Who has a number, as it is stored, where the portal's tables say it; `None` where the directory is our own,
+    /// which is asked in the transaction.
+    ///
+    /// # Errors
+    /// `directory_unavailable`, `directory_ambiguous`.
+    pub(super) async fn portal_owner(
+        &self,
+        app: &Arc<App>,
+        number: &str,
+    ) -> Result<Option<Owner>, RoutingError> {
+        if app.settings.routing.directory.mode == DirectoryMode::Own {
+            return Ok(None);
+        }
+        match PhoneNumber::from_stored(number) {
+            Some(number) => self.portal_directory(app)?.find_owner(&number).await,
+            None => Ok(None),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use super::{Router, directory, jobs, opt_outs};
 use crate::apps::App;
 use crate::config::DirectoryMode;
 use crate::routing::directory::{OwnNumber, Owner};
-use crate::routing::phone_number::{PhoneNumber, contact_identity};
+use crate::routing::phone_number::contact_identity;
 use crate::storage::{self, Transaction};
 
 /// How often it is looked for messages whose time has come.
@@ -127,8 +127,8 @@ async fn portal_owner(router: &Router, app: &Arc<App>, id: i64) -> Result<Option
         return Ok(None);
     }
     let message = router.database().read(move |tx| Message::by_row(tx, id)).await?;
-    match message.and_then(|message| PhoneNumber::from_stored(&message.to_number)) {
-        Some(number) => router.portal_directory(app)?.find_owner(&number).await,
+    match message {
+        Some(message) => router.portal_owner(app, &message.to_number).await,
         None => Ok(None),
     }
 }
