@@ -22,6 +22,7 @@ mod http_edges;
 mod idempotency;
 mod keepalive;
 mod limits;
+mod logging;
 mod messaging;
 mod metrics;
 mod order;

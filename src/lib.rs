@@ -9,7 +9,7 @@
 //! `protocol` holds the rules as pure values, `apps` what a tenant may do, `hub` the connections and the
 //! fan-out, `api` the public port until a connection becomes a WebSocket, `admin` the operators' port,
 //! `routing` the message router, `webhooks` what backends are told of channels, `outbox` what must still happen
-//! after a commit, `server` the wiring, `cli` the commands, `config` the settings. `docs/architecture.md`
+//! after a commit, `server` the wiring, `cli` the commands, `config` the settings, `logging` the log. `docs/architecture.md`
 //! follows an event through them.
 
 pub mod admin;
@@ -19,6 +19,7 @@ pub mod cli;
 pub mod config;
 pub mod http_client;
 pub mod hub;
+pub mod logging;
 pub mod outbox;
 pub mod protocol;
 pub mod routing;
@@ -35,23 +36,34 @@ mod tests {
     const ALLOWED: &[(&str, &[&str])] = &[
         ("protocol", &[]),
         ("config", &[]),
+        ("logging", &["config"]),
         ("apps", &["protocol", "config"]),
         ("storage", &["config"]),
         ("http_client", &["config"]),
         ("outbox", &["hub", "storage", "http_client", "apps", "protocol", "config"]),
-        ("routing", &["hub", "outbox", "storage", "http_client", "apps", "protocol", "config"]),
+        ("routing", &["hub", "outbox", "storage", "http_client", "apps", "protocol", "config", "logging"]),
         ("webhooks", &["hub", "outbox", "storage", "http_client", "apps", "protocol", "config"]),
-        ("hub", &["apps", "protocol", "config"]),
-        ("api", &["routing", "hub", "apps", "protocol", "config"]),
+        ("hub", &["apps", "protocol", "config", "logging"]),
+        ("api", &["routing", "hub", "apps", "protocol", "config", "logging"]),
         ("admin", &["routing", "webhooks", "outbox", "storage", "hub", "protocol", "config"]),
         (
             "server",
             &[
-                "admin", "api", "routing", "webhooks", "outbox", "storage", "hub", "apps", "protocol",
+                "admin",
+                "api",
+                "routing",
+                "webhooks",
+                "outbox",
+                "storage",
+                "hub",
+                "apps",
+                "protocol",
+                "http_client",
                 "config",
+                "logging",
             ],
         ),
-        ("cli", &["config", "server", "routing", "storage", "http_client"]),
+        ("cli", &["config", "server", "routing", "storage", "http_client", "logging"]),
     ];
 
     fn sources(folder: &Path, into: &mut Vec<PathBuf>) {

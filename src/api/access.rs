@@ -11,10 +11,14 @@ use super::ApiError;
 use super::body::{self, BodyError, Limit};
 use crate::apps::App;
 use crate::hub::AppHub;
+use crate::logging::traffic;
 use crate::protocol::http_auth::{HttpAuthError, Query, SignedRequest};
 
 /// Most query parameters of a request; the SDKs send about ten.
 const MAX_PARAMETERS: usize = 100;
+
+/// What the log says of a request to an app that is not there.
+const NO_APP: &str = "wrong app: no app has the id in the path";
 
 /// A request whose signature was verified.
 pub struct Signed {
@@ -30,8 +34,13 @@ pub struct Signed {
 #[derive(Debug, thiserror::Error)]
 pub enum Denied {
     /// It is not authentic.
-    #[error(transparent)]
-    Unauthorized(#[from] HttpAuthError),
+    #[error("{error}")]
+    Unauthorized {
+        /// For the sender.
+        error: HttpAuthError,
+        /// For the log, when it is written.
+        cause: String,
+    },
     /// Its body can't be taken.
     #[error(transparent)]
     Body(#[from] BodyError),
@@ -42,10 +51,17 @@ pub enum Denied {
 #[error("Too many query parameters: at most {MAX_PARAMETERS}")]
 pub struct TooManyParameters;
 
+impl Denied {
+    pub(super) fn unauthorized(error: HttpAuthError, cause: impl FnOnce(&HttpAuthError) -> String) -> Self {
+        let cause = if traffic::is_on() { cause(&error) } else { String::new() };
+        Self::Unauthorized { error, cause }
+    }
+}
+
 impl From<Denied> for ApiError {
     fn from(denied: Denied) -> Self {
         match denied {
-            Denied::Unauthorized(error) => Self::unauthorized(error.to_string()),
+            Denied::Unauthorized { error, cause } => Self::unauthorized(error.to_string()).because(cause),
             Denied::Body(error) => error.into(),
         }
     }
@@ -77,20 +93,27 @@ pub async fn authenticate(
     limit: fn(&App) -> Limit,
 ) -> Result<Signed, Denied> {
     let signed = SignedRequest { method: parts.method.as_str(), path: parts.uri.path(), query };
-    let verified = hub.ok_or(HttpAuthError::UnknownKey).and_then(|hub| {
-        let app = hub.app();
-        signed.verify(&app.keys, unix_seconds())?;
-        Ok((hub, app))
-    });
+    let verified = match hub {
+        None => Err(Denied::unauthorized(HttpAuthError::UnknownKey, |_| NO_APP.to_owned())),
+        Some(hub) => {
+            let app = hub.app();
+            match signed.verify(&app.keys, unix_seconds()) {
+                Ok(()) => Ok((hub, app)),
+                Err(error) => Err(Denied::unauthorized(error, |error| signed.cause(error, &app.keys))),
+            }
+        }
+    };
     let (hub, app) = match verified {
         Ok(verified) => verified,
         Err(error) => {
             body::discard(&parts.headers, body).await;
-            return Err(error.into());
+            return Err(error);
         }
     };
     let body = body::read(&parts.headers, body, limit(&app)).await?;
-    signed.verify_body(&body)?;
+    signed
+        .verify_body(&body)
+        .map_err(|error| Denied::unauthorized(error, |error| signed.cause(error, &app.keys)))?;
     Ok(Signed { app, hub, body })
 }
 

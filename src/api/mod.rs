@@ -5,7 +5,7 @@
 //! A request is authenticated before its body is parsed, and validated as a whole before anything is
 //! published: an error answer means that nothing went out.
 //!
-//! May import `routing`, `hub`, `apps`, `protocol`, `config`.
+//! May import `routing`, `hub`, `apps`, `protocol`, `config`, `logging`.
 
 mod access;
 mod batch;
@@ -37,6 +37,7 @@ pub use upgrade::Upgrade;
 
 use crate::config::ServerSettings;
 use crate::hub::{AppHub, Hub};
+use crate::logging::traffic;
 use crate::protocol::http_auth::{HttpAuthError, Query};
 use crate::routing::Router;
 use access::Signed;
@@ -76,16 +77,37 @@ impl Api {
         let (parts, body) = request.into_parts();
         let path = self.strip_prefix(parts.uri.path());
         if upgrade::is_requested(&parts) {
-            return self.upgrade(&parts, path, peer);
+            let answer = self.upgrade(&parts, path, peer);
+            if let Answer::Response(response) = &answer {
+                self.log_refusal(&parts, peer, response);
+            }
+            return answer;
         }
         let mut response = match self.respond(&parts, body, path).await {
             Ok(response) => response,
             Err(error) => error.into_response(),
         };
+        self.log_refusal(&parts, peer, &response);
         if self.hub.is_draining() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Answer::Response(response)
+    }
+
+    /// Writes the line of a request that was refused.
+    fn log_refusal(&self, parts: &Parts, peer: IpAddr, response: &Response<Full<Bytes>>) {
+        if response.status().as_u16() < 400 {
+            return;
+        }
+        let cause = response.extensions().get::<reply::Cause>();
+        tracing::debug!(
+            target: traffic::TARGET,
+            address = self.address(&parts.headers, peer),
+            request = format!("{} {}", parts.method, traffic::name(&route::shown(parts.uri.path()))),
+            status = response.status().as_u16(),
+            why = cause.map(|cause| traffic::sentence(&cause.0).into_owned()),
+            "request refused"
+        );
     }
 
     async fn respond(

@@ -7,6 +7,7 @@ use http_body_util::Full;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
+use crate::logging::traffic;
 use crate::protocol::json;
 
 /// Why a request was not carried out; nothing of it was.
@@ -15,11 +16,16 @@ pub struct ApiError {
     status: StatusCode,
     message: String,
     header: Option<(HeaderName, HeaderValue)>,
+    cause: Option<Box<str>>,
 }
+
+/// What the log says of a response that is an error; travels with it as an extension.
+#[derive(Clone, Debug)]
+pub struct Cause(pub String);
 
 impl ApiError {
     fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), header: None }
+        Self { status, message: message.into(), header: None, cause: None }
     }
 
     /// A refusal with a status that was decided elsewhere.
@@ -93,6 +99,12 @@ impl ApiError {
         self
     }
 
+    /// With what the log says instead of the message, which repeats parts of the request.
+    #[must_use]
+    pub fn because(self, cause: impl Into<String>) -> Self {
+        Self { cause: Some(cause.into().into_boxed_str()), ..self }
+    }
+
     /// As a response.
     pub fn into_response(self) -> Response<Full<Bytes>> {
         let body = format!(r#"{{"error":{},"code":{}}}"#, json::string(&self.message), self.status.as_u16());
@@ -100,6 +112,9 @@ impl ApiError {
         *response.status_mut() = self.status;
         if let Some((name, value)) = self.header {
             response.headers_mut().insert(name, value);
+        }
+        if traffic::is_on() {
+            response.extensions_mut().insert(Cause(self.cause.map_or(self.message, String::from)));
         }
         response
     }

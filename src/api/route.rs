@@ -151,6 +151,22 @@ impl Action {
     }
 }
 
+/// A path as logs show it. Left out: the token of a carrier's webhook, what follows a call of the messaging API
+/// (it may be a phone number), and the key of a WebSocket (it may be a secret that somebody took for the key).
+pub(super) fn shown(path: &str) -> String {
+    let segments: Vec<&str> = path.split('/').collect();
+    let kept = segments.iter().enumerate().find_map(|(at, segment)| match *segment {
+        "carriers" => Some(at + 3),
+        "messaging" => Some(at + 2),
+        "app" => Some(at + 1),
+        _ => None,
+    });
+    match kept {
+        Some(kept) if kept < segments.len() => format!("{}/…", segments[..kept].join("/")),
+        _ => path.to_owned(),
+    }
+}
+
 fn decoded(segment: &str) -> String {
     percent_decode_str(segment).decode_utf8_lossy().into_owned()
 }
@@ -158,6 +174,21 @@ fn decoded(segment: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn logs_show_no_token_and_no_number_of_a_path() {
+        for (path, expected) in [
+            ("/apps/1001/events", "/apps/1001/events"),
+            ("/carriers/telnyx/1001", "/carriers/telnyx/1001"),
+            ("/carriers/telnyx/1001/token", "/carriers/telnyx/1001/…"),
+            ("/ws/carriers/telnyx/1001/token/x", "/ws/carriers/telnyx/1001/…"),
+            ("/app/key", "/app/…"),
+            ("/apps/1001/messaging/messages", "/apps/1001/messaging/messages"),
+            ("/apps/1001/messaging/conversations/+13125550100/read", "/apps/1001/messaging/conversations/…"),
+        ] {
+            assert_eq!(shown(path), expected, "{path}");
+        }
+    }
 
     #[test]
     fn paths_find_their_routes() {

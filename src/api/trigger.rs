@@ -69,9 +69,7 @@ pub fn trigger(request: &Signed, headers: &HeaderMap) -> Result<Response<Full<By
     }
     let key = idempotency_key(headers, raw.idempotency_key)?;
     publish(request, "events", key.as_deref(), 1, || {
-        for channel in &channels {
-            request.hub.publish(channel, &event.name, event.data, event.except);
-        }
+        request.hub.publish_on(&channels, &event.name, event.data, event.except);
         match event.info {
             None => "{}".to_owned(),
             Some(info) => {

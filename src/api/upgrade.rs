@@ -17,7 +17,8 @@ use percent_encoding::percent_decode_str;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::{Answer, Api, ApiError};
-use crate::hub::{Admission, Refusal};
+use crate::hub::{Admission, Newcomer, Refusal};
+use crate::logging::traffic;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::http_auth::Query;
 
@@ -28,8 +29,8 @@ const PROTOCOLS: std::ops::RangeInclusive<u32> = 4..=7;
 
 /// What the upgraded connection becomes.
 pub enum Upgrade {
-    /// A connection of an app.
-    Accept(Admission),
+    /// A connection of an app; with what the log says of it, when it does.
+    Accept(Admission, Option<Box<Newcomer>>),
     /// A connection that is told why it has to go.
     Refuse(Refusal),
 }
@@ -65,9 +66,15 @@ impl Api {
         if items(&parts.headers, &SEC_WEBSOCKET_PROTOCOL).any(|item| item == SUBPROTOCOL) {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
         }
+        let newcomer = traffic::is_on().then(|| Box::new(self.newcomer(parts, peer)));
         let upgrade = match self.admit(parts, path, peer) {
-            Ok(admission) => Upgrade::Accept(admission),
-            Err(refusal) => Upgrade::Refuse(refusal),
+            Ok(admission) => Upgrade::Accept(admission, newcomer),
+            Err(refusal) => {
+                if let Some(newcomer) = newcomer {
+                    newcomer.is_refused(None, &self.without_secret(path, &refusal));
+                }
+                Upgrade::Refuse(refusal)
+            }
         };
         Answer::Upgrade(response, upgrade)
     }
@@ -102,9 +109,62 @@ impl Api {
         self.hub.admit(&hub)
     }
 
+    fn newcomer(&self, parts: &Parts, peer: IpAddr) -> Newcomer {
+        let header = |name: &HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        let query = Query::parse(parts.uri.query().unwrap_or_default());
+        let library = match query.get("client") {
+            Some("js") => Some("pusher-js"),
+            other => other,
+        };
+        let client = match (library, query.get("version")) {
+            (Some(library), Some(version)) => Some(format!("{library} {version}")),
+            (library, version) => library.or(version).map(str::to_owned),
+        };
+        Newcomer {
+            address: self.address(&parts.headers, peer),
+            origin: header(&ORIGIN).map(|origin| traffic::name(origin).into_owned()),
+            client: client.map(|client| traffic::name(&client).into_owned()),
+        }
+    }
+
+    /// Where a client is. Behind trusted proxies, the last address that none of them has.
+    pub(super) fn address(&self, headers: &HeaderMap, peer: IpAddr) -> String {
+        let peer = peer.to_canonical();
+        if !self.is_trusted(peer) {
+            return peer.to_string();
+        }
+        let forwarded =
+            headers.get_all("x-forwarded-for").into_iter().filter_map(|value| value.to_str().ok());
+        let addresses: Vec<IpAddr> = forwarded
+            .flat_map(|list| list.split(','))
+            .filter_map(|address| address.trim().parse().ok())
+            .collect();
+        let client =
+            addresses.iter().rev().map(IpAddr::to_canonical).find(|address| !self.is_trusted(*address));
+        client.map_or_else(|| peer.to_string(), |client| format!("{client} via {peer}"))
+    }
+
+    fn is_trusted(&self, peer: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(&peer.to_canonical()))
+    }
+
+    /// The refusal as the log has it. Its text repeats the key of the path, and that may be an app's secret:
+    /// people mix them up.
+    fn without_secret(&self, path: &str, refusal: &Refusal) -> Refusal {
+        let key = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        let key = percent_decode_str(key).decode_utf8_lossy();
+        let is_secret =
+            self.hub.apps().iter().any(|hub| hub.app().settings.secrets.iter().any(|it| it.expose() == key));
+        if !is_secret {
+            return refusal.clone();
+        }
+        let message = "the client sent the app's secret in place of its key: take it out of the page";
+        Refusal { code: refusal.code, message: message.to_owned() }
+    }
+
     /// Whether a trusted proxy says that the client came over TLS.
     fn is_secure(&self, headers: &HeaderMap, peer: IpAddr) -> bool {
-        let is_trusted = self.trusted_proxies.iter().any(|network| network.contains(&peer.to_canonical()));
+        let is_trusted = self.is_trusted(peer);
         let scheme = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok());
         let first = scheme.and_then(|list| list.split(',').next()).map(str::trim);
         is_trusted

@@ -2,7 +2,7 @@
 //!
 //! [`run`] is the whole program but for the process around it, so that tests see what a shell would.
 //! Results go to standard output, problems and logs to standard error. May import `config`, `server`,
-//! `routing`, `storage` and `http_client`.
+//! `routing`, `storage`, `http_client` and `logging`.
 
 mod admin_client;
 mod banner;

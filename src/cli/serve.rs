@@ -1,16 +1,16 @@
 //! `switchboard serve`.
 
 use std::error::Error;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::net::SocketAddr;
 
 use serde::Serialize;
 use serde_json::json;
-use tracing_subscriber::EnvFilter;
 
 use super::terminal::Terminal;
 use super::{Exit, banner, refuse};
-use crate::config::{self, LogFormat, LogSettings, Sources};
+use crate::config::{self, Loaded, LogSettings, Origin, Sources};
+use crate::logging::{self, Reader, traffic};
 use crate::server::{self, Addresses};
 
 /// The first line on standard output with `--json`, for whoever started the server.
@@ -28,7 +28,8 @@ pub(super) fn run(sources: &Sources, terminal: &mut Terminal) -> io::Result<Exit
         Ok(loaded) => loaded,
         Err(problems) => return refuse(&problems, terminal),
     };
-    start_logging(&loaded.settings.log);
+    let (log, reader) = log_for(&loaded, terminal.json());
+    logging::start(&log, reader);
     let settings = loaded.settings.clone();
     let announce = |addresses: &Addresses| {
         let Addresses { public, admin } = *addresses;
@@ -51,18 +52,17 @@ pub(super) fn run(sources: &Sources, terminal: &mut Terminal) -> io::Result<Exit
     }
 }
 
-fn start_logging(log: &LogSettings) {
-    // The configuration has checked the filter.
-    let filter = EnvFilter::try_new(&log.level).unwrap_or_default();
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal());
-    // Only a second start in one process (tests) finds a logger in place, and keeps it.
-    let _ = match log.format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().try_init(),
-    };
+/// In development mode the log is for the developer in front of it, who wants to see what clients do; unless
+/// programs read the output, or the settings say otherwise.
+fn log_for(loaded: &Loaded, is_for_programs: bool) -> (LogSettings, Reader) {
+    let mut log = loaded.settings.log.clone();
+    if !loaded.settings.development || is_for_programs {
+        return (log, Reader::Operator);
+    }
+    if matches!(loaded.origins.get("log.level"), None | Some(Origin::Default)) {
+        log.level = format!("{},{}=debug", log.level, traffic::TARGET);
+    }
+    (log, Reader::Developer)
 }
 
 fn with_causes(error: &dyn Error) -> String {
@@ -73,4 +73,30 @@ fn with_causes(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loaded(environment: &[(&str, &str)], development: bool) -> Loaded {
+        let environment = environment.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let mut loaded = config::load(&Sources { environment, ..Sources::default() }).expect("valid");
+        loaded.settings.development = development;
+        loaded
+    }
+
+    #[test]
+    fn a_developer_sees_what_clients_do_unless_the_level_is_set() {
+        let level = |loaded: &Loaded, json| log_for(loaded, json);
+        let (log, reader) = level(&loaded(&[], true), false);
+        assert_eq!((log.level.as_str(), reader), ("info,switchboard::traffic=debug", Reader::Developer));
+        let chosen = loaded(&[("SWITCHBOARD__LOG__LEVEL", "warn")], true);
+        let (log, reader) = level(&chosen, false);
+        assert_eq!((log.level.as_str(), reader), ("warn", Reader::Developer));
+        for (loaded, json) in [(loaded(&[], false), false), (loaded(&[], true), true)] {
+            let (log, reader) = level(&loaded, json);
+            assert_eq!((log.level.as_str(), reader), ("info", Reader::Operator));
+        }
+    }
 }

@@ -12,7 +12,7 @@ use tokio::task::{spawn_local, yield_now};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use super::connection::{Address, Connection, EngineIo, Phase, Subscription};
+use super::connection::{Address, ClosedBy, Connection, EngineIo, Phase, Subscription};
 use super::shard::{SLICE, ShardState};
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::server_event;
@@ -39,7 +39,7 @@ impl ShardState {
     /// Notes the Close frame that a client began its end with.
     pub(super) fn client_closes(&mut self, slot: u32, frame: Option<&CloseFrame>) {
         let (code, reason) = frame.map_or((WITHOUT_CODE, ""), |frame| (frame.code.into(), &*frame.reason));
-        self.connections[slot as usize].tell_closed(code, reason);
+        self.connections[slot as usize].tell_closed(ClosedBy::Client, code, reason);
     }
 
     /// Begins the close handshake: leaves all channels, sends what is queued and a Close frame.
@@ -47,7 +47,7 @@ impl ShardState {
         if !self.settle(slot) {
             return;
         }
-        self.connections[slot as usize].tell_closed(code.into(), reason);
+        self.connections[slot as usize].tell_closed(ClosedBy::Server, code.into(), reason);
         self.leave_everything(slot);
         let connection = &mut self.connections[slot as usize];
         connection.phase = Phase::Closing(self.clock.now());
@@ -140,7 +140,7 @@ impl ShardState {
     pub(super) fn leave_everything(&mut self, slot: u32) {
         let address = self.address(slot);
         let connection = &mut self.connections[slot as usize];
-        connection.tell_closed(BROKEN_OFF, "");
+        connection.tell_closed(ClosedBy::Network, BROKEN_OFF, "");
         let subscriptions = std::mem::take(&mut connection.subscriptions);
         connection.held = Vec::new();
         let user = connection.user.take();

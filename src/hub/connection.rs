@@ -5,7 +5,7 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use socket2::SockRef;
@@ -18,6 +18,7 @@ use super::gate::Held;
 use super::observer::{ConnectionEnd, Observation};
 use super::shard::Clock;
 use crate::apps::TokenBucket;
+use crate::logging::traffic;
 use crate::protocol::id::{SocketId, UserId};
 use crate::protocol::presence::UserData;
 
@@ -72,6 +73,27 @@ pub(super) enum Phase {
     Closing(u32),
     /// As `Closing`, but what still comes in can't be read as frames any more.
     Deaf(u32),
+}
+
+/// Who began the end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ClosedBy {
+    /// A Close frame of ours.
+    Server,
+    /// A Close frame of the client.
+    Client,
+    /// Neither sent one: the TCP connection ended or broke.
+    Network,
+}
+
+impl ClosedBy {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Client => "client",
+            Self::Network => "network",
+        }
+    }
 }
 
 /// One channel of one connection.
@@ -218,8 +240,18 @@ impl Connection {
     }
 
     /// Tells observers how it ended, for the first of the ways in which it does.
-    pub fn tell_closed(&mut self, code: u16, reason: &str) {
+    pub fn tell_closed(&mut self, by: ClosedBy, code: u16, reason: &str) {
         let Some(opened) = self.told.take() else { return };
+        tracing::debug!(
+            target: traffic::TARGET,
+            app = self.app.id(),
+            socket = %self.id,
+            code,
+            reason = &*traffic::sentence(reason),
+            by = by.word(),
+            after = ?Duration::from_millis(opened.elapsed().as_millis() as u64),
+            "disconnect"
+        );
         self.app.tell(&Observation::ConnectionClosed(ConnectionEnd {
             socket_id: self.id,
             user_id: self.user.as_deref().map(|user| &user.id),

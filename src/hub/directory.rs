@@ -20,6 +20,7 @@ use super::mailbox::{LocalPublication, Mailbox, Parcel};
 use super::observer::{Observation, Observers};
 use super::presence::{Roster, RosterFull};
 use super::uplink::Uplink;
+use crate::logging::traffic;
 use crate::protocol::channel::{ChannelKind, ChannelName};
 use crate::protocol::frame::Frame;
 use crate::protocol::id::{SocketId, UserId};
@@ -125,14 +126,15 @@ impl Directory {
         }
     }
 
-    /// Hands a frame to every shard with subscribers; `remember` replaces the channel's last event.
+    /// Hands a frame to every shard with subscribers; `remember` replaces the channel's last event. Answers
+    /// how many subscribers this node has at that moment, but 0 when no log line wants to know.
     pub fn publish(
         &self,
         channel: &ChannelName,
         frame: &Frame,
         except: Option<SocketId>,
         remember: Option<Remembered>,
-    ) {
+    ) -> u64 {
         match remember {
             Some(remembered) => {
                 self.has_timers.store(true, Ordering::Relaxed);
@@ -140,12 +142,15 @@ impl Directory {
                     self.channels.entry(channel.shared()).or_insert_with(|| self.new_entry(channel));
                 entry.remembered = Some(Box::new(remembered));
                 entry.push(&self.mailboxes, frame, except);
+                entry.receivers()
             }
-            None => {
-                if let Some(mut entry) = self.channels.get_mut(channel.as_str()) {
+            None => match self.channels.get_mut(channel.as_str()) {
+                Some(mut entry) => {
                     entry.push(&self.mailboxes, frame, except);
+                    entry.receivers()
                 }
-            }
+                None => 0,
+            },
         }
     }
 
@@ -372,6 +377,11 @@ impl Entry {
                 self.interested.swap_remove(at);
             }
         }
+    }
+
+    /// For the log line of a publication; not counted when it is off.
+    fn receivers(&self) -> u64 {
+        if traffic::is_on() { self.subscribers() } else { 0 }
     }
 
     fn subscribers(&self) -> u64 {

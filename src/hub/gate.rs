@@ -104,7 +104,7 @@ impl ShardState {
     fn follow(&mut self, slot: u32, channel: &ChannelName, verdict: Verdict) -> Result<Gate, Refused> {
         let (waits_for, answer) = match verdict {
             Verdict::Allow => return Ok(Gate::Open),
-            Verdict::Refuse(message) => return Err((RefusalKind::Auth, message)),
+            Verdict::Refuse(message) => return Err(Refused::new(RefusalKind::Auth, message)),
             Verdict::SignInFirst(refusal) => {
                 (WaitsFor::SignIn { until: self.clock.now() + SIGN_IN_WAIT, refusal }, None)
             }
@@ -143,9 +143,9 @@ impl ShardState {
         let held = &mut self.connections[slot as usize].held;
         let Some(index) = held.iter().position(|held| held.channel == *channel) else { return };
         if let WaitsFor::Answer { is_wanted: true } = held.swap_remove(index).waits_for {
-            let outcome = answer.map_err(|message| (RefusalKind::Auth, message));
+            let outcome = answer.map_err(|message| Refused::new(RefusalKind::Auth, message));
             if let Err(refused) = outcome.and_then(|()| self.enter(slot, channel, None)) {
-                self.refuse(channel.as_str(), &refused);
+                self.refuse(slot, channel.as_str(), &refused);
             }
             self.flush(slot);
         }
@@ -159,7 +159,7 @@ impl ShardState {
                 Gate::Held => Ok(()),
             });
             if let Err(refused) = outcome {
-                self.refuse(channel.as_str(), &refused);
+                self.refuse(slot, channel.as_str(), &refused);
             }
         }
     }
@@ -170,7 +170,7 @@ impl ShardState {
             if !self.settle(slot) {
                 return;
             }
-            self.refuse(channel.as_str(), &(RefusalKind::Auth, refusal));
+            self.refuse(slot, channel.as_str(), &Refused::new(RefusalKind::Auth, refusal));
             self.flush(slot);
         }
     }

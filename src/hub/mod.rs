@@ -21,7 +21,7 @@
 //!
 //! A reader that is too slow is closed; nothing is ever dropped from the middle of a live connection.
 //!
-//! May import `apps`, `protocol`, `config`.
+//! May import `apps`, `protocol`, `config`, `logging`.
 
 mod backlog;
 mod closing;
@@ -30,6 +30,7 @@ mod directory;
 mod fan_out;
 mod gate;
 mod mailbox;
+mod newcomer;
 mod observer;
 mod presence;
 mod replies;
@@ -52,6 +53,7 @@ use bytes::Bytes;
 
 pub use directory::{ChannelInfo, Remembered};
 pub use gate::{Gatekeeper, Verdict};
+pub use newcomer::Newcomer;
 pub use observer::{ClientEventSeen, ConnectionEnd, Observation, Observer};
 pub use shard::{Shard, vital};
 pub use stats::{ShardStats, Stats};
@@ -59,6 +61,7 @@ pub use uplink::{Alone, RemotePublication, Uplink};
 
 use crate::apps::App;
 use crate::config::{AppSettings, ServerSettings};
+use crate::logging::traffic;
 use crate::protocol::channel::ChannelName;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::id::{SocketId, UserId};
@@ -206,7 +209,7 @@ impl Hub {
     /// accepted; a second gatekeeper is not taken.
     pub fn guard(&self, gatekeeper: Arc<dyn Gatekeeper>) {
         if self.inner.gatekeeper.set(gatekeeper).is_err() {
-            tracing::error!("bug: the hub has a gatekeeper already");
+            tracing::error!("bug: the hub got a second gatekeeper and ignores it");
         }
     }
 
@@ -429,16 +432,32 @@ impl AppHub {
     /// Publishes an event of the HTTP API. `data` is the quoted JSON string as it was received. A cache
     /// channel remembers the event before this returns.
     pub fn publish(&self, channel: &ChannelName, name: &str, data: &str, except: Option<SocketId>) {
-        let publication = RemotePublication {
-            channel: channel.clone(),
-            frame: server_event::published(channel, name, data),
-            except,
-            remember: channel.is_cache().then(|| Bytes::copy_from_slice(data.as_bytes())),
-        };
-        self.publish_everywhere(&publication);
+        self.publish_on(std::slice::from_ref(channel), name, data, except);
     }
 
-    /// Publishes a client event to everybody but its sender.
+    /// Publishes one event on several channels, one after the other, and writes one line for all.
+    pub fn publish_on(&self, channels: &[ChannelName], name: &str, data: &str, except: Option<SocketId>) {
+        let mut receivers = 0;
+        for channel in channels {
+            receivers += self.publish_everywhere(&RemotePublication {
+                channel: channel.clone(),
+                frame: server_event::published(channel, name, data),
+                except,
+                remember: channel.is_cache().then(|| Bytes::copy_from_slice(data.as_bytes())),
+            });
+        }
+        tracing::debug!(
+            target: traffic::TARGET,
+            app = self.id,
+            channel = traffic::channels(channels.iter().map(ChannelName::as_str)),
+            event = &*traffic::name(name),
+            receivers,
+            except = except.map(tracing::field::display),
+            "publish"
+        );
+    }
+
+    /// Publishes a client event to everybody but its sender. Answers what [`Directory::publish`] does.
     fn publish_client_event(
         &self,
         channel: &ChannelName,
@@ -446,24 +465,25 @@ impl AppHub {
         data: &str,
         user_id: Option<&UserId>,
         sender: SocketId,
-    ) {
+    ) -> u64 {
         let frame = server_event::client_event(channel, name, data, user_id);
         let channel = channel.clone();
-        self.publish_everywhere(&RemotePublication { channel, frame, except: Some(sender), remember: None });
+        self.publish_everywhere(&RemotePublication { channel, frame, except: Some(sender), remember: None })
     }
 
-    fn publish_everywhere(&self, publication: &RemotePublication) {
-        self.publish_local(publication);
+    fn publish_everywhere(&self, publication: &RemotePublication) -> u64 {
+        let receivers = self.publish_local(publication);
         self.uplink.publish(&self.id, publication);
+        receivers
     }
 
-    fn publish_local(&self, publication: &RemotePublication) {
+    fn publish_local(&self, publication: &RemotePublication) -> u64 {
         let remember = publication.remember.as_ref().map(|data| Remembered {
             frame: publication.frame.clone(),
             data: data.clone(),
             expires: Instant::now() + self.app().settings.cache_ttl,
         });
-        self.directory.publish(&publication.channel, &publication.frame, publication.except, remember);
+        self.directory.publish(&publication.channel, &publication.frame, publication.except, remember)
     }
 
     /// Facts about one channel.

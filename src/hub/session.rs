@@ -1,5 +1,6 @@
 //! What a client's message does: the rules of the protocol, applied to one connection.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use super::connection::Subscription;
@@ -9,6 +10,8 @@ use super::observer::{ClientEventSeen, Observation};
 use super::shard::{LocalChannel, ShardState, Subscriber};
 use crate::apps::TokenBucket;
 use crate::config::ClientEvents;
+use crate::logging::traffic;
+use crate::protocol::auth::AuthError;
 use crate::protocol::channel::{ChannelKind, ChannelName};
 use crate::protocol::client_event::{ClientEvent, ClientMessage, InvalidMessage, SignIn, Subscribe};
 use crate::protocol::error_code::ErrorCode;
@@ -22,12 +25,41 @@ const MAX_FAULTS: u32 = 100;
 /// Ids of a watchlist that are watched (Pusher docs, "Watchlist events").
 const MAX_WATCHLIST: usize = 100;
 
-/// Why a subscription is refused, and the sentence for the client.
-pub(super) type Refused = (RefusalKind, String);
+/// Why a subscription is refused.
+pub(super) struct Refused {
+    kind: RefusalKind,
+    /// The sentence for the client.
+    message: String,
+    /// What the log says instead, where the sentence repeats what was signed.
+    cause: Option<&'static str>,
+}
+
+impl Refused {
+    pub(super) fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), cause: None }
+    }
+
+    fn auth(error: &AuthError) -> Self {
+        Self { cause: Some(error.cause()), ..Self::new(RefusalKind::Auth, error.to_string()) }
+    }
+
+    fn cause(&self) -> Cow<'_, str> {
+        self.cause.map_or_else(|| traffic::sentence(&self.message), Cow::Borrowed)
+    }
+}
 
 /// As many channels as a connection may have.
 pub(super) fn too_many_channels(limit: usize) -> Refused {
-    (RefusalKind::Limit, format!("Too many channels: a connection may be subscribed to {limit}"))
+    Refused::new(RefusalKind::Limit, format!("Too many channels: a connection may be subscribed to {limit}"))
+}
+
+/// What gave a connection the right to subscribe.
+fn why_allowed(channel: &ChannelName) -> &'static str {
+    match channel.kind() {
+        ChannelKind::Public => "the channel is public",
+        ChannelKind::ServerToUser => "the connection is signed in as this user",
+        _ => "the signature is valid",
+    }
 }
 
 impl ShardState {
@@ -40,7 +72,10 @@ impl ShardState {
             Ok(ClientMessage::Unsubscribe(channel)) => self.unsubscribe(slot, &channel),
             Ok(ClientMessage::SignIn(request)) => self.sign_in(slot, request),
             Ok(ClientMessage::Event(event)) => self.client_event(slot, &event),
-            Err(error) => self.fault(slot, &error.to_string()),
+            Err(error) => {
+                self.log_refusal(slot, "message refused", &error.to_string());
+                self.fault(slot, &error.to_string());
+            }
         }
     }
 
@@ -68,24 +103,55 @@ impl ShardState {
 
     fn subscribe(&mut self, slot: u32, request: &Subscribe) {
         if let Err(refused) = self.try_subscribe(slot, request) {
-            self.refuse(&request.channel, &refused);
+            self.refuse(slot, &request.channel, &refused);
         }
     }
 
     /// Tells that a subscription did not take place, on the channel and on the connection.
-    pub(super) fn refuse(&mut self, channel: &str, (kind, message): &Refused) {
+    pub(super) fn refuse(&mut self, slot: u32, channel: &str, refused: &Refused) {
+        let connection = &self.connections[slot as usize];
+        tracing::debug!(
+            target: traffic::TARGET,
+            app = connection.app.id(),
+            socket = %connection.id,
+            channel = &*traffic::name(channel),
+            verdict = "refused",
+            why = &*refused.cause(),
+            "subscribe"
+        );
         let channel: String = channel.chars().take(256).collect();
-        self.reply(&server_event::subscription_error(&channel, *kind, message));
-        self.reject(None, message);
+        self.reply(&server_event::subscription_error(&channel, refused.kind, &refused.message));
+        self.reject(None, &refused.message);
+    }
+
+    fn log_subscribed(&self, slot: u32, channel: &ChannelName, verdict: &str, why: &str) {
+        let connection = &self.connections[slot as usize];
+        tracing::debug!(
+            target: traffic::TARGET,
+            app = connection.app.id(),
+            socket = %connection.id,
+            channel = &*traffic::name(channel.as_str()),
+            verdict,
+            why,
+            "subscribe"
+        );
     }
 
     fn try_subscribe(&mut self, slot: u32, request: &Subscribe) -> Result<(), Refused> {
         let channel = ChannelName::parse(&request.channel)
-            .map_err(|error| (RefusalKind::Channel, error.to_string()))?;
+            .map_err(|error| Refused::new(RefusalKind::Channel, error.to_string()))?;
         let member = self.authorize(slot, &channel, request)?;
         match self.gate(slot, &channel)? {
             Gate::Open => self.enter(slot, &channel, member),
-            Gate::Held => Ok(()),
+            Gate::Held => {
+                self.log_subscribed(
+                    slot,
+                    &channel,
+                    "waits",
+                    "the right to read the channel is being checked",
+                );
+                Ok(())
+            }
         }
     }
 
@@ -103,6 +169,7 @@ impl ShardState {
             let snapshot = member.map(|_| connection.app.directory.snapshot(channel));
             let data = snapshot.as_deref().unwrap_or("{}");
             self.reply(&server_event::subscription_succeeded(channel, data));
+            self.log_subscribed(slot, channel, "accepted", "the connection was subscribed already");
             return Ok(());
         }
         let limit = self.limits.max_channels;
@@ -114,7 +181,10 @@ impl ShardState {
             self.channels.insert(LocalChannel { id: 0, name, subscribers: Vec::new() }) as u32
         });
         match self.join(slot, channel, local, member) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.log_subscribed(slot, channel, "accepted", why_allowed(channel));
+                Ok(())
+            }
             Err(refused) => {
                 if known.is_none() {
                     self.channels.remove(local as usize);
@@ -139,7 +209,8 @@ impl ShardState {
             .directory
             .join(channel, self.index, local, member.as_ref().map(|member| (member, limit)), Instant::now())
             .map_err(|_| {
-                (RefusalKind::Limit, format!("Presence channel {channel} is full: at most {limit} members"))
+                let message = format!("Presence channel {channel} is full: at most {limit} members");
+                Refused::new(RefusalKind::Limit, message)
             })?;
         let list = &mut self.channels[local as usize];
         list.id = joined.channel;
@@ -176,16 +247,16 @@ impl ShardState {
                 let is_own = user.is_some_and(|user| channel.server_to_user() == Some(user.id.as_str()));
                 let refused =
                     || format!("Not authorized: {channel} is for connections signed in as that user");
-                if is_own { Ok(None) } else { Err((RefusalKind::Auth, refused())) }
+                if is_own { Ok(None) } else { Err(Refused::new(RefusalKind::Auth, refused())) }
             }
             kind => {
                 let is_presence = kind == ChannelKind::Presence;
-                let unreadable = |error: &InvalidMessage| (RefusalKind::Auth, error.to_string());
+                let unreadable = |error: &InvalidMessage| Refused::new(RefusalKind::Auth, error.to_string());
                 let auth = request.auth.as_ref().map_err(unreadable)?.as_deref();
                 let data = request.channel_data.as_ref().map_err(unreadable)?.as_deref();
                 let keys = &connection.app.app().keys;
                 keys.verify_channel(auth, connection.id, channel.as_str(), data, is_presence)
-                    .map_err(|error| (RefusalKind::Auth, error.to_string()))?;
+                    .map_err(|error| Refused::auth(&error))?;
                 if is_presence { self.member(slot, data).map(Some) } else { Ok(None) }
             }
         }
@@ -195,20 +266,19 @@ impl ShardState {
     fn member(&self, slot: u32, channel_data: Option<&str>) -> Result<Member, Refused> {
         let connection = &self.connections[slot as usize];
         let member = match (channel_data, connection.user.as_deref()) {
-            (Some(data), _) => {
-                Member::from_channel_data(data).map_err(|error| (RefusalKind::Auth, error.to_string()))?
-            }
+            (Some(data), _) => Member::from_channel_data(data)
+                .map_err(|error| Refused::new(RefusalKind::Auth, error.to_string()))?,
             (None, Some(user)) => Member { user_id: user.id.clone(), user_info: user.user_info.clone() },
             (None, None) => {
                 let message = "Missing parameter: channel_data with a user_id, or sign in first";
-                return Err((RefusalKind::Auth, message.to_owned()));
+                return Err(Refused::new(RefusalKind::Auth, message));
             }
         };
         let limit = connection.app.app().settings.presence_member_size;
         if member.user_info.len() > limit {
             let message =
                 format!("user_info has {} bytes, at most {limit} are allowed", member.user_info.len());
-            return Err((RefusalKind::Limit, message));
+            return Err(Refused::new(RefusalKind::Limit, message));
         }
         Ok(member)
     }
@@ -219,6 +289,14 @@ impl ShardState {
         if let Some(index) = self.subscription_index(slot, &channel) {
             let subscription = self.connections[slot as usize].subscriptions.swap_remove(index);
             self.leave_channel(slot, &subscription);
+            let connection = &self.connections[slot as usize];
+            tracing::debug!(
+                target: traffic::TARGET,
+                app = connection.app.id(),
+                socket = %connection.id,
+                channel = &*traffic::name(channel.as_str()),
+                "unsubscribe"
+            );
         }
     }
 
@@ -229,22 +307,36 @@ impl ShardState {
     }
 
     fn sign_in(&mut self, slot: u32, request: Result<SignIn, InvalidMessage>) {
-        let request = request.map_err(|error| error.to_string());
-        if let Err(message) = request.and_then(|request| self.try_sign_in(slot, &request)) {
-            self.reject(Some(ErrorCode::Unauthorized), &message);
+        let request = request.map_err(|error| Refused::new(RefusalKind::Auth, error.to_string()));
+        if let Err(refused) = request.and_then(|request| self.try_sign_in(slot, &request)) {
+            self.log_refusal(slot, "sign-in refused", &refused.cause());
+            self.reject(Some(ErrorCode::Unauthorized), &refused.message);
         }
     }
 
-    fn try_sign_in(&mut self, slot: u32, request: &SignIn) -> Result<(), String> {
+    fn log_refusal(&self, slot: u32, what: &str, why: &str) {
+        let connection = &self.connections[slot as usize];
+        tracing::debug!(
+            target: traffic::TARGET,
+            app = connection.app.id(),
+            socket = %connection.id,
+            why = &*traffic::sentence(why),
+            "{what}"
+        );
+    }
+
+    fn try_sign_in(&mut self, slot: u32, request: &SignIn) -> Result<(), Refused> {
         let connection = &self.connections[slot as usize];
         let app = connection.app.app();
         app.keys
             .verify_user(request.auth.as_deref(), connection.id, &request.user_data)
-            .map_err(|error| error.to_string())?;
-        let user = UserData::parse(&request.user_data).map_err(|error| error.to_string())?;
+            .map_err(|error| Refused::auth(&error))?;
+        let user = UserData::parse(&request.user_data)
+            .map_err(|error| Refused::new(RefusalKind::Auth, error.to_string()))?;
         match connection.user.as_deref() {
             Some(known) if known.id != user.id => {
-                Err(format!("Connection is already signed in as user {}", known.id))
+                let message = format!("Connection is already signed in as user {}", known.id);
+                Err(Refused::new(RefusalKind::Auth, message))
             }
             _ => {
                 self.begin_user_session(slot, user, &request.user_data);
@@ -258,6 +350,13 @@ impl ShardState {
         self.reply(&server_event::signin_success(user_data));
         let address = self.address(slot);
         let connection = &mut self.connections[slot as usize];
+        tracing::debug!(
+            target: traffic::TARGET,
+            app = connection.app.id(),
+            socket = %connection.id,
+            user = &*traffic::name(user.id.as_str()),
+            "sign-in"
+        );
         connection.is_authorized = true;
         if !connection.app.app().settings.watchlist {
             user.watchlist.clear();
@@ -283,6 +382,16 @@ impl ShardState {
 
     fn client_event(&mut self, slot: u32, event: &ClientEvent<'_>) {
         if let Err((code, message)) = self.try_client_event(slot, event) {
+            let connection = &self.connections[slot as usize];
+            tracing::debug!(
+                target: traffic::TARGET,
+                app = connection.app.id(),
+                socket = %connection.id,
+                channel = &*traffic::name(&event.channel),
+                event = &*traffic::name(&event.name),
+                why = &*traffic::sentence(&message),
+                "client event refused"
+            );
             self.reject(code, &message);
         }
     }
@@ -325,7 +434,18 @@ impl ShardState {
             return Err((Some(ErrorCode::OverCapacity), "Client event rejected - over capacity".to_owned()));
         }
         let member = connection.subscriptions[index].member.as_ref();
-        connection.app.publish_client_event(&channel, &event.name, &event.data, member, connection.id);
+        let subscribers =
+            connection.app.publish_client_event(&channel, &event.name, &event.data, member, connection.id);
+        tracing::debug!(
+            target: traffic::TARGET,
+            app = connection.app.id(),
+            socket = %connection.id,
+            channel = &*traffic::name(channel.as_str()),
+            event = &*traffic::name(&event.name),
+            // Its sender is subscribed, and does not get it.
+            receivers = subscribers.saturating_sub(1),
+            "client event"
+        );
         let seen = ClientEventSeen {
             channel: &channel,
             event: &event.name,

@@ -25,7 +25,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use super::connection::{Address, Connection, EngineIo, Phase, Received, receive};
 use super::fan_out::Turn;
 use super::stats::ShardStats;
-use super::{Admission, ConnectionLimits, Hub, ShardLoad};
+use super::{Admission, ConnectionLimits, Hub, Newcomer, ShardLoad};
 use crate::protocol::channel::ChannelName;
 use crate::protocol::id::SocketId;
 use crate::protocol::server_event;
@@ -134,10 +134,12 @@ impl Shard {
         shard
     }
 
-    /// Takes over an upgraded connection; `leftover` is what the client sent behind its handshake.
+    /// Takes over an upgraded connection; `leftover` is what the client sent behind its handshake, `newcomer`
+    /// is there when the log wants to name it.
     pub fn attach(
         self: &Rc<Self>,
         admission: Admission,
+        newcomer: Option<&Newcomer>,
         load: ShardLoad,
         socket: TcpStream,
         leftover: &[u8],
@@ -153,8 +155,16 @@ impl Shard {
         state.stats.opened += 1;
         // Looked at before the first frame leaves: what comes later finds the connection among the others.
         match refusal {
-            Some(refusal) => state.close_with_error(slot, refusal.code, &refusal.message),
+            Some(refusal) => {
+                if let Some(newcomer) = newcomer {
+                    newcomer.is_refused(Some(state.connections[slot as usize].app.id()), &refusal);
+                }
+                state.close_with_error(slot, refusal.code, &refusal.message);
+            }
             None => {
+                if let Some(newcomer) = newcomer {
+                    newcomer.connects(&state.connections[slot as usize].app, id);
+                }
                 let timeout = u64::from(state.limits.activity_timeout);
                 state.reply(&server_event::connection_established(id, timeout));
                 state.connections[slot as usize].tell_opened();

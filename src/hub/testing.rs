@@ -64,7 +64,7 @@ impl OneShard {
         let (far, _) = listener.accept().await.expect("accepted");
         let app = self.hub.app_by_id("1001").expect("configured");
         let admission = self.hub.admit(&app).expect("room");
-        self.shard.attach(admission, self.hub.assign_shard().expect("room"), far, b"");
+        self.shard.attach(admission, None, self.hub.assign_shard().expect("room"), far, b"");
         let socket = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
         let mut client = Client { socket, id: String::new() };
         let data = client.next().await["data"].as_str().map(str::to_owned).expect("data");

@@ -35,6 +35,23 @@ pub enum AuthError {
     },
 }
 
+impl AuthError {
+    /// The likely cause, without anything of the request.
+    #[must_use]
+    pub fn cause(&self) -> &'static str {
+        match self {
+            Self::Missing => {
+                "the client sent no auth: its library got none from the backend, or asked no backend"
+            }
+            Self::WrongKey(_) => "the backend signed with the key of another app",
+            Self::Mismatch { .. } => {
+                "the signature is not valid: the backend has another secret, or signed another socket id, \
+                 channel or data"
+            }
+        }
+    }
+}
+
 impl AppKeys {
     /// The first secret signs, all verify.
     pub fn new<'a>(key: impl Into<String>, secrets: impl IntoIterator<Item = &'a str>) -> Self {

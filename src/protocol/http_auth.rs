@@ -61,6 +61,8 @@ pub enum HttpAuthError {
         given: String,
         /// The server's.
         now: String,
+        /// Seconds that the sender's clock is behind the server's; negative: ahead of it.
+        behind: i64,
     },
     /// A body without `body_md5`.
     #[error("Missing parameter: body_md5 is required when the request has a body")]
@@ -177,7 +179,8 @@ impl SignedRequest<'_> {
             .and_then(|text| text.parse().ok())
             .ok_or(HttpAuthError::TimestampMissing)?;
         if given.abs_diff(now) > TIMESTAMP_WINDOW {
-            return Err(HttpAuthError::TimestampExpired { given: date(given), now: date(now) });
+            let behind = i64::try_from(i128::from(now) - i128::from(given)).unwrap_or(i64::MIN);
+            return Err(HttpAuthError::TimestampExpired { given: date(given), now: date(now), behind });
         }
         Ok(())
     }
@@ -198,6 +201,48 @@ impl SignedRequest<'_> {
                     Err(HttpAuthError::Md5Mismatch)
                 }
             }
+        }
+    }
+
+    /// The likely cause of a refusal, for the log: nothing of the request but numbers.
+    pub fn cause(&self, error: &HttpAuthError, keys: &AppKeys) -> String {
+        match error {
+            HttpAuthError::KeyMissing => "no signature: the request has no auth_key".to_owned(),
+            HttpAuthError::UnknownKey => {
+                "wrong key: auth_key is not the key of the app in the path".to_owned()
+            }
+            HttpAuthError::TimestampExpired { behind, .. } => {
+                let side = if *behind > 0 { "behind" } else { "ahead" };
+                format!("clock off: the sender's clock is {} s {side}", behind.unsigned_abs())
+            }
+            HttpAuthError::Md5Mismatch => {
+                "body changed: another body was signed than the one that arrived".to_owned()
+            }
+            HttpAuthError::SignatureMismatch { .. } => match self.other_signed(keys) {
+                Some(what) => format!("wrong {what}: the sender signed another one with the right secret"),
+                None => "wrong secret, or path or query were changed after signing".to_owned(),
+            },
+            other => other.to_string(),
+        }
+    }
+
+    /// What of the request would have to be otherwise for the signature to fit.
+    fn other_signed(&self, keys: &AppKeys) -> Option<&'static str> {
+        let signature = self.query.get("auth_signature")?;
+        let queries = self.query.canonical_forms();
+        let fits = |method: &str, path: &str| {
+            queries.iter().any(|query| {
+                keys.verify(&[method.as_bytes(), b"\n", path.as_bytes(), b"\n", query.as_bytes()], signature)
+            })
+        };
+        let slashed = match self.path.strip_suffix('/') {
+            Some(path) => path.to_owned(),
+            None => format!("{}/", self.path),
+        };
+        if fits(self.method, &slashed) {
+            Some("path")
+        } else {
+            ["GET", "POST"].iter().any(|method| fits(method, self.path)).then_some("method")
         }
     }
 
@@ -510,6 +555,28 @@ mod tests {
             expired.expect_err("601 s old").to_string(),
             "Timestamp expired: Given timestamp (2025-12-31T23:49:59Z) not within 600s of server time (2026-01-01T00:00:00Z)"
         );
+    }
+
+    #[test]
+    fn the_likely_cause_of_a_refusal_is_named() {
+        let keys = AppKeys::new("sb-key", ["sb-secret"]);
+        let cause = |method: &str, target: &str, now: u64| {
+            let (path, query) = target.split_once('?').expect("a query");
+            let query = Query::parse(query);
+            let request = SignedRequest { method, path, query: &query };
+            let error = request.verify(&keys, now).expect_err("refused");
+            request.cause(&error, &keys)
+        };
+        let target = signed("POST", "/apps/1001/events", AUTH, AUTH);
+        assert_eq!(cause("POST", &target, NOW + 700), "clock off: the sender's clock is 700 s behind");
+        assert_eq!(cause("POST", &target, NOW - 700), "clock off: the sender's clock is 700 s ahead");
+        let slashed = target.replace("/events", "/events/");
+        assert!(cause("POST", &slashed, NOW).starts_with("wrong path"));
+        assert!(cause("GET", &target, NOW).starts_with("wrong method"));
+        let other = target.replace("1001", "1002");
+        assert!(cause("POST", &other, NOW).starts_with("wrong secret"));
+        assert!(cause("POST", "/apps/1001/events?auth_key=x", NOW).starts_with("wrong key"));
+        assert!(!cause("POST", &other, NOW).contains("auth_"), "nothing of the request");
     }
 
     #[test]

@@ -82,7 +82,7 @@ impl ShardThread {
             while let Some((stream, peer, load)) = self.handed_over.recv().await {
                 match TcpStream::from_std(stream) {
                     Ok(stream) => http.serve(stream, peer, load),
-                    Err(error) => tracing::warn!(%error, "cannot take over a connection"),
+                    Err(error) => tracing::warn!(%error, "a shard can't take over a connection"),
                 }
             }
             std::future::pending::<()>().await;
@@ -101,8 +101,8 @@ impl Http {
         spawn_local(async move {
             let upgraded = Box::pin(http.serve_requests(stream, peer)).await;
             match upgraded {
-                Some((Upgrade::Accept(admission), stream, leftover)) => {
-                    http.shard.attach(admission, load, stream, &leftover);
+                Some((Upgrade::Accept(admission, newcomer), stream, leftover)) => {
+                    http.shard.attach(admission, newcomer.as_deref(), load, stream, &leftover);
                 }
                 Some((Upgrade::Refuse(refusal), stream, leftover)) => refuse(stream, leftover, refusal).await,
                 None => {}

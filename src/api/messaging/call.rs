@@ -154,7 +154,7 @@ fn wrong_field(error: &serde_path_to_error::Error<serde_json::Error>) -> Routing
 /// It can't be written, a fault of ours.
 pub fn written<T: Serialize>(answer: &T) -> Result<Bytes, RoutingError> {
     serde_json::to_vec(answer).map(Bytes::from).map_err(|error| {
-        tracing::error!(%error, "bug: an answer can't be written");
+        tracing::error!(%error, "bug: the messaging API can't write an answer as JSON");
         RoutingError::new(Code::StorageUnavailable, "the answer could not be written")
     })
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::super::access::{Denied, TooManyParameters};
 use super::super::body::BodyError;
 use super::super::reply;
+use crate::logging::traffic;
 use crate::protocol::http_auth::HttpAuthError;
 use crate::routing::{Code, RoutingError};
 
@@ -29,6 +30,50 @@ struct ErrorDetail<'a> {
     message: &'a str,
     /// The field of the request that is wrong, as a path such as `phone_numbers[2].number`.
     field: Option<&'a str>,
+}
+
+/// A failure, with what the log says of it where that is not the error's code.
+pub struct Failure {
+    error: RoutingError,
+    cause: Option<String>,
+}
+
+impl From<RoutingError> for Failure {
+    fn from(error: RoutingError) -> Self {
+        Self { error, cause: None }
+    }
+}
+
+impl From<Denied> for Failure {
+    fn from(denied: Denied) -> Self {
+        let cause = match &denied {
+            Denied::Unauthorized { cause, .. } => Some(cause.clone()),
+            Denied::Body(error) => Some(error.to_string()),
+        };
+        Self { error: denied.into(), cause }
+    }
+}
+
+impl From<TooManyParameters> for Failure {
+    fn from(error: TooManyParameters) -> Self {
+        RoutingError::from(error).into()
+    }
+}
+
+impl Failure {
+    /// The answer that tells of it.
+    pub fn response(self) -> Response<Full<Bytes>> {
+        let mut response = response(&self.error);
+        if traffic::is_on() {
+            // The message may hold a number; the code and the field do not.
+            let cause = self.cause.unwrap_or_else(|| match &self.error.field {
+                Some(field) => format!("{}: {field}", self.error.code.as_str()),
+                None => self.error.code.as_str().to_owned(),
+            });
+            response.extensions_mut().insert(reply::Cause(cause));
+        }
+        response
+    }
 }
 
 /// The answer that tells of a failure.
@@ -60,7 +105,7 @@ impl From<Denied> for RoutingError {
     fn from(denied: Denied) -> Self {
         match denied {
             Denied::Body(error) => of_body(error),
-            Denied::Unauthorized(error) => {
+            Denied::Unauthorized { error, .. } => {
                 let code = match error {
                     HttpAuthError::TimestampExpired { .. } => Code::StaleTimestamp,
                     _ => Code::BadSignature,
@@ -107,11 +152,11 @@ mod tests {
 
     #[test]
     fn what_happens_before_a_call_has_codes_too() {
-        let expired = HttpAuthError::TimestampExpired { given: String::new(), now: String::new() };
+        let expired = HttpAuthError::TimestampExpired { given: String::new(), now: String::new(), behind: 0 };
         for (denied, code) in [
-            (Denied::Unauthorized(expired), Code::StaleTimestamp),
-            (Denied::Unauthorized(HttpAuthError::KeyMissing), Code::BadSignature),
-            (Denied::Unauthorized(HttpAuthError::Md5Mismatch), Code::BadSignature),
+            (Denied::unauthorized(expired, |_| String::new()), Code::StaleTimestamp),
+            (Denied::unauthorized(HttpAuthError::KeyMissing, |_| String::new()), Code::BadSignature),
+            (Denied::unauthorized(HttpAuthError::Md5Mismatch, |_| String::new()), Code::BadSignature),
             (Denied::Body(BodyError::Timeout), Code::RequestTimeout),
             (Denied::Body(BodyError::Broken("x".to_owned())), Code::BadJson),
         ] {

@@ -78,7 +78,7 @@ pub async fn send(caller: Caller, request: SendRequest) -> Result<SendAnswer, Ro
     let Caller { router, app, .. } = caller;
     let sent = router.send(app.clone(), draft).await?;
     let message = sent.message.ok_or_else(|| {
-        tracing::error!("bug: a message was sent and is not there");
+        tracing::error!("bug: the store lacks a message that was just sent");
         RoutingError::new(Code::StorageUnavailable, "the message is not there")
     })?;
     let settings = &app.settings.routing;

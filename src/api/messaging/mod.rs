@@ -38,6 +38,7 @@ use crate::hub::AppHub;
 use crate::protocol::http_auth::Query;
 use crate::routing::{Code, Router, RoutingError};
 use call::{Access, Call, Caller, Input};
+use failure::Failure;
 
 /// Longest body: a list of a thousand numbers fits.
 const MAX_BODY: usize = 1 << 20;
@@ -56,7 +57,7 @@ pub async fn answer(
     }
     let mut response = match respond(router, hub, parts, path, body).await {
         Ok(answer) => reply::json(answer),
-        Err(failure) => failure::response(&failure),
+        Err(failure) => failure.response(),
     };
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         response.headers_mut().insert(ALLOW, table::allowed(path));
@@ -73,11 +74,11 @@ async fn respond(
     parts: &Parts,
     path: &[String],
     body: Incoming,
-) -> Result<Bytes, RoutingError> {
+) -> Result<Bytes, Failure> {
     let (call, id) = table::find(&parts.method, path)?;
     let query = access::parse_query(parts)?;
     let (app, body, token_user) = authenticate(call, hub, parts, &query, body).await?;
-    let disabled = |message: &str| Err(RoutingError::new(Code::MessagingDisabled, message));
+    let disabled = |message: &str| Err(RoutingError::new(Code::MessagingDisabled, message).into());
     if !app.settings.enabled {
         return disabled("the app is disabled");
     }
@@ -88,7 +89,7 @@ async fn respond(
         return disabled("the message router was enabled after the start: restart the server");
     };
     let input = if parts.method == Method::GET { Input::of_query(&query) } else { Input::of_body(body) };
-    (call.run)(Caller { router, app, id: id.to_owned(), token_user }, input).await
+    Ok((call.run)(Caller { router, app, id: id.to_owned(), token_user }, input).await?)
 }
 
 /// Who asks: the portal, by its signature, or a browser, by a user's token.
@@ -98,7 +99,7 @@ async fn authenticate(
     parts: &Parts,
     query: &Query<'_>,
     body: Incoming,
-) -> Result<(Arc<App>, Bytes, Option<String>), RoutingError> {
+) -> Result<(Arc<App>, Bytes, Option<String>), Failure> {
     let Some(token) = user_tokens::bearer(&parts.headers, query) else {
         let limit = |_: &App| Limit::Fixed(MAX_BODY);
         let signed = access::authenticate(parts, query, hub, body, limit).await?;
@@ -109,12 +110,12 @@ async fn authenticate(
     let (Some(app), Some(user)) = (app, verified) else {
         body::discard(&parts.headers, body).await;
         let message = "the user token is not valid (any more), or the app does not take user tokens";
-        return Err(RoutingError::new(Code::BadSignature, message));
+        return Err(RoutingError::new(Code::BadSignature, message).into());
     };
     if call.access == Access::Portal {
         body::discard(&parts.headers, body).await;
         let message = "this call takes a signed request, not a user token";
-        return Err(RoutingError::new(Code::BadSignature, message));
+        return Err(RoutingError::new(Code::BadSignature, message).into());
     }
     let body = body::read(&parts.headers, body, Limit::Fixed(MAX_BODY)).await.map_err(failure::of_body)?;
     Ok((app, body, Some(user)))

@@ -72,7 +72,8 @@ pub(super) static SECTIONS: &[Section] = &[
     section! {
         /// Logs go to standard error.
         "log", |settings: Settings| settings.log;
-        /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,switchboard::api=debug`.
+        /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,switchboard::traffic=debug`,
+        /// which adds the lines about connections and requests. In development mode these are on.
         level: LogLevel;
         /// Lines for people or one JSON object a line.
         format: OneOf<LogFormat>;
