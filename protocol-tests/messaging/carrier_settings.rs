@@ -82,8 +82,8 @@ async fn a_message_that_the_carrier_has_twice_is_counted_once() {
     // Each of the two was reported on twice.
     router.carrier.wait("accepted=2&events_delivered=4&idle=1").await;
     router.measures("switchboard_carrier_duplicates_total 1").await;
-    router.logged("the carrier has this message twice", 1);
-    assert_eq!(router.server().output().matches("the carrier has this message twice").count(), 1);
+    router.logged("the carrier accepted this message twice", 1);
+    assert_eq!(router.server().output().matches("the carrier accepted this message twice").count(), 1);
 }
 
 #[tokio::test]

@@ -89,7 +89,7 @@ async fn after_a_failed_flush_nothing_is_taken_until_the_next_start() {
     router.post("/messages", &message).await.refused(503, "storage_unavailable");
     // What is read may be what was lost.
     router.try_get("/conversations", &[("user_id", "2")]).await.refused(503, "storage_unavailable");
-    router.logged("the message store takes nothing more until the next start", 1);
+    router.logged("the message store refuses all writes until the next start", 1);
     router.logged("not ready: the message store does not answer", 1);
 
     router.revive();

@@ -1,6 +1,6 @@
 //! What the log tells of messages, and what it never does.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -169,6 +169,111 @@ async fn refusals_failed_callbacks_and_forged_webhooks_leave_no_number_in_the_lo
     router.send(1, OUTSIDE, "secret text").await;
     router.send(1, BOB, "secret text").await;
     lines(&router, "carrier webhook refused", 1);
-    lines(&router, "an event was not taken and is tried again", 1);
+    lines(&router, "an endpoint did not take an event; it is posted again", 1);
     tells_nothing(&router, &["secret text"]);
+}
+
+/// Waits for this text in the log while this process's own servers go on.
+async fn written(router: &Router, text: &str) {
+    let start = Instant::now();
+    while !router.server().output().contains(text) {
+        assert!(start.elapsed() < DEADLINE, "no {text:?} in\n{}", router.server().output());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The lines at `info` or worse that a step caused, without those of the start.
+fn at_info(router: &Router, start: usize) -> Vec<Value> {
+    let output = router.server().output();
+    let lines = output.lines().skip(start).filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter(|line| ["INFO", "WARN", "ERROR"].iter().any(|level| line["level"] == *level)).collect()
+}
+
+#[tokio::test]
+async fn at_info_a_message_is_one_line_with_the_texts_that_portals_look_for() {
+    let router = Router::setup().tables("[log]\nformat = \"json\"").start().await;
+    let mut bob = router.listen("user.2").await;
+    let start = router.server().output().lines().count();
+    let sent = router.send(1, BOB, "confidential").await;
+    bob.wait_for(RECEIVED).await;
+    router.logged("Internal message detected - skipping Telnyx API", 1);
+    let lines = at_info(&router, start);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    let text = lines[0]["fields"]["message"].as_str().expect("a text");
+    for step in [
+        "Checking if recipient is internal user",
+        "Internal message detected - skipping Telnyx API",
+        "Reciprocal conversation created for internal message",
+    ] {
+        assert!(text.contains(step), "{text}");
+    }
+    let id = sent["message"]["id"].to_string();
+    includes(
+        &lines[0]["fields"],
+        &json!({"app": "1001", "user": "1", "message_id": id, "from": ANN_MASKED, "route": "internal",
+            "reason": "assigned", "directory": "own", "created": true}),
+    );
+
+    let start = router.server().output().lines().count();
+    router.send(1, OUTSIDE, "confidential").await;
+    router.logged("Sending message via Telnyx API", 1);
+    router.carrier.wait("sends=1").await;
+    let lines = at_info(&router, start);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    let text = &lines[0]["fields"]["message"];
+    assert_eq!(text, "Checking if recipient is internal user; Sending message via Telnyx API");
+    includes(&lines[0]["fields"], &json!({"route": "external", "to": OUTSIDE_MASKED}));
+    tells_nothing(&router, &["confidential"]);
+}
+
+#[tokio::test]
+async fn a_callback_endpoint_that_fails_and_works_again_is_two_lines() {
+    let mut router = Router::setup().portal().start().await;
+    router.portal().answers(500, "secret-answer");
+    router.send(1, BOB, "confidential").await;
+    written(&router, "an endpoint fails").await;
+    router.portal().answers(200, "{}");
+    written(&router, "an endpoint takes events again").await;
+    let log = router.server().output();
+    assert_eq!(log.matches("an endpoint fails").count(), 1, "{log}");
+    assert!(log.contains("endpoint=\"callbacks\"") && log.contains("HTTP 500"), "{log}");
+    tells_nothing(&router, &["confidential", "secret-answer"]);
+}
+
+#[tokio::test]
+async fn forged_carrier_webhooks_are_a_warning_once_a_minute() {
+    let router = verbose().start().await;
+    router.carrier.fault_with(json!({"preset": "tampered_webhooks", "times": -1})).await;
+    for _ in 0..3 {
+        router.send(1, OUTSIDE, "x").await;
+    }
+    lines(&router, "carrier webhook refused", 3);
+    let output = router.server().output();
+    let refused = output.lines().filter(|line| line.contains("carrier webhook refused"));
+    let (warnings, others): (Vec<_>, Vec<_>) = refused.partition(|line| line.contains("\"WARN\""));
+    assert_eq!(warnings.len(), 1, "{output}");
+    assert!(others.iter().all(|line| line.contains("\"DEBUG\"")), "{output}");
+}
+
+#[tokio::test]
+async fn public_channels_are_warned_of_when_the_first_number_comes() {
+    let plain = "[apps.routing]\nenabled = true\n";
+    let server = crate::harness::server::Config::new().app("1001", plain).start();
+    let warning = "anyone with the app key";
+    assert!(!server.output().contains(warning), "{}", server.output());
+    let body = json!({"number": ANN, "user_id": 1, "status": "assigned"});
+    let request = crate::harness::http::Request::post(
+        server.app(),
+        "/apps/1001/messaging/phone_numbers",
+        body.to_string(),
+    );
+    for _ in 0..2 {
+        request.send(server.public).await.expect_status(200);
+    }
+    let start = Instant::now();
+    while !server.output().contains(warning) {
+        assert!(start.elapsed() < DEADLINE, "{}", server.output());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(server.output().matches(warning).count(), 1, "{}", server.output());
 }

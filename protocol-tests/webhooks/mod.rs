@@ -7,6 +7,7 @@ mod events;
 mod libraries;
 mod nodes;
 mod operating;
+mod outages;
 mod presence;
 
 use std::collections::HashSet;

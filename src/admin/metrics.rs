@@ -67,7 +67,7 @@ async fn webhook_figures(out: &mut String, webhooks: &Webhooks, depths: &mut Vec
     metric(out, "switchboard_webhook_tracked", "gauge", help, webhooks.tracked());
     let standings = match webhooks.standings().await {
         Ok(standings) => standings,
-        Err(error) => return tracing::warn!(%error, "webhooks can't be measured"),
+        Err(error) => return tracing::warn!(%error, "the metrics lack the webhooks: the store can't be read"),
     };
     for (name, help) in [
         ("switchboard_webhook_waiting", "Requests to a webhook that wait"),
@@ -140,7 +140,9 @@ async fn messages(out: &mut String, hub: &Hub, router: &Router, depths: &mut Vec
     carrier(out, router, &apps);
     match router.lanes().await {
         Ok(lanes) => lane_depths(out, &apps, &lanes),
-        Err(error) => tracing::warn!(%error, "lanes can't be measured"),
+        Err(error) => {
+            tracing::warn!(%error, "the metrics lack the carrier's queues: the store can't be read")
+        }
     }
     match router.queues().await {
         Ok(queues) => {
@@ -154,7 +156,9 @@ async fn messages(out: &mut String, hub: &Hub, router: &Router, depths: &mut Vec
             metric(out, "switchboard_messages_unconfirmed", "gauge", help, queues.held);
         }
         // Told by /ready; the other figures are still worth having.
-        Err(error) => tracing::warn!(%error, "queues can't be measured"),
+        Err(error) => {
+            tracing::warn!(%error, "the metrics lack the depths of the queues: the store can't be read")
+        }
     }
 }
 

@@ -56,7 +56,7 @@ pub async fn serve(admin: Admin, listener: TcpListener) {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!(%error, "cannot accept an operator's connection");
+                tracing::warn!(%error, "the operators' port can't accept a connection");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }

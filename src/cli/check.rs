@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::terminal::Terminal;
 use super::{Exit, refuse};
 use crate::config::{self, AppSettings, DirectoryMode, Loaded, Origin, Settings, Sources};
+use crate::routing::exposure;
 use crate::routing::portal_directory::{self, Problem};
 use crate::server;
 use crate::storage;
@@ -113,8 +114,9 @@ fn routing(settings: &Settings) -> Vec<Finding> {
     for app in apps {
         findings.extend(directory(app));
         findings.extend(carrier(app));
-        findings.extend(public_channels(app));
+        findings.extend(public_channels(settings, app));
     }
+    findings.extend(receivers(settings));
     findings
 }
 
@@ -163,8 +165,32 @@ fn carrier(app: &AppSettings) -> Option<Finding> {
     })
 }
 
-fn public_channels(app: &AppSettings) -> Option<Finding> {
-    server::is_exposed(app).then(|| Finding {
+/// Webhooks that will not reach their receivers.
+fn receivers(settings: &Settings) -> Vec<Finding> {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        return Vec::new();
+    };
+    let refused = runtime.block_on(server::refused_receivers(&settings.apps));
+    // A name that is being resolved yet must not hold up the answer.
+    runtime.shutdown_background();
+    refused
+        .into_iter()
+        .map(|receiver| Finding {
+            about: "apps.webhooks",
+            status: Status::Warning,
+            detail: receiver.to_string(),
+        })
+        .collect()
+}
+
+fn public_channels(settings: &Settings, app: &AppSettings) -> Option<Finding> {
+    let has_numbers = || {
+        let count =
+            storage::count(&settings.store, &settings.server.data_dir, exposure::COUNT_NUMBERS, &app.id);
+        count != Some(0)
+    };
+    let is_exposed = exposure::is_exposed(app) && (exposure::is_set_up(app) || has_numbers());
+    is_exposed.then(|| Finding {
         about: "routing.channels",
         status: Status::Warning,
         detail: format!(

@@ -84,7 +84,7 @@ pub struct AdminSettings {
 /// `[log]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogSettings {
-    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,switchboard::api=debug`.
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,switchboard::traffic=debug`.
     pub level: String,
     /// Line format.
     pub format: LogFormat,

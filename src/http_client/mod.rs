@@ -30,7 +30,7 @@ use tokio::time::Instant;
 
 use connector::TimedConnector;
 
-pub use reach::Reach;
+pub use reach::{Reach, address};
 
 /// Longest life of an idle connection, below the 30 to 60 s after which balancers drop theirs: a request
 /// on a connection that the other side is just closing has an unclear outcome.

@@ -51,6 +51,20 @@ impl Reach {
         Ok(Some(builder.with_root_certificates(roots).with_no_client_auth()))
     }
 
+    /// An address that a URL's host stands for now, if all that it stands for are refused. `None` also when the
+    /// name can't be resolved.
+    pub async fn refused_address(&self, uri: &Uri) -> Option<IpAddr> {
+        if !self.public_only {
+            return None;
+        }
+        let host = uri.host()?.trim_start_matches('[').trim_end_matches(']');
+        let addresses: Vec<IpAddr> = match host.parse() {
+            Ok(ip) => vec![ip],
+            Err(_) => tokio::net::lookup_host((host, 0)).await.ok()?.map(|address| address.ip()).collect(),
+        };
+        if addresses.iter().copied().any(is_public) { None } else { addresses.first().copied() }
+    }
+
     /// Whether a URL names an address that is refused. Of a name, only its resolution can tell.
     ///
     /// # Errors
@@ -62,6 +76,13 @@ impl Reach {
             _ => Ok(()),
         }
     }
+}
+
+/// Scheme, host and port of a URL: what of it is no secret.
+pub fn address(uri: &Uri) -> String {
+    let host = uri.host().unwrap_or_default();
+    let port = uri.port_u16().map_or_else(String::new, |port| format!(":{port}"));
+    format!("{}://{host}{port}", uri.scheme_str().unwrap_or("http"))
 }
 
 fn refused() -> io::Error {

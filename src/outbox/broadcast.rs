@@ -125,14 +125,17 @@ impl Broadcasts {
         }
         self.waiting.fetch_add(1, Ordering::AcqRel);
         if self.sender.send(entry).is_err() {
-            tracing::error!("bug: the outbox is not running");
+            tracing::error!("bug: the outbox does not run, so a broadcast waits for the next start");
         }
     }
 
     /// Publishes an entry; false when there is no room for it now.
     fn perform(&self, entry: &Entry) -> bool {
         let Some(app) = self.hub.app_by_id(&entry.app_id) else {
-            tracing::warn!(app = entry.app_id, "a broadcast of an app that is gone was dropped");
+            tracing::warn!(
+                app = entry.app_id,
+                "the outbox dropped a broadcast: its app is not configured any more"
+            );
             self.finish(entry.id);
             return true;
         };
@@ -150,7 +153,9 @@ impl Broadcasts {
                 Ok(channel) => {
                     app.publish(&channel, &publication.event, &json::string(publication.data.get()), except);
                 }
-                Err(error) => tracing::error!(%error, "bug: a broadcast to an impossible channel"),
+                Err(error) => {
+                    tracing::error!(%error, "bug: the outbox dropped a broadcast: its channel name is not valid")
+                }
             }
         }
         self.published.fetch_add(entry.broadcast.publications.len() as u64, Ordering::Relaxed);
@@ -242,7 +247,7 @@ pub(super) async fn run(outbox: &Outbox) {
                                 }
                             }
                         }
-                        Err(error) => tracing::error!(%error, "left-over broadcasts can't be read"),
+                        Err(error) => tracing::error!(%error, "the outbox can't read broadcasts that wait in the store"),
                     }
                 }
                 // Until the first search is through, it goes on with what it began with.
@@ -293,7 +298,7 @@ async fn delete(outbox: &Outbox, ripe: &mut Ripe) {
         .await;
     match deleted {
         Ok(()) => ripe.ids.clear(),
-        Err(error) => tracing::error!(%error, "performed broadcasts can't be deleted"),
+        Err(error) => tracing::error!(%error, "the outbox can't delete published broadcasts from the store"),
     }
 }
 
@@ -318,7 +323,7 @@ async fn claim_left_over(outbox: &Outbox, due: i64) -> Result<Vec<Entry>, Storag
         match serde_json::from_str(&row.text(3)?) {
             Ok(broadcast) => entries.push(Entry { id, app_id, lane, broadcast }),
             Err(error) => {
-                tracing::error!(%error, id, "a broadcast can't be read and is dropped");
+                tracing::error!(%error, id, "the outbox dropped a broadcast: its row can't be read");
                 outbox.broadcasts.finish(id);
             }
         }

@@ -10,9 +10,10 @@ use tokio::sync::Notify;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
+use super::outage::Outages;
 use super::queue::{self, Attempt, Claim, Due, Task};
 use super::{Endpoint, Event, Outbox, OutboxStats, Target, backoff, micros, request};
-use crate::http_client::{HttpAnswer, HttpClient, HttpFailure, HttpOptions, Reach};
+use crate::http_client::{self, HttpAnswer, HttpClient, HttpFailure, HttpOptions, Reach};
 use crate::storage::{self, StorageError};
 
 /// Lanes of one endpoint that are served at once; beside them as many of those whose last try failed. The next
@@ -39,6 +40,7 @@ pub(super) struct Couriers {
     failed_tries: AtomicU64,
     given_up: AtomicU64,
     dropped: AtomicU64,
+    outages: Outages,
 }
 
 impl Default for Couriers {
@@ -51,6 +53,7 @@ impl Default for Couriers {
             failed_tries: AtomicU64::new(0),
             given_up: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
+            outages: Outages::default(),
         }
     }
 }
@@ -124,7 +127,7 @@ pub(super) async fn run(outbox: &Outbox) {
             () = couriers.has_new.notified() => {}
             _ = look.tick() => match outbox.database.read(queue::targets).await {
                 Ok(targets) => targets.iter().for_each(|target| couriers.wake(target)),
-                Err(error) => tracing::error!(%error, "events for endpoints can't be looked for"),
+                Err(error) => tracing::error!(%error, "the outbox can't read which endpoints have events"),
             },
         }
         for (target, wake) in couriers.all() {
@@ -167,7 +170,7 @@ impl Courier {
         let due = match self.claim(room, timeout).await {
             Ok(due) => due,
             Err(error) => {
-                tracing::error!(app = self.target.app_id, %error, "events for an endpoint can't be read");
+                tracing::error!(app = self.target.app_id, %error, "the outbox can't read the events of an endpoint");
                 return Some(Instant::now() + PAUSE);
             }
         };
@@ -207,7 +210,7 @@ impl Courier {
         let id = match done {
             Ok((id, ())) => id,
             Err(error) => {
-                tracing::error!(app = self.target.app_id, %error, "bug: a try ended unexpectedly");
+                tracing::error!(app = self.target.app_id, %error, "bug: the outbox failed while it posted an event; it posts the event again");
                 // Nothing is stored of it, so the event is due again at once.
                 tokio::time::sleep(PAUSE).await;
                 error.id()
@@ -241,8 +244,8 @@ impl Try {
         let event: Event = match serde_json::from_str(&self.task.payload) {
             Ok(event) => event,
             Err(error) => {
-                tracing::error!(app = self.target.app_id, id = self.task.id, %error, "bug: an event can't be read");
-                self.settle(Outcome::GivenUp("it can't be read".to_owned()), None, false).await;
+                tracing::error!(app = self.target.app_id, id = self.task.id, %error, "bug: the outbox gave up an event: its row can't be read");
+                self.settle(Outcome::GivenUp("it can't be read".to_owned()), None, &endpoint).await;
                 return;
             }
         };
@@ -267,7 +270,7 @@ impl Try {
             None => Outcome::Taken(event.about.map(|about| (about, Bytes::copy_from_slice(body)))),
             Some(error) => self.after_failure(&endpoint, error),
         };
-        self.settle(outcome, Some(attempt), endpoint.keeps_log).await;
+        self.settle(outcome, Some(attempt), &endpoint).await;
     }
 
     async fn post(&self, endpoint: &Endpoint, event: &Event) -> Result<HttpAnswer, HttpFailure> {
@@ -289,27 +292,77 @@ impl Try {
 
     /// Stores what the try came to. It goes on until that is done: otherwise the event would be posted again
     /// at once.
-    async fn settle(&self, outcome: Outcome, attempt: Option<Attempt>, is_kept: bool) {
+    async fn settle(&self, outcome: Outcome, attempt: Option<Attempt>, endpoint: &Endpoint) {
         let (app, id, couriers) = (self.target.app_id.as_str(), self.task.id, &self.outbox.couriers);
-        while let Err(error) = self.store(outcome.clone(), attempt.clone(), is_kept).await {
-            tracing::error!(app, id, %error, "what became of an event can't be stored");
+        while let Err(error) = self.store(outcome.clone(), attempt.clone(), endpoint.keeps_log).await {
+            tracing::error!(app, id, %error, "the outbox can't store the result of posting an event; it tries again");
             tokio::time::sleep(PAUSE).await;
         }
         match &outcome {
             Outcome::Taken(_) => {
                 couriers.delivered.fetch_add(1, Ordering::Relaxed);
+                self.log_recovery(endpoint).await;
             }
-            Outcome::Again(_, error) => {
+            Outcome::Again(next, error) => {
                 couriers.failed_tries.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(app, id, error, "an event was not taken and is tried again");
+                self.log_failure(endpoint, error, Some(*next));
+                let name = &endpoint.name;
+                tracing::debug!(
+                    app,
+                    endpoint = name,
+                    id,
+                    error,
+                    "an endpoint did not take an event; it is posted again"
+                );
             }
             Outcome::GivenUp(error) => {
                 couriers.failed_tries.fetch_add(1, Ordering::Relaxed);
                 couriers.gave_up(1);
-                tracing::warn!(app, id, error, "an event was given up; it can be sent again");
+                self.log_failure(endpoint, error, None);
+                let name = &endpoint.name;
+                tracing::warn!(
+                    app,
+                    endpoint = name,
+                    id,
+                    error,
+                    "the outbox gave up an event; it can be sent again"
+                );
             }
         }
         self.outbox.broadcasts.held().tried(id);
+    }
+
+    /// Once an outage.
+    fn log_failure(&self, endpoint: &Endpoint, cause: &str, next: Option<i64>) {
+        let is_first_try = self.task.attempts == 0;
+        if !self.outbox.couriers.outages.failed(&self.target, is_first_try, Instant::now()) {
+            return;
+        }
+        let wait = next.map(|next| Duration::from_micros(u64::try_from(next - storage::now()).unwrap_or(0)));
+        tracing::warn!(
+            app = self.target.app_id,
+            endpoint = endpoint.name,
+            address = http_client::address(&endpoint.url),
+            cause,
+            next_try_in = wait.map(|wait| tracing::field::debug(Duration::from_millis(wait.as_millis() as u64))),
+            give_up_after = ?endpoint.give_up_after,
+            "an endpoint fails; its events wait and are posted again"
+        );
+    }
+
+    async fn log_recovery(&self, endpoint: &Endpoint) {
+        let Some(ended) = self.outbox.couriers.outages.worked(&self.target, Instant::now()) else { return };
+        let target = self.target.clone();
+        let waiting = self.outbox.database.read(move |tx| queue::waiting(tx, &target)).await.ok();
+        tracing::info!(
+            app = self.target.app_id,
+            endpoint = endpoint.name,
+            address = http_client::address(&endpoint.url),
+            failed_for = ?Duration::from_millis(ended.lasted.as_millis() as u64),
+            failed_tries = ended.failures,
+            waiting,
+            "an endpoint takes events again"
+        );
     }
 
     async fn store(

@@ -181,7 +181,7 @@ async fn amended(outbox: &Outbox, ready: Vec<(Lane, Broadcast)>) -> Vec<(Lane, B
         })
         .await;
     amended.unwrap_or_else(|error| {
-        tracing::error!(%error, "broadcasts go without the ids of the portal's answers");
+        tracing::error!(%error, "broadcasts lack the portal's own ids: the store can't be read");
         ready
     })
 }

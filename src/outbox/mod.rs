@@ -9,7 +9,7 @@
 //! thread; [`Outbox::run`] does what that could not. `held` keeps those back that must come after a
 //! callback. Events for backends wait for others: they are claimed from the table (`queue`) by one courier
 //! for each endpoint (`courier`), and each has a schedule of its own, so that neither a dead endpoint nor a
-//! lane that fails delays others. `log` lists them and has them sent again. `upkeep` gives up, drops and
+//! lane that fails delays others. `outage` logs when one begins and stops failing. `log` lists them and has them sent again. `upkeep` gives up, drops and
 //! deletes what is too old or too much.
 //!
 //! May import `hub`, `storage`, `http_client`, `apps`, `protocol`, `config`.
@@ -20,6 +20,7 @@ mod courier;
 mod held;
 mod latency;
 mod log;
+mod outage;
 mod queue;
 mod request;
 mod upkeep;
@@ -103,6 +104,8 @@ pub trait Receivers: Send + Sync + 'static {
 /// Where events are posted to, as settings say at the time of a try.
 #[derive(Clone)]
 pub struct Endpoint {
+    /// What operators call it.
+    pub name: String,
     /// Signs with its first secret.
     pub app: Arc<App>,
     /// http or https.

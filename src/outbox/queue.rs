@@ -434,6 +434,16 @@ pub(super) fn count(tx: &mut Transaction<'_>, target: &Target) -> Result<(i64, i
     row.map_or(Ok((0, 0)), |row| Ok((row.int(0)?, row.int(1)?)))
 }
 
+/// How many events a target has that are still to be posted.
+pub(super) fn waiting(tx: &mut Transaction<'_>, target: &Target) -> Result<i64, StorageError> {
+    let row = tx.query_one(
+        "SELECT COUNT(*) FROM outbox WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast' \
+         AND state IN ('pending', 'queued')",
+        &[(&target.app_id).into(), (&target.kind).into()],
+    )?;
+    row.map_or(Ok(0), |row| row.int(0))
+}
+
 /// Deletes the oldest events in these states, a page of them, those of the first state first.
 pub(super) fn drop_oldest(
     tx: &mut Transaction<'_>,

@@ -55,7 +55,10 @@ pub(super) fn headers(endpoint: &Endpoint, body: &[u8]) -> HeaderMap {
     for (name, value) in [(KEY, app.keys.key()), (SIGNATURE, &app.keys.sign(&[body]))] {
         match HeaderValue::from_str(value) {
             Ok(value) => drop(headers.insert(name, value)),
-            Err(_) => tracing::error!(app = app.settings.id, "the app's key fits no header"),
+            Err(_) => tracing::error!(
+                app = app.settings.id,
+                "requests to an endpoint lack the X-Pusher-Key header: the app's key can't stand in a header"
+            ),
         }
     }
     headers

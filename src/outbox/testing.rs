@@ -140,6 +140,7 @@ impl Endpoint {
     /// An endpoint with everything by default.
     pub(crate) fn of(app: App, url: &str) -> Self {
         Self {
+            name: "a backend".to_owned(),
             app: Arc::new(app),
             url: url.parse().expect("a URL"),
             timeout: Duration::from_secs(10),

@@ -27,7 +27,7 @@ pub(super) async fn run(outbox: &Outbox) {
     loop {
         clock.tick().await;
         if let Err(error) = tidy(outbox, MAX_ROWS).await {
-            tracing::error!(%error, "the outbox can't be tidied");
+            tracing::error!(%error, "the outbox can't delete old events");
         }
     }
 }
@@ -62,7 +62,11 @@ async fn give_up(outbox: &Outbox, target: &Target) -> Result<(), StorageError> {
     }
     if all > 0 {
         outbox.couriers.gave_up(all);
-        tracing::warn!(app = target.app_id, count = all, "events were given up; they can be sent again");
+        tracing::warn!(
+            app = target.app_id,
+            count = all,
+            "the outbox gave up events after their time; they can be sent again"
+        );
     }
     Ok(())
 }
@@ -89,7 +93,7 @@ async fn drop_excess(outbox: &Outbox, target: &Target, max_rows: i64) -> Result<
         tracing::error!(
             app = target.app_id,
             count = dropped,
-            "the oldest events were dropped: too many wait"
+            "the outbox dropped the oldest events: too many wait for the endpoint"
         );
     }
     Ok(())

@@ -166,6 +166,7 @@ impl Receivers for Portals {
         // The configuration has checked it.
         let url = settings.url.as_deref()?.parse().ok()?;
         Some(Endpoint {
+            name: "callbacks".to_owned(),
             app,
             url,
             timeout,

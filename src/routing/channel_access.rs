@@ -4,6 +4,7 @@ use super::records::Conversation;
 use crate::apps::App;
 use crate::config::ChannelMode;
 use crate::hub::{Gatekeeper, Verdict};
+use crate::logging::seldom::Seldom;
 use crate::protocol::channel::ChannelName;
 use crate::protocol::id::UserId;
 use crate::storage::Database;
@@ -37,7 +38,10 @@ impl ChannelAccess {
                 Ok(true) => Ok(()),
                 Ok(false) => Err(refusal),
                 Err(error) => {
-                    tracing::warn!(%error, "the right to subscribe to a conversation could not be checked");
+                    static SELDOM: Seldom = Seldom::new();
+                    if let Some(suppressed) = SELDOM.admit() {
+                        tracing::warn!(%error, suppressed, "the router can't check the right to subscribe to a conversation: the store can't be read");
+                    }
                     Err(trouble)
                 }
             }

@@ -137,7 +137,7 @@ impl RoutingError {
 
 impl From<StorageError> for RoutingError {
     fn from(error: StorageError) -> Self {
-        tracing::error!(%error, "the message store failed");
+        tracing::error!(%error, "an operation of the message store failed");
         Self {
             retry_after: Some(Duration::from_secs(1)),
             ..Self::new(Code::StorageUnavailable, "the message store is not available, try again")

@@ -17,7 +17,7 @@
 //! Methods of [`Router`] are called by HTTP handlers on the shards; they wait for the storage's threads,
 //! never block. [`Router::run`] runs the rest on the service runtime.
 //!
-//! May import `hub`, `outbox`, `storage`, `http_client`, `apps`, `protocol`, `config`.
+//! May import `hub`, `outbox`, `storage`, `http_client`, `apps`, `protocol`, `config`, `logging`.
 
 pub mod attachments;
 mod callbacks;
@@ -33,6 +33,7 @@ pub mod draft;
 mod edit;
 pub mod error;
 mod events;
+pub mod exposure;
 mod health;
 mod inbox;
 mod jobs;
@@ -52,6 +53,7 @@ mod read;
 pub mod reading;
 pub mod records;
 mod retention;
+mod routed;
 mod scheduled;
 mod send;
 pub mod status;
@@ -106,6 +108,7 @@ struct Inner {
     inbox: inbox::Inbox,
     portal_directories: portal_directory::PortalDirectories,
     attachments: attachments::Attachments,
+    exposure: exposure::Exposure,
 }
 
 impl Router {
@@ -135,6 +138,7 @@ impl Router {
             jobs: jobs::Jobs::default(),
             typing: typing::Typing::default(),
             inbox: inbox::Inbox::default(),
+            exposure: exposure::Exposure::default(),
             portal_directories: portal_directory::PortalDirectories::new(Handle::current()),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -163,7 +167,7 @@ impl Router {
             }
         };
         if tokio::time::timeout(limit, done).await.is_err() {
-            tracing::warn!("calls to the carrier were cut off; they are settled after the next start");
+            tracing::warn!("the router cut off calls to the carrier and settles them after the next start");
         }
     }
 

@@ -356,8 +356,11 @@ impl Router {
         changes: Vec<NumberChange>,
     ) -> Result<Vec<DirectoryNumber>, RoutingError> {
         check_own(&app)?;
-        self.database()
+        let written_app = Arc::clone(&app);
+        let saved = self
+            .database()
             .write(move |tx| {
+                let app = &written_app;
                 let now = storage::now();
                 let mut saved = Vec::with_capacity(changes.len());
                 for change in &changes {
@@ -368,9 +371,13 @@ impl Router {
                     number.save(tx, app_id)?;
                     saved.push(number);
                 }
-                Ok(saved)
+                Ok::<_, RoutingError>(saved)
             })
-            .await
+            .await?;
+        if !saved.is_empty() {
+            self.warn_if_exposed(&app.settings);
+        }
+        Ok(saved)
     }
 
     /// Gives a number to a user, or back to the one who has it.
@@ -468,7 +475,7 @@ impl Router {
         let numbers = self.database().read(shared_numbers).await?;
         for (number, apps) in numbers {
             let number = mask(&number);
-            tracing::warn!(number, apps, "a phone number is assigned in several apps");
+            tracing::warn!(number, apps, "several apps have the same phone number assigned");
         }
         Ok(())
     }

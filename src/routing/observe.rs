@@ -169,7 +169,7 @@ impl Lookout {
                 _ = tick.tick() => {
                     let lost = self.router.inner.hints.lost();
                     if std::mem::replace(&mut self.lost, lost) != lost {
-                        tracing::warn!(lost, "more came and went than could be followed; looking at all users");
+                        tracing::warn!(lost, "the router missed some sign-ins and sign-outs and compares all users again");
                         self.presence.look_at_all(Instant::now()).await;
                     }
                     self.presence.tick(Instant::now()).await;
@@ -203,7 +203,7 @@ impl Lookout {
     async fn pass_on_typing(&self, app_id: &str, conversation: &str, is_typing: bool) {
         let Some(app) = self.router.inner.hub.app_by_id(app_id).map(|hub| hub.app()) else { return };
         if let Err(error) = self.router.typing_in(&app, conversation, is_typing).await {
-            tracing::warn!(%error, app = app_id, "who types could not be told");
+            tracing::warn!(%error, app = app_id, "the router can't send who is typing");
         }
     }
 }

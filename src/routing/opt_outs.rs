@@ -92,7 +92,7 @@ pub(super) async fn take_over(router: &Router) {
             tracing::warn!(
                 app = app.settings.id,
                 error,
-                "the carrier's list of opt-outs can't be taken over"
+                "the router can't import the carrier's list of opt-outs"
             );
         }
     }
@@ -114,7 +114,7 @@ async fn take_over_of(router: &Router, app: &Arc<App>) -> Result<(), String> {
         });
         noted.await.map_err(|error| error.to_string())?;
     }
-    tracing::info!(app = app.settings.id, count, "the carrier's list of opt-outs was taken over");
+    tracing::info!(app = app.settings.id, count, "the router imported the carrier's list of opt-outs");
     Ok(())
 }
 

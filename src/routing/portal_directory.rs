@@ -260,13 +260,16 @@ impl PortalDirectory {
             Err(Fault::Unavailable(reason)) => {
                 tracing::error!(app, reason, "the portal's directory is not available");
                 if self.source.breaker().fail(Instant::now()) {
-                    tracing::error!(app, "the portal's directory is left alone for a while");
+                    tracing::error!(
+                        app,
+                        "the portal's directory failed often; the router does not query it for a while"
+                    );
                 }
             }
             // It answers: no reason not to ask it about other numbers.
             Err(fault @ (Fault::Wrong(_) | Fault::Ambiguous)) => {
                 self.source.breaker().succeed();
-                tracing::error!(app, %fault, "the portal's directory gives a wrong answer");
+                tracing::error!(app, %fault, "a query of the portal's directory returned columns that can't be used");
             }
         }
     }

@@ -35,14 +35,13 @@ impl Router {
         }
         let conversation = Conversation::by_row(tx, message.conversation_id)?;
         self.tell_status(tx, app, message, &conversation, previous, now)?;
-        tracing::info!(
-            app = app.settings.id.as_str(),
-            user = message.user_id,
-            message_id = %message.public_id(),
-            previous = previous.as_str(),
-            status = next.as_str(),
-            "message status changed"
-        );
+        let (app, user, message_id) = (app.settings.id.as_str(), &message.user_id, message.public_id());
+        let (previous, status) = (previous.as_str(), next.as_str());
+        if next == Status::Failed {
+            tracing::info!(app, user, message_id = %message_id, previous, status, "message status changed");
+        } else {
+            tracing::debug!(app, user, message_id = %message_id, previous, status, "message status changed");
+        }
         Ok(true)
     }
 

@@ -33,8 +33,8 @@ pub(super) async fn run(router: &Router) {
         due.tick().await;
         match clean(router, storage::now()).await {
             Ok(0) => {}
-            Ok(deleted) => tracing::info!(deleted, "old rows of the message store were deleted"),
-            Err(error) => tracing::error!(%error, "old rows of the message store can't be deleted"),
+            Ok(deleted) => tracing::info!(deleted, "the router deleted old rows from the message store"),
+            Err(error) => tracing::error!(%error, "the router can't delete old rows from the message store"),
         }
     }
 }

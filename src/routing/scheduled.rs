@@ -8,6 +8,7 @@ use serde_json::json;
 use super::decision::{self, Route};
 use super::error::{Code, RoutingError};
 use super::records::{Conversation, Message};
+use super::routed::{self, Steps};
 use super::send::Delivery;
 use super::status::{Cause, Status};
 use super::{Router, directory, jobs, opt_outs};
@@ -28,7 +29,10 @@ pub async fn run(router: &Router) {
     loop {
         each.tick().await;
         if let Err(error) = send_due(router).await {
-            tracing::error!(code = error.code.as_str(), "scheduled messages can't be sent");
+            tracing::error!(
+                code = error.code.as_str(),
+                "the router can't read which scheduled messages are due"
+            );
         }
     }
 }
@@ -55,7 +59,7 @@ async fn send_due(router: &Router) -> Result<(), RoutingError> {
                 tracing::error!(
                     app = app_id,
                     code = error.code.as_str(),
-                    "a scheduled message can't be sent"
+                    "the router can't send a scheduled message"
                 );
             }
         }
@@ -100,7 +104,9 @@ fn hand_over(
         router.advance(tx, app, message, (Status::Failed, Cause::Event), now, now)?;
     } else if router.advance(tx, app, message, (Status::Sending, Cause::Event), now, now)? {
         let profile = directory::profile(tx, &app.settings.id, &message.from_number)?;
-        jobs::create(router, tx, app, message, profile.as_deref(), &conversation.thread_id, now)?;
+        let thread_id = &conversation.thread_id;
+        jobs::create(router, tx, app, message, profile.as_deref(), thread_id, now)?;
+        routed::log(tx, thread_id, &app.settings.id, message, Steps::DueExternal, None);
     }
     Ok(())
 }
@@ -170,7 +176,9 @@ fn deliver(
             is_announced: true,
             called_at: None,
         };
-        delivery.run(tx, now)?;
+        let created = delivery.run(tx, now)?;
+        let steps = Steps::DueInternal { created };
+        routed::log(tx, &conversation.thread_id, &app.settings.id, message, steps, None);
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use super::error::{Code, RoutingError};
 use super::events::{Audience, Events};
 use super::phone_number::mask;
 use super::records::{Contact, Conversation, ConversationKey, Message, NewMessage};
+use super::routed::{self, Steps};
 use super::status::{Direction, Status};
 use super::text::TextError;
 use super::{Router, callbacks, jobs, opt_outs, portal_ids, text};
@@ -84,6 +85,8 @@ impl Router {
                 Sending { router: &router, app, draft, numbers: &numbers, called_at }.run(tx)
             })
             .await?;
+        // Its number may have been imported by another process.
+        self.warn_if_exposed(&app.settings);
         match (waits, sent.message) {
             (Some(first_attempt), Some(message)) if draft.wait => {
                 // The wait decides nothing: whatever happens, the answer is what is stored.
@@ -151,7 +154,7 @@ impl Sending<'_> {
             return Err(RoutingError::new(Code::SelfMessage, message).at("to"));
         }
         let user = self.draft.user_id.as_str();
-        tracing::info!(
+        tracing::debug!(
             app = app_id.as_str(),
             user,
             from = mask(&own.number),
@@ -198,7 +201,7 @@ impl Sending<'_> {
         }
         let message = self.insert(tx, &mut conversation, &own, &explanation, now)?;
         self.keep_key(tx, &message)?;
-        let first_attempt = match &route {
+        let (first_attempt, steps) = match &route {
             _ if message.status == Status::Scheduled => {
                 let mut events = Events::new(self.app).since(Some(self.called_at));
                 self.router.message_sent(tx, &mut events, self.app, &message, &conversation, now)?;
@@ -210,7 +213,7 @@ impl Sending<'_> {
                     self.draft.socket_id.as_deref(),
                     now,
                 )?;
-                None
+                (None, Steps::Scheduled)
             }
             Route::Internal(recipient_user) => {
                 let delivery = Delivery {
@@ -227,8 +230,8 @@ impl Sending<'_> {
                     is_announced: false,
                     called_at: Some(self.called_at),
                 };
-                delivery.run(tx, now)?;
-                None
+                let created = delivery.run(tx, now)?;
+                (None, Steps::Internal { created })
             }
             Route::External => {
                 let mut events = Events::new(self.app).since(Some(self.called_at));
@@ -242,9 +245,11 @@ impl Sending<'_> {
                     now,
                 )?;
                 let profile = own.messaging_profile_id.as_deref();
-                Some(jobs::create(self.router, tx, self.app, &message, profile, &thread_id, now)?)
+                let attempt = jobs::create(self.router, tx, self.app, &message, profile, &thread_id, now)?;
+                (Some(attempt), Steps::External)
             }
         };
+        routed::log(tx, &thread_id, app_id, &message, steps, Some(&explanation));
         self.count(tx, is_internal, message.parts);
         Ok((Sent { message: Some(message), conversation, created, replayed: false }, first_attempt))
     }
@@ -382,17 +387,6 @@ impl Sending<'_> {
         let message = Message::insert(tx, conversation, &new, ids, now)?;
         let message = message.ok_or_else(|| tx.conflict())?;
         conversation.add_message(tx, &message, false)?;
-        tracing::info!(
-            app = self.app.settings.id.as_str(),
-            user = message.user_id,
-            message_id = %message.public_id(),
-            route = explanation.route,
-            reason = explanation.reason,
-            number_status = explanation.number_status,
-            directory = explanation.directory,
-            sender = explanation.from,
-            "message routed"
-        );
         Ok(message)
     }
 }
@@ -438,10 +432,11 @@ pub(super) struct Delivery<'a> {
 }
 
 impl Delivery<'_> {
-    pub(super) fn run(&self, tx: &mut Transaction<'_>, now: i64) -> Result<(), RoutingError> {
+    /// Answers whether the recipient's conversation is new.
+    pub(super) fn run(&self, tx: &mut Transaction<'_>, now: i64) -> Result<bool, RoutingError> {
         let (settings, sent) = (&self.app.settings.routing, self.message);
         let app_id = self.app.settings.id.as_str();
-        tracing::info!(
+        tracing::debug!(
             app = app_id,
             user = sent.user_id,
             message_id = %sent.public_id(),
@@ -487,7 +482,7 @@ impl Delivery<'_> {
         let received = Message::insert(tx, &conversation, &new, settings.ids.kind, now)?;
         let received = received.ok_or_else(|| tx.conflict())?;
         conversation.add_message(tx, &received, true)?;
-        tracing::info!(
+        tracing::debug!(
             app = app_id,
             user = received.user_id,
             message_id = %received.public_id(),
@@ -513,7 +508,7 @@ impl Delivery<'_> {
         let callback = callbacks::message(self.router, tx, self.app, "message_received", told, more, now)?;
         events.after(callback);
         self.router.publish(tx, self.app, lane, events, self.except, now)?;
-        Ok(())
+        Ok(created)
     }
 
     /// What the directory calls the sender's number: the recipient's name for a new contact.

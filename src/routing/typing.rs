@@ -140,7 +140,7 @@ pub(super) fn announce(
         "expires_in": EXPIRES_IN,
     });
     if let Err(error) = events::publish_now(&hub, Audience::Conversation(other), "UserTyping", &data) {
-        tracing::error!(%error, "bug: an event can't be written");
+        tracing::error!(%error, "bug: the router can't write a typing event as JSON");
     }
 }
 

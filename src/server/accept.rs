@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc::UnboundedSender;
@@ -11,6 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::RunError;
 use super::http::Http;
 use crate::hub::ShardLoad;
+use crate::logging::seldom::Seldom;
 
 /// Connections that may wait to be accepted.
 const LISTEN_BACKLOG: i32 = 4096;
@@ -43,11 +44,10 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, RunError> {
 /// Accepts for all shards, on the first one.
 pub async fn accept(http: Rc<Http>, listener: TcpListener, shards: Vec<UnboundedSender<HandedOver>>) {
     let listener = tokio::net::TcpListener::from_std(listener).expect("bug: the listener is not blocking");
-    let mut complaints = Complaints::default();
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => match http.hub().assign_shard() {
-                None => complaints.complain("too many connections, see server.max_connections"),
+                None => complain("too many connections, see server.max_connections"),
                 Some(load) if load.shard() == 0 => http.serve(stream, peer, load),
                 Some(load) => {
                     if let Ok(stream) = stream.into_std() {
@@ -57,24 +57,17 @@ pub async fn accept(http: Rc<Http>, listener: TcpListener, shards: Vec<Unbounded
                 }
             },
             Err(error) => {
-                complaints.complain(&error.to_string());
+                complain(&error.to_string());
                 tokio::time::sleep(FAILURE_PAUSE).await;
             }
         }
     }
 }
 
-/// Logs at most one failure a second.
-#[derive(Default)]
-struct Complaints {
-    last: Option<Instant>,
-}
-
-impl Complaints {
-    fn complain(&mut self, reason: &str) {
-        if self.last.is_none_or(|last| last.elapsed() >= Duration::from_secs(1)) {
-            self.last = Some(Instant::now());
-            tracing::warn!(reason, "cannot accept a connection");
-        }
+/// Strangers can bring it about as often as they like.
+fn complain(reason: &str) {
+    static SELDOM: Seldom = Seldom::new();
+    if let Some(suppressed) = SELDOM.admit() {
+        tracing::warn!(reason, suppressed, "the server can't accept a connection");
     }
 }

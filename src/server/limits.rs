@@ -1,5 +1,7 @@
 //! The process's limit of open files: each connection needs one.
 
+use crate::config::Settings;
+
 /// Descriptors that are not connections: listeners, timers, log, storage.
 const RESERVED: u64 = 64;
 
@@ -25,8 +27,16 @@ impl FileLimit {
         self.after >= max_connections as u64 + RESERVED
     }
 
-    /// Logs both limits, and warns when they are less than `max_connections` needs.
-    pub fn report(self, max_connections: usize) {
+    /// Logs both limits, and warns when they are less than `server.max_connections` needs. In development mode
+    /// nobody chose that number or will come near it: it is lowered instead.
+    pub fn apply(self, settings: &mut Settings) {
+        let max_connections = settings.server.max_connections;
+        if settings.development {
+            tracing::debug!(before = self.before, now = self.after, "limit of open files");
+            let most = usize::try_from(self.after.saturating_sub(RESERVED)).unwrap_or(usize::MAX).max(1);
+            settings.server.max_connections = max_connections.min(most);
+            return;
+        }
         tracing::info!(before = self.before, now = self.after, "limit of open files");
         if !self.fits(max_connections) {
             tracing::warn!(

@@ -7,6 +7,7 @@
 mod accept;
 mod http;
 mod limits;
+mod receivers;
 mod refuse;
 mod reload;
 mod services;
@@ -30,7 +31,7 @@ use crate::storage::StorageError;
 use shutdown::Signal;
 
 pub use limits::{FileLimit, raise_file_limit};
-pub use services::is_exposed;
+pub use receivers::{RefusedReceiver, refused as refused_receivers};
 
 /// Where the server listens, once it does.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +78,7 @@ pub fn run(
     on_ready: impl FnOnce(&Addresses),
 ) -> Result<(), RunError> {
     let files = raise_file_limit();
-    files.report(settings.server.max_connections);
+    files.apply(&mut settings);
     let listener = accept::bind(settings.server.bind)?;
     let admin_listener = accept::bind(settings.admin.bind)?;
     let addresses = Addresses { public: listener.local_addr()?, admin: admin_listener.local_addr()? };
@@ -103,6 +104,7 @@ pub fn run(
         tokio::spawn(admin::serve(admin, admin_listener));
         tokio::spawn(vital(housekeeping(hub.clone())));
         services.run();
+        receivers::warn_of_refused(settings.apps.clone());
         tracing::info!(public = %addresses.public, admin = %addresses.admin, shards, "listening");
         on_ready(&addresses);
         let end = loop {

@@ -4,6 +4,7 @@
 use crate::config::Settings;
 use crate::hub::Hub;
 
+use super::receivers;
 use super::services::{self, Services};
 
 /// Reads the configuration again; the error lists every problem, one a line.
@@ -24,6 +25,7 @@ pub fn reload(hub: &Hub, services: &Services, running: &mut Settings, load: &Loa
     if let Some(webhooks) = &services.webhooks {
         webhooks.configure(&settings.apps);
     }
+    receivers::warn_of_refused(settings.apps.clone());
     let needs_restart: Vec<&str> = [
         ("server", running.server != settings.server),
         ("admin", running.admin != settings.admin),

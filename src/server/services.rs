@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{AppSettings, ChannelMode, Payload, Settings};
+use crate::config::Settings;
 use crate::hub::{Hub, vital};
 use crate::outbox::Outbox;
 use crate::routing::{Router, portal_directory};
@@ -40,7 +40,7 @@ pub async fn open(settings: &Settings, hub: &Hub) -> Result<Services, RunError> 
     if routes {
         portal_directory::check_all(&settings.apps).await.map_err(RunError::Directory)?;
         let router = Router::new(outbox.clone(), hub.clone()).await.map_err(RunError::Store)?;
-        settings.apps.iter().filter(|app| is_exposed(app)).for_each(warn_of_public_channels);
+        router.report_exposed(&settings.apps).await.map_err(RunError::Store)?;
         router.report_shared_numbers().await.map_err(RunError::Store)?;
         services.router = Some(router);
     }
@@ -88,26 +88,6 @@ impl Services {
     }
 }
 
-/// Whether strangers can read an app's messages, and nobody said that this is known.
-pub fn is_exposed(app: &AppSettings) -> bool {
-    let routing = &app.routing;
-    routing.enabled
-        && routing.channels.mode != ChannelMode::Private
-        && routing.payload == Payload::Full
-        && !routing.channels.public_acknowledged
-        && !routing.channels.authenticated_public
-}
-
-fn warn_of_public_channels(app: &AppSettings) {
-    tracing::warn!(
-        app = app.id,
-        "messages go to public channels: anyone with the app key, which is in the page's source, can subscribe to \
-         user.1, user.2, … and read every message. Set routing.payload = \"ids\" (events carry ids only, pages \
-         reload them) or routing.channels.mode = \"private\", or routing.channels.public_acknowledged = true to \
-         end this warning"
-    );
-}
-
 impl RunError {
     /// What to do about a store that can't be opened.
     pub(super) fn store_advice(error: &StorageError) -> &'static str {
@@ -125,27 +105,7 @@ impl RunError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn apps_whose_messages_anyone_can_read_are_warned_of() {
-        let exposed = |change: fn(&mut AppSettings)| {
-            let mut app = AppSettings::new("1001", "key", "secret");
-            app.routing.enabled = true;
-            change(&mut app);
-            is_exposed(&app)
-        };
-        assert!(exposed(|_| {}));
-        assert!(exposed(|app| app.routing.channels.mode = ChannelMode::Both));
-        for change in [
-            (|app| app.routing.enabled = false) as fn(&mut AppSettings),
-            |app| app.routing.channels.mode = ChannelMode::Private,
-            |app| app.routing.payload = Payload::Ids,
-            |app| app.routing.channels.public_acknowledged = true,
-            |app| app.routing.channels.authenticated_public = true,
-        ] {
-            assert!(!exposed(change));
-        }
-    }
+    use crate::config::AppSettings;
 
     #[test]
     fn without_an_app_that_needs_one_there_is_no_store() {

@@ -38,7 +38,7 @@ pub(super) fn attempt(
 pub(super) fn follow(effects: Vec<(String, Effect)>) {
     for (_, effect) in effects {
         if catch_unwind(AssertUnwindSafe(effect)).is_err() {
-            tracing::error!("what follows a commit panicked");
+            tracing::error!("bug: an action after a commit panicked");
         }
     }
 }

@@ -39,7 +39,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::oneshot;
 
-pub use probe::probe;
+pub use probe::{count, probe};
 pub use value::{Row, Value};
 
 use crate::config::StoreSettings;

@@ -26,6 +26,17 @@ pub fn probe(settings: &StoreSettings, data_dir: &Path) -> Result<String, Storag
     }
 }
 
+/// What a query that counts something of one app answers, without changing anything: 0 when there is no store
+/// yet, `None` when only a connection to PostgreSQL could tell, or the store can't be read. Blocks.
+pub fn count(settings: &StoreSettings, data_dir: &Path, sql: &str, app_id: &str) -> Option<i64> {
+    let path = sqlite_path(settings, data_dir)?;
+    if !path.exists() {
+        return Some(0);
+    }
+    let file = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
+    file.query_row(sql, [app_id], |row| row.get(0)).ok()
+}
+
 fn existing_file(path: &Path) -> Result<String, StorageError> {
     // A file that can be read and not written is found by asking for both; nothing is written.
     File::options().read(true).append(true).open(path).map_err(|error| unavailable_at(path, &error))?;

@@ -135,7 +135,10 @@ impl Desk {
         }
         self.has_gap |= has_gap;
         if self.has_gap && self.compared.is_none_or(|at| now.duration_since(at) >= COMPARE) {
-            tracing::warn!(lost = self.inner.queue.lost(), "more happened than webhooks could follow");
+            tracing::warn!(
+                lost = self.inner.queue.lost(),
+                "webhooks missed events: more happened than their queue could hold"
+            );
             (self.has_gap, self.compared) = (false, Some(now));
             self.compare(now);
         }
@@ -264,7 +267,7 @@ impl Desk {
             tracing::warn!(
                 app = target.app_id,
                 webhook,
-                "requests wait for a webhook of this name, and none has it: set apps.webhooks.name to have them sent"
+                "stored requests wait for a webhook that is not configured: give a webhook this name (apps.webhooks.name) to have them sent"
             );
         }
     }
@@ -330,10 +333,15 @@ impl Desk {
             match self.write(&told, 0..told.len(), &forgotten).await {
                 Ok(()) => return,
                 Err(StorageError::Fault(fault)) => {
-                    tracing::error!(fault, "webhooks can't be written; trying each alone");
+                    tracing::error!(
+                        fault,
+                        "the store refused a batch of webhook events; they are written one by one"
+                    );
                     break;
                 }
-                Err(error) => tracing::error!(%error, "webhooks can't be written; trying again"),
+                Err(error) => {
+                    tracing::error!(%error, "the store can't write webhook events; they are written again")
+                }
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -341,7 +349,7 @@ impl Desk {
             while let Err(error) = self.write(&told, at..at + 1, &Arc::default()).await {
                 if let StorageError::Fault(fault) = error {
                     self.inner.queue.lose();
-                    tracing::error!(fault, "bug: an event for webhooks can't be written and is dropped");
+                    tracing::error!(fault, "bug: the store refused a webhook event, which is dropped");
                     break;
                 }
                 tokio::time::sleep(PAUSE).await;
@@ -384,13 +392,15 @@ impl Desk {
         match self.inner.outbox.database().write(move |tx| records::beat(tx, &node)).await {
             Ok(is_known) => {
                 if was_beaten && !is_known {
-                    tracing::warn!("others took this process for dead; telling again who is here");
+                    tracing::warn!(
+                        "other nodes took this node for dead; it announces its channels and members again"
+                    );
                     self.tell_again();
                 }
                 true
             }
             Err(error) => {
-                tracing::warn!(%error, "this process can't tell that it lives");
+                tracing::warn!(%error, "this node can't renew its sign of life in the store");
                 self.others.clear();
                 false
             }
@@ -432,7 +442,7 @@ impl Desk {
                 true
             }
             Err(error) => {
-                tracing::error!(%error, "what other processes left can't be read for webhooks");
+                tracing::error!(%error, "webhooks can't read the channels and members of dead nodes");
                 false
             }
         }

@@ -12,7 +12,7 @@ use wildmatch::WildMatch;
 use super::FAMILY;
 use crate::apps::App;
 use crate::config::{AppSettings, WebhookEvent, WebhookSettings};
-use crate::http_client::Reach;
+use crate::http_client::{self, Reach};
 use crate::outbox::{Endpoint, Target};
 use crate::protocol::channel::ChannelName;
 
@@ -176,13 +176,13 @@ impl Webhook {
 
     /// Where it is, without what may be a secret: path and query.
     pub fn address(&self) -> String {
-        let authority = self.url.authority().map_or("", |authority| authority.as_str());
-        format!("{}://{authority}", self.url.scheme_str().unwrap_or("http"))
+        http_client::address(&self.url)
     }
 
     /// How the outbox reaches it.
     pub fn endpoint(&self, app: Arc<App>) -> Endpoint {
         Endpoint {
+            name: self.name.clone(),
             app,
             url: self.url.clone(),
             timeout: self.timeout,

@@ -124,7 +124,7 @@ impl Webhooks {
             let _ = ended.wait_for(|ended| *ended).await;
         };
         if tokio::time::timeout(limit, stopped).await.is_err() {
-            tracing::warn!("what was seen last could not be written for webhooks");
+            tracing::warn!("the store did not write the last webhook events in the time before the end");
         }
     }
 

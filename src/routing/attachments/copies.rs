@@ -105,7 +105,7 @@ pub async fn run(router: &Router) {
         let claimed = match claimed {
             Ok(claimed) => claimed,
             Err(error) => {
-                tracing::error!(%error, "attachments to be copied can't be read");
+                tracing::error!(%error, "the router can't read which attachments are to be copied");
                 Vec::new()
             }
         };
@@ -133,7 +133,7 @@ async fn copy(router: &Router, attachment: Attachment) {
         Err(miss) => put_off(router, attachment, miss).await,
     };
     if let Err(error) = settled {
-        tracing::error!(%error, attachment = id, "an attachment's copy can't be stored");
+        tracing::error!(%error, attachment = id, "the router can't store the copy of an attachment");
     }
 }
 
@@ -148,14 +148,14 @@ async fn put_off(router: &Router, attachment: Attachment, miss: Miss) -> Result<
             app,
             attachment = attachment.public_id,
             reason,
-            "an inbound attachment can't be copied"
+            "the router gave up copying an inbound attachment"
         );
     } else {
         tracing::debug!(
             app,
             attachment = attachment.public_id,
             reason,
-            "an inbound attachment is copied later"
+            "the router failed to copy an inbound attachment and tries again later"
         );
     }
     let pause = micros(PAUSE) << attachment.attempts.clamp(0, MAX_ATTEMPTS);

@@ -120,7 +120,7 @@ impl ContactPresence {
     async fn tell(&self, changes: Vec<Change>) {
         for chunk in changes.chunks(CHUNK) {
             if let Err(error) = self.tell_chunk(chunk).await {
-                tracing::warn!(%error, users = chunk.len(), "who came or went could not be told to contacts");
+                tracing::warn!(%error, users = chunk.len(), "the router can't announce to contacts that users went online or offline");
             }
         }
     }
@@ -159,7 +159,7 @@ impl ContactPresence {
             opened.into_iter().filter_map(|(app, channel)| self.question(&app, channel)).collect();
         for chunk in opened.chunks(CHUNK) {
             if let Err(error) = self.greet_chunk(chunk).await {
-                tracing::warn!(%error, conversations = chunk.len(), "presence of contacts could not be told");
+                tracing::warn!(%error, conversations = chunk.len(), "the router can't send a user the presence of their contacts");
             }
         }
     }
@@ -314,7 +314,7 @@ pub async fn write_seen(router: &Router, seen: &Seen) {
     loop {
         each_second.tick().await;
         if let Err(error) = seen.write(router).await {
-            tracing::warn!(%error, "when users were last seen could not be stored");
+            tracing::warn!(%error, "the router can't store when users were last online");
         }
     }
 }

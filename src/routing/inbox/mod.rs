@@ -19,6 +19,7 @@ use super::carrier::{CarrierEvent, EventType, SignatureError, Verifier};
 use super::counters::Counter;
 use super::error::RoutingError;
 use crate::apps::App;
+use crate::logging::seldom::Seldom;
 use crate::storage::{self, StorageError, Transaction};
 
 /// How often events are looked for that nobody woke us for.
@@ -97,18 +98,22 @@ impl Router {
         }
         verifier.verify(headers, &body, storage::now() / 1_000_000).inspect_err(|error| {
             self.counters().count(Counter::WebhookRefused);
-            tracing::warn!(app = app.settings.id, reason = error.kind(), "carrier webhook refused");
+            log_refusal(&app.settings.id, error.kind());
         })?;
         let event = match CarrierEvent::parse(&body) {
             Ok(event) => event,
             Err(error) => {
                 // Genuine, but nothing we know: a repeat would be the same.
-                tracing::warn!(app = app.settings.id, %error, "carrier webhook ignored");
+                tracing::warn!(app = app.settings.id, %error, "the router ignored a carrier webhook: it can't be read");
                 return Ok(());
             }
         };
         if let EventType::Other(kind) = &event.event_type {
-            tracing::info!(app = app.settings.id, kind, "carrier webhook of another kind");
+            tracing::info!(
+                app = app.settings.id,
+                kind,
+                "the router ignored a carrier webhook: its event type is not used"
+            );
             return Ok(());
         }
         let (router, app_id) = (self.clone(), app.settings.id.clone());
@@ -127,9 +132,18 @@ impl Router {
             Ok::<_, StorageError>(())
         });
         stored.await.map_err(|error| {
-            tracing::error!(%error, "a carrier webhook can't be stored");
+            tracing::error!(%error, "the router can't store a carrier webhook; the carrier sends it again");
             WebhookRefusal::Store
         })
+    }
+}
+
+/// Anybody can send such a request as often as they like, so only one a minute is a warning.
+fn log_refusal(app: &str, reason: &str) {
+    static SELDOM: Seldom = Seldom::new();
+    match SELDOM.admit() {
+        Some(suppressed) => tracing::warn!(app, reason, suppressed, "carrier webhook refused"),
+        None => tracing::debug!(app, reason, "carrier webhook refused"),
     }
 }
 
@@ -144,7 +158,7 @@ pub async fn run(router: &Router) {
                 found
             }
             Err(error) => {
-                tracing::error!(%error, "carrier webhooks can't be read");
+                tracing::error!(%error, "the router can't read stored carrier webhooks");
                 0
             }
         };
@@ -171,7 +185,7 @@ async fn due(router: &Router) -> Result<Vec<Entry>, StorageError> {
             Ok(entry) => entries.push(entry),
             // It keeps back no other.
             Err(error) => {
-                tracing::error!(%error, "a carrier webhook can't be read and is set aside");
+                tracing::error!(%error, "the router set a stored carrier webhook aside: its row can't be read");
                 put_off(router, row.int(0)?, "set_aside", 0).await;
             }
         }
@@ -187,7 +201,10 @@ impl Entry {
 
 async fn process(router: &Router, entry: Entry) {
     let Some(app) = router.inner.hub.app_by_id(&entry.app_id) else {
-        tracing::warn!(app = entry.app_id, "a carrier webhook of an app that is gone was set aside");
+        tracing::warn!(
+            app = entry.app_id,
+            "the router set a carrier webhook aside: its app is not configured any more"
+        );
         return put_off(router, entry.id, "set_aside", 0).await;
     };
     let (app, id) = (app.app(), entry.id);
@@ -198,7 +215,11 @@ async fn process(router: &Router, entry: Entry) {
     let owners = match inbound::owners(router, &app, &event).await {
         Ok(owners) => owners,
         Err(error) => {
-            tracing::error!(app = app.settings.id, code = error.code.as_str(), "an inbound message waits");
+            tracing::error!(
+                app = app.settings.id,
+                code = error.code.as_str(),
+                "the router keeps an inbound message for later: the directory can't be asked"
+            );
             return put_off(router, entry.id, "pending", RETRY_FAILED).await;
         }
     };
@@ -237,11 +258,14 @@ async fn process(router: &Router, entry: Entry) {
         }
         Err(Undone::Unknown) => {
             router.counters().count(Counter::WebhookSetAside);
-            tracing::warn!(app = app.settings.id, "a delivery report of an unknown message was set aside");
+            tracing::warn!(
+                app = app.settings.id,
+                "the router set a delivery report aside: the store has no such message"
+            );
             put_off(router, entry.id, "set_aside", 0).await;
         }
         Err(Undone::Failed(error)) => {
-            tracing::error!(app = app.settings.id, %error, "a carrier webhook can't be processed");
+            tracing::error!(app = app.settings.id, %error, "the router can't process a carrier webhook; it tries again");
             put_off(router, entry.id, "pending", RETRY_FAILED).await;
         }
     }
@@ -288,7 +312,7 @@ async fn put_off(router: &Router, id: i64, state: &'static str, pause: i64) {
         Ok::<_, StorageError>(())
     });
     if let Err(error) = put_off.await {
-        tracing::error!(%error, "a carrier webhook can't be put off");
+        tracing::error!(%error, "the router can't store that a carrier webhook is tried later");
         tokio::time::sleep(POLL).await;
     }
 }

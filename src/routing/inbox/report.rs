@@ -50,7 +50,7 @@ pub fn apply(
     let mapped = message_status(word);
     let is_older = at < message.status_at;
     if let MessageStatus::Unknown(word) = &mapped.status {
-        tracing::warn!(app = app_id, message_id = %message.public_id(), status = word, "unknown carrier status");
+        tracing::warn!(app = app_id, message_id = %message.public_id(), status = word, "the carrier reported a status that the router does not know");
     }
     // The carrier's last word stands; only a failure of our own making is left for "sent".
     let was_final = message.carrier_status.as_deref().is_some_and(|word| message_status(word).is_final);

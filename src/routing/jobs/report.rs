@@ -56,14 +56,14 @@ impl Subject {
 
     /// A call begins.
     pub fn sending(&self) {
-        line!(info, self, "Sending message via Telnyx API");
+        line!(debug, self, "Sending message via Telnyx API");
     }
 
     /// What came of the call.
     pub fn report(&self, outcome: &Outcome) {
         match outcome {
             Outcome::Accepted(accepted) => {
-                line!(info, self, telnyx_message_id = accepted.carrier_id, "Telnyx accepted message");
+                line!(debug, self, telnyx_message_id = accepted.carrier_id, "Telnyx accepted message");
             }
             Outcome::Refused(error) => line!(info, self, code = error.code, "Telnyx refused message"),
             Outcome::Config { error, .. } => line!(
@@ -80,7 +80,7 @@ impl Subject {
             Outcome::Throttled { wait, error } => {
                 line!(warn, self, ?wait, code = error.code, "the carrier asks for a pause");
             }
-            Outcome::InProgress { .. } => line!(info, self, "the carrier still works on this message"),
+            Outcome::InProgress { .. } => line!(debug, self, "the carrier still works on this message"),
         }
     }
 }

@@ -94,7 +94,7 @@ pub async fn recover(router: &Router, lapsed: i64) -> Result<(), StorageError> {
         subject.report(&outcome);
         // One that can't be settled keeps back no other.
         if let Err(error) = settle(router, &app.app(), job, attempt, &outcome).await {
-            tracing::error!(%error, app = app_id, job, "an interrupted call can't be settled");
+            tracing::error!(%error, app = app_id, job, "the router can't settle an interrupted call to the carrier");
         }
     }
     Ok(())
@@ -121,7 +121,7 @@ pub async fn expire(router: &Router) -> Result<(), StorageError> {
             Ok(Some(message)) => router.inner.jobs.attempted(message),
             Ok(None) => {}
             Err(error) => {
-                tracing::error!(%error, app = app_id, job = id, "a message whose time is over can't be given up");
+                tracing::error!(%error, app = app_id, job = id, "the router can't give up a message whose time is over");
             }
         }
     }
@@ -397,7 +397,7 @@ fn report_duplicate(
         message_id = %message.public_id(),
         known,
         other,
-        "the carrier has this message twice"
+        "the carrier accepted this message twice"
     );
 }
 

@@ -60,25 +60,27 @@ pub async fn run(router: &Router) {
     loop {
         if Instant::now() >= next_recovery && (is_shared || !is_recovered) {
             if is_shared && let Err(error) = renew(router).await {
-                tracing::error!(%error, "leases of calls to the carrier can't be renewed");
+                tracing::error!(%error, "the router can't renew the leases of its calls to the carrier");
             }
             match settle::recover(router, lapsed).await {
                 Ok(()) => {
                     if !is_recovered && let Err(error) = remember_budgets(router).await {
-                        tracing::error!(%error, "what the carrier said last can't be read");
+                        tracing::error!(%error, "the router can't read the carrier's last daily limits");
                     }
                     // One round behind, so that after a standstill of the store others renew theirs first.
                     lapsed = storage::now();
                     is_recovered = true;
                     next_recovery = Instant::now() + LEASE_POLL;
                 }
-                Err(error) => tracing::error!(%error, "interrupted calls to the carrier can't be settled"),
+                Err(error) => {
+                    tracing::error!(%error, "the router can't settle interrupted calls to the carrier")
+                }
             }
         }
         if Instant::now() >= next_expiry {
             next_expiry = Instant::now() + POLL;
             if let Err(error) = settle::expire(router).await {
-                tracing::error!(%error, "messages whose time is over can't be given up");
+                tracing::error!(%error, "the router can't give up messages whose time is over");
             }
             router.inner.jobs.waiting.retain(|_, sender| !sender.is_closed());
         }
@@ -86,7 +88,7 @@ pub async fn run(router: &Router) {
         if is_recovered && !router.inner.jobs.is_stopping.load(Atomic::Acquire) {
             for app in router.inner.hub.apps() {
                 if let Err(error) = start_due(router, &app.app()).await {
-                    tracing::error!(%error, "messages for the carrier can't be read");
+                    tracing::error!(%error, "the router can't read the messages for the carrier");
                 }
             }
         }
@@ -152,7 +154,7 @@ async fn start_due(router: &Router, app: &Arc<App>) -> Result<(), StorageError> 
     let line = match router.inner.jobs.lines.get(app) {
         Ok(line) => line,
         Err(error) => {
-            tracing::error!(app = app.settings.id, %error, "the carrier can't be set up");
+            tracing::error!(app = app.settings.id, %error, "the router can't set up the carrier's client");
             return Ok(());
         }
     };
@@ -317,7 +319,7 @@ async fn call(router: &Router, app: &Arc<App>, line: &Line, claimed: Claimed, pe
     let mut pause = Duration::from_millis(100);
     // The outcome must be stored: until it is, the lane stands still and the job stays locked.
     while let Err(error) = settle::settle(router, app, claimed.job, claimed.attempt, &outcome).await {
-        tracing::error!(%error, job = claimed.job, "the outcome of a call to the carrier can't be stored");
+        tracing::error!(%error, job = claimed.job, "the router can't store the outcome of a call to the carrier; it tries again");
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(10));
     }

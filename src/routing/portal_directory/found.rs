@@ -31,7 +31,7 @@ pub(super) fn owner(
     }
     if owners.is_empty() && !rows.is_empty() {
         let (number, rows) = (wanted.masked(), rows.len());
-        tracing::warn!(number, rows, "the portal's directory gave other numbers than the one asked for");
+        tracing::warn!(number, rows, "the portal's directory returned other numbers than the one queried");
     }
     let is_in_use = |owner: &Owner| owner.is_assigned && owner.user_id.is_some();
     let Some(chosen) = owners.iter().find(|owner| is_in_use(owner)) else {
@@ -67,7 +67,11 @@ pub(super) fn own_numbers(rows: &[Row], user_id: &str, settings: &RoutingSetting
         }
     }
     if unreadable > 0 {
-        tracing::warn!(user = user_id, unreadable, "the portal's directory has numbers that can't be read");
+        tracing::warn!(
+            user = user_id,
+            unreadable,
+            "the portal's directory returned numbers that are not phone numbers"
+        );
     }
     own.sort_by_key(|own| !own.is_default);
     own

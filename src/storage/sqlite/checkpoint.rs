@@ -34,7 +34,10 @@ pub(super) fn run(
         }
         let copied = session.checkpoint();
         if let (Copied::NotNow(reason), true) = (&copied, was_possible) {
-            tracing::error!(reason, "the store's log can't be copied into its file, and grows");
+            tracing::error!(
+                reason,
+                "SQLite can't copy its write-ahead log into the database file; the log grows"
+            );
         }
         was_possible = matches!(copied, Copied::Yes);
         match (copied, file.sync_data()) {
@@ -63,7 +66,7 @@ impl Log {
             return;
         }
         let (pages, copied) = session.log_pages().unwrap_or_else(|error| {
-            tracing::error!(%error, "the store's log can't be looked at");
+            tracing::error!(%error, "the store can't read the size of SQLite's write-ahead log");
             (0, 0)
         });
         self.pause = self.pause.saturating_sub(1);

@@ -128,7 +128,7 @@ impl Flushes {
 
     /// Has nothing taken any more, neither written nor read: what is read may be what was lost.
     pub(super) fn fail(&self, reason: &str) {
-        tracing::error!(reason, "the message store takes nothing more until the next start");
+        tracing::error!(reason, "the message store refuses all writes until the next start");
         let mut state = self.lock();
         let failure =
             state.failure.get_or_insert_with(|| StorageError::Unavailable(reason.to_owned())).clone();
