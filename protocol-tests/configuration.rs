@@ -69,11 +69,11 @@ fn every_problem_is_listed_at_once() {
         &[
             "switchboard.toml:2: server.bnid: unknown key; did you mean server.bind?",
             "switchboard.toml:3: server.header_timeout: \"30\" needs a unit: ms, s, m or h, as in \"30s\" or \"2m30s\"",
-            "switchboard.toml:4: server.max_connections: expected a whole number, found a string",
-            "switchboard.toml:7: admin.bind: expected a string, found a number",
+            "switchboard.toml:4: server.max_connections: expected a whole number without quotes, found a string",
+            "switchboard.toml:7: admin.bind: expected a string in quotes, found a number",
             "switchboard.toml:12: apps.0.event_size: \"100\" needs a unit: B, KB, MB or GB, as in \"10KB\"",
             "switchboard.toml:13: apps.0.client_events: must be \"off\" or \"members\", not \"yes\"",
-            "switchboard.toml:14: apps.0.enabled: expected true or false, found a string",
+            "switchboard.toml:14: apps.0.enabled: expected true or false without quotes, found a string",
             "switchboard.toml:9: apps.0: key is missing; an app needs id, key and secrets",
         ],
     );
@@ -145,6 +145,72 @@ fn a_wrong_variable_or_flag_is_refused_by_its_name() {
 }
 
 #[test]
+fn a_variable_with_one_underscore_is_refused_and_what_kubernetes_sets_is_not() {
+    let folder = folder(&format!("{FREE_PORTS}{APP}"));
+    let mut slip = command(folder.path(), &["serve"]);
+    slip.env("SWITCHBOARD_SERVER_BIND", "127.0.0.1:0");
+    let ended = run(slip, "");
+    assert_eq!(ended.code, Some(2));
+    let expected = "switchboard: environment SWITCHBOARD_SERVER_BIND: is not a setting: two underscores separate the \
+                    levels of a name; did you mean SWITCHBOARD__SERVER__BIND?\n";
+    assert_eq!(ended.stderr, expected);
+    let mut injected = command(folder.path(), &["check"]);
+    injected
+        .env("SWITCHBOARD_SERVICE_HOST", "10.0.0.1")
+        .env("SWITCHBOARD_SERVICE_PORT", "6001")
+        .env("SWITCHBOARD_PORT", "tcp://10.0.0.1:6001")
+        .env("SWITCHBOARD_PORT_6001_TCP", "tcp://10.0.0.1:6001")
+        .env("SWITCHBOARD_PORT_6001_TCP_ADDR", "10.0.0.1");
+    let ended = run(injected, "");
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    assert!(!ended.stdout.contains("SWITCHBOARD_"), "{}", ended.stdout);
+}
+
+#[tokio::test]
+async fn variables_of_other_servers_do_not_stop_the_start_and_are_logged_with_ours() {
+    let folder = folder(&format!("{FREE_PORTS}{APP}"));
+    let app = App::new("1", "k", "hidden-secret");
+    let mut command = command(folder.path(), &["serve", "--json"]);
+    command.env("SOKETI_PORT", "6001").env("REVERB_HOST", "localhost");
+    let server = TestServer::launch(command, vec![app], Some(folder));
+    let log = server.output();
+    assert!(log.contains("environment SOKETI_PORT: has no effect: set SWITCHBOARD__SERVER__PORT"), "{log}");
+    assert!(!log.contains("REVERB_HOST"), "{log}");
+}
+
+#[test]
+fn a_taken_port_is_reported_once_with_another_to_choose() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let bind = taken.local_addr().expect("an address").to_string();
+    let folder = folder(&format!("{FREE_PORTS}{APP}"));
+    for (arguments, variable, part) in [
+        (&["serve", "--bind", &bind][..], "UNUSED", "as in --bind 127.0.0.1:"),
+        (&["serve"][..], "SWITCHBOARD__ADMIN__BIND", "as in SWITCHBOARD__ADMIN__BIND=127.0.0.1:"),
+    ] {
+        let mut command = command(folder.path(), arguments);
+        command.env(variable, &bind);
+        let ended = run(command, "");
+        assert_eq!(ended.code, Some(1));
+        assert_eq!(ended.stderr.matches(&bind).count(), 1, "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains("another program listens on port") && ended.stderr.contains(part),
+            "{}",
+            ended.stderr
+        );
+    }
+}
+
+#[test]
+fn the_file_that_init_prints_serves_as_it_is() {
+    let folder = folder("");
+    let ended = finished(folder.path(), &["config", "init"]);
+    fs::write(folder.path().join("switchboard.toml"), &ended.stdout).expect("written");
+    let ended = finished(folder.path(), &["check", "--bind", "127.0.0.1:0", "--json"]);
+    let answer: Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    assert_eq!(answer["checks"][0]["detail"], "switchboard.toml, 1 app");
+}
+
+#[test]
 fn problems_come_as_json_too() {
     let folder = folder("[server]\nbnid = 1\nidle_timeout = 5\n");
     for command in ["serve", "check"] {
@@ -154,7 +220,7 @@ fn problems_come_as_json_too() {
         let answer: Value = serde_json::from_str(&ended.stdout).expect("JSON");
         assert_eq!(answer["event"], "invalid_configuration");
         let expected = json!({
-            "where": "switchboard.toml:2", "key": "server.bnid", "message": "unknown key", "nearest": "server.bind",
+            "where": "switchboard.toml:2", "key": "server.bnid", "message": "unknown key", "nearest": "server.bind", "advice": null,
         });
         assert_eq!(answer["problems"][0], expected);
         assert_eq!(answer["problems"][1]["key"], "server.idle_timeout");

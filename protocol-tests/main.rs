@@ -25,6 +25,7 @@ mod limits;
 mod logging;
 mod messaging;
 mod metrics;
+mod numbers_import;
 mod order;
 mod origins_tls;
 mod portal;

@@ -42,8 +42,9 @@ impl AdminClient {
     }
 
     fn call(&self, path: &str, body: Option<Bytes>) -> Result<Value, String> {
-        let uri: Uri =
-            format!("http://{}{path}", self.address).parse().map_err(|_| "no such path".to_owned())?;
+        let uri: Uri = format!("http://{}{path}", self.address)
+            .parse()
+            .map_err(|_| format!("{path} is no path of the admin port"))?;
         let headers = self.headers.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let answer = runtime.map_err(|error| error.to_string())?.block_on(async {
@@ -58,7 +59,11 @@ impl AdminClient {
 
     fn read(&self, answer: Result<HttpAnswer, HttpFailure>) -> Result<Value, String> {
         let answer = answer.map_err(|failure| {
-            format!("no answer from the server's admin port {}: {failure}; is it running?", self.address)
+            format!(
+                "no answer from the server's admin port {}: {failure}. Start the server, or name the configuration \
+                 that it runs with (--config, admin.bind)",
+                self.address
+            )
         })?;
         if !answer.status.is_success() {
             return Err(String::from_utf8_lossy(&answer.body).into_owned());

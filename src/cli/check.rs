@@ -1,15 +1,16 @@
 //! `switchboard check`: would `serve` start here, and hold what it promises?
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
+use super::table::wrapped;
 use super::terminal::Terminal;
 use super::{Exit, refuse};
-use crate::config::{self, AppSettings, DirectoryMode, Loaded, Origin, Settings, Sources};
+use crate::config::{self, AppSettings, DirectoryMode, Loaded, Origin, Problem, Settings, Sources};
 use crate::routing::exposure;
-use crate::routing::portal_directory::{self, Problem};
+use crate::routing::portal_directory;
 use crate::server;
 use crate::storage;
 
@@ -39,7 +40,7 @@ pub(super) fn run(sources: &Sources, terminal: &mut Terminal) -> io::Result<Exit
     let findings = findings(sources, &loaded);
     let is_fine = findings.iter().all(|finding| finding.status != Status::Failed);
     let list: Vec<_> = findings.iter().map(to_json).collect();
-    terminal.answer(&json!({ "ok": is_fine, "checks": list }), || findings.iter().map(line).collect())?;
+    terminal.answer(&json!({ "ok": is_fine, "checks": list }), || text(&findings))?;
     Ok(if is_fine { Exit::Fine } else { Exit::Failed })
 }
 
@@ -58,8 +59,14 @@ fn findings(sources: &Sources, loaded: &Loaded) -> Vec<Finding> {
     let limit = rlimit::Resource::NOFILE.get_hard();
     findings.push(open_files(settings.server.max_connections as u64, limit, shortage));
     findings.extend(backlog(settings));
+    findings.extend(loaded.hints.iter().map(hint));
     findings.extend(routing(settings));
     findings
+}
+
+/// A variable without effect.
+fn hint(hint: &Problem) -> Finding {
+    Finding { about: "environment", status: Status::Warning, detail: hint.to_string() }
 }
 
 fn configuration(sources: &Sources, settings: &Settings) -> Finding {
@@ -73,24 +80,24 @@ fn configuration(sources: &Sources, settings: &Settings) -> Finding {
 }
 
 fn address(about: &'static str, address: SocketAddr) -> Finding {
-    match TcpListener::bind(address) {
-        Ok(_) => Finding { about, status: Status::Ok, detail: format!("{address} can be bound") },
-        Err(error) => Finding { about, status: Status::Failed, detail: format!("{address}: {error}") },
+    match server::try_bind(about, address) {
+        Ok(()) => Finding { about, status: Status::Ok, detail: format!("{address} is free") },
+        Err(reason) => Finding { about, status: Status::Failed, detail: format!("{address}: {reason}") },
     }
 }
 
 fn open_files(connections: u64, limit: io::Result<u64>, shortage: Status) -> Finding {
     let needed = connections + OTHER_FILES;
     let (status, detail) = match limit {
-        Ok(limit) if limit >= needed => (Status::Ok, format!("limit {limit}, {needed} needed")),
+        Ok(limit) if limit >= needed => (Status::Ok, format!("the limit is {limit}; {needed} are needed")),
         Ok(limit) => (
             shortage,
             format!(
-                "limit {limit}, {needed} needed for server.max_connections = {connections}: raise the limit \
-                 (ulimit -Hn, LimitNOFILE=) or lower the setting"
+                "the limit is {limit}, but server.max_connections = {connections} needs {needed}: raise the limit \
+                 (LimitNOFILE= in systemd, --ulimit in Docker, ulimit -Hn) or lower the setting"
             ),
         ),
-        Err(error) => (Status::Warning, format!("limit unknown: {error}")),
+        Err(error) => (Status::Warning, format!("the limit is unknown: {error}")),
     };
     Finding { about: "open files", status, detail }
 }
@@ -99,7 +106,10 @@ fn open_files(connections: u64, limit: io::Result<u64>, shortage: Status) -> Fin
 fn backlog(settings: &Settings) -> Option<Finding> {
     let limit = settings.server.backlog_limit;
     let app = settings.apps.iter().find(|app| app.event_size > limit)?;
-    let detail = format!("smaller than event_size of app {}: one late event closes its reader", app.id);
+    let detail = format!(
+        "smaller than the event_size of app {}: one event of that size closes a slow client's connection. Raise it",
+        app.id
+    );
     Some(Finding { about: "server.backlog_limit", status: Status::Warning, detail })
 }
 
@@ -137,13 +147,13 @@ fn directory(app: &AppSettings) -> Vec<Finding> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let problems = match runtime {
         Ok(runtime) => runtime.block_on(portal_directory::check(settings)),
-        Err(error) => vec![Problem { text: error.to_string(), may_pass: true }],
+        Err(error) => vec![portal_directory::Problem { text: error.to_string(), may_pass: true }],
     };
     if problems.is_empty() {
-        let detail = format!("the queries of app {} give the columns they must", app.id);
+        let detail = format!("the queries of app {} give the columns that are needed", app.id);
         return vec![Finding { about, status: Status::Ok, detail }];
     }
-    let failed = |problem: Problem| Finding {
+    let failed = |problem: portal_directory::Problem| Finding {
         about,
         status: Status::Failed,
         detail: format!("app {}: {}", app.id, problem.text),
@@ -159,7 +169,8 @@ fn carrier(app: &AppSettings) -> Option<Finding> {
         about: "routing.carrier",
         status: Status::Warning,
         detail: format!(
-            "app {} has telnyx.api_key and no telnyx.public_key: webhooks are refused, so nothing is received and              no message is ever known to be delivered",
+            "app {} has telnyx.api_key and no telnyx.public_key: the carrier's webhooks are refused, so no message \
+             is received and none is reported as delivered. Set telnyx.public_key",
             app.id
         ),
     })
@@ -194,8 +205,9 @@ fn public_channels(settings: &Settings, app: &AppSettings) -> Option<Finding> {
         about: "routing.channels",
         status: Status::Warning,
         detail: format!(
-            "messages of app {} go to public channels, which anyone with the app key can read: set routing.payload              = \"ids\", routing.channels.mode = \"private\" or, if that is known, \
-             routing.channels.public_acknowledged = true",
+            "messages of app {} go to public channels, which anyone with the app key can read: set \
+             routing.payload = \"ids\" or routing.channels.mode = \"private\"; \
+             routing.channels.public_acknowledged = true ends this warning",
             app.id
         ),
     })
@@ -215,8 +227,11 @@ fn to_json(finding: &Finding) -> Value {
     json!({ "check": finding.about, "status": finding.status.word(), "detail": finding.detail })
 }
 
-fn line(finding: &Finding) -> String {
-    format!("{:7}  {:20}  {}\n", finding.status.word(), finding.about, finding.detail)
+fn text(findings: &[Finding]) -> String {
+    let row = |finding: &Finding| {
+        vec![finding.status.word().to_owned(), finding.about.to_owned(), finding.detail.clone()]
+    };
+    wrapped(&findings.iter().map(row).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
@@ -237,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_taken_address_fails() {
-        let taken = TcpListener::bind("127.0.0.1:0").expect("free port");
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("free port");
         let taken = taken.local_addr().map(|at| (at, taken)).expect("address");
         assert_eq!(address("server.bind", taken.0).status, Status::Failed);
         assert_eq!(address("server.bind", ([127, 0, 0, 1], 0).into()).status, Status::Ok);

@@ -24,7 +24,7 @@ pub(super) fn run(sources: &Sources, terminal: &mut Terminal) -> io::Result<Exit
     let (exit, state) = match ready(address) {
         Ok(true) => (Exit::Fine, "ready".to_owned()),
         Ok(false) => (Exit::Failed, "not ready".to_owned()),
-        Err(error) => (Exit::Failed, format!("no answer from {address}: {error}")),
+        Err(error) => (Exit::Failed, format!("no answer from {address} (admin.bind): {error}")),
     };
     terminal.answer(&json!({ "ready": exit == Exit::Fine, "state": state }), || format!("{state}\n"))?;
     Ok(exit)

@@ -10,7 +10,9 @@ mod check;
 mod config;
 mod health;
 mod numbers;
+mod progress;
 mod serve;
+mod table;
 mod terminal;
 mod webhooks;
 
@@ -50,9 +52,22 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// A Pusher Channels server with an embedded message router.
+/// Exit codes and where to begin, below the list of commands.
+const HELP: &str = "\
+Without a command the server starts, as with serve. Without any app in the configuration it starts in
+development mode: it makes an app, prints what Laravel and Echo need, and listens on this machine only.
+
+Examples:
+  switchboard                                          start in development mode
+  switchboard --env-file .env                          start with the app of a Laravel project
+  switchboard config init > switchboard.toml           write a configuration to start from
+  switchboard check                                    look for what would keep the server from starting
+
+Exit codes: 0 success, 1 the command failed, 2 wrong configuration or arguments.";
+
+/// A server for the Pusher Channels protocol with an embedded router for text messages.
 #[derive(Parser)]
-#[command(name = "switchboard", version, arg_required_else_help = false)]
+#[command(name = "switchboard", version, arg_required_else_help = false, max_term_width = 100, after_help = HELP)]
 struct Arguments {
     #[command(flatten)]
     options: Options,
@@ -63,38 +78,46 @@ struct Arguments {
 /// Taken by every command, so that `check` and `config show` judge exactly what `serve` would run with.
 #[derive(Args)]
 struct Options {
-    /// Configuration file [default: switchboard.toml in the current folder, if it exists]
+    /// Read this configuration file [default: switchboard.toml in the current folder, if it exists]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Laravel .env file, below the process environment
+    /// Read variables from a Laravel .env file; those of the process come first
     #[arg(long, global = true, value_name = "FILE")]
     env_file: Option<PathBuf>,
-    /// Address of the public port (server.bind)
+    /// Listen on this address and port, as in 127.0.0.1:6001 (server.bind)
     #[arg(long, global = true, value_name = "ADDRESS")]
     bind: Option<String>,
-    /// error, warn, info, debug, trace or a filter (log.level)
+    /// Log from this level on: error, warn, info, debug, trace, or a filter (log.level)
     #[arg(long, global = true, value_name = "LEVEL")]
     log_level: Option<String>,
-    /// Write JSON to standard output
+    /// Print the result as JSON
     #[arg(long, global = true)]
     json: bool,
 }
 
 #[derive(Clone, Subcommand)]
 enum Command {
-    /// Run the server (what happens without a command, too)
+    /// Run the server until SIGTERM or Ctrl-C
+    ///
+    /// SIGTERM closes the connections over server.drain.window and then ends the server, Ctrl-C ends it at once,
+    /// SIGHUP reads the configuration again. Logs go to standard error.
     Serve,
-    /// Check configuration, addresses and limits without starting
+    /// Check configuration, addresses, limits and stores without starting the server
+    ///
+    /// Prints one line for each check: ok, warning or failed. Exit code 1 if a check failed. The addresses are
+    /// taken while the server runs, so stop it before.
     Check,
-    /// Ask the running server whether it is ready (for containers)
+    /// Ask the running server whether it is ready; for health checks of containers
+    ///
+    /// Asks the admin port (admin.bind). Exit code 0 if the server is ready, otherwise 1.
     Health,
-    /// Show and explain the configuration
+    /// Show, explain and begin the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Fill and show the directory of phone numbers
+    /// Import and list the phone numbers of an app
     #[command(subcommand)]
     Numbers(NumbersCommand),
-    /// See what became of webhooks, and send them again
+    /// List webhooks and their requests, and send requests again
     #[command(subcommand)]
     Webhooks(WebhooksCommand),
     /// Print the version
@@ -103,37 +126,61 @@ enum Command {
 
 #[derive(Clone, Copy, Subcommand)]
 enum ConfigCommand {
-    /// Print each effective value and where it comes from
-    Show,
-    /// Print a commented file to start from
+    /// Print each setting with its value and where the value comes from
+    ///
+    /// Secrets are shown as fingerprints, passwords in URLs as ***.
+    Show {
+        /// Print only the settings that differ from their defaults
+        #[arg(long)]
+        changed: bool,
+    },
+    /// Print a short file to start from, with one app and random credentials
+    ///
+    /// Example: switchboard config init > switchboard.toml
     Init,
-    /// Print the reference page
+    /// Print a file with every setting, its meaning and its default, all as comments
+    Reference,
+    /// Print docs/configuration.md
     Docs,
 }
 
 #[derive(Clone, Subcommand)]
 enum NumbersCommand {
-    /// Add and change numbers from a CSV file, also while the server runs
+    /// Add and change phone numbers from a CSV file, also while the server runs
     ///
-    /// The first line names the columns: number (required), user_id, status, label, is_default,
-    /// messaging_profile_id. A line says everything about its number: what it leaves empty becomes empty.
-    /// Numbers that the file does not have stay as they are.
+    /// The first line of the file names the columns: number (required), user_id, status, label, is_default,
+    /// messaging_profile_id. A line replaces everything that is known of its number: an empty field becomes empty.
+    /// Numbers that are not in the file stay as they are. A file with one wrong line is refused as a whole.
+    ///
+    /// Ctrl-C stops after the thousand numbers that are being written and says how many are imported; the same
+    /// command imports the rest.
+    #[command(
+        after_help = "Example of a file:\n  number,user_id,label,is_default\n  +13125550100,7,Sales,1\n  \
+                            +13125550101,,Spare,"
+    )]
     Import {
-        /// The file
+        /// The CSV file: UTF-8, fields separated by commas or semicolons
         file: PathBuf,
-        /// Whose numbers; needed when several apps are configured
+        /// The id of the app; needed when several apps are configured
         #[arg(long, value_name = "ID")]
         app: Option<String>,
-        /// Check the file and count, but change nothing
+        /// Check the file and count the changes, but change nothing
         #[arg(long)]
         dry_run: bool,
     },
-    /// Print all numbers of an app
+    /// Print all phone numbers of an app
     List {
-        /// Whose numbers; needed when several apps are configured
+        /// The id of the app; needed when several apps are configured
         #[arg(long, value_name = "ID")]
         app: Option<String>,
     },
+}
+
+impl NumbersCommand {
+    /// Whether it writes something for an app: in development mode the app is made then, as by `serve`.
+    fn needs_app(&self) -> bool {
+        matches!(self, Self::Import { dry_run: false, .. })
+    }
 }
 
 impl Options {
@@ -171,13 +218,15 @@ pub fn run(
         Command::Serve => serve::run(&options.sources(environment, true), &mut terminal),
         Command::Check => check::run(&options.sources(environment, false), &mut terminal),
         Command::Health => health::run(&options.sources(environment, false), &mut terminal),
-        Command::Config(ConfigCommand::Show) => {
-            config::show(&options.sources(environment, false), &mut terminal)
+        Command::Config(ConfigCommand::Show { changed }) => {
+            config::show(&options.sources(environment, false), changed, &mut terminal)
         }
+        Command::Config(ConfigCommand::Reference) => config::reference(&mut terminal),
         Command::Config(ConfigCommand::Init) => config::init(&mut terminal),
         Command::Config(ConfigCommand::Docs) => config::docs(&mut terminal),
         Command::Numbers(command) => {
-            numbers::run(command, &options.sources(environment, false), &mut terminal)
+            let sources = options.sources(environment, command.needs_app());
+            numbers::run(command, &sources, &mut terminal)
         }
         Command::Webhooks(command) => {
             webhooks::run(command, &options.sources(environment, false), &mut terminal)

@@ -1,6 +1,5 @@
 //! `switchboard serve`.
 
-use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 
@@ -30,6 +29,9 @@ pub(super) fn run(sources: &Sources, terminal: &mut Terminal) -> io::Result<Exit
     };
     let (log, reader) = log_for(&loaded, terminal.json());
     logging::start(&log, reader);
+    for hint in &loaded.hints {
+        tracing::warn!("{hint}");
+    }
     let settings = loaded.settings.clone();
     let announce = |addresses: &Addresses| {
         let Addresses { public, admin } = *addresses;
@@ -42,7 +44,7 @@ pub(super) fn run(sources: &Sources, terminal: &mut Terminal) -> io::Result<Exit
     match server::run(settings, &load, announce) {
         Ok(()) => Ok(Exit::Fine),
         Err(error) => {
-            let text = with_causes(&error);
+            let text = error.to_string();
             terminal.complain(&text);
             if terminal.json() {
                 terminal.object(&json!({ "event": "failed", "error": text }))?;
@@ -63,16 +65,6 @@ fn log_for(loaded: &Loaded, is_for_programs: bool) -> (LogSettings, Reader) {
         log.level = format!("{},{}=debug", log.level, traffic::TARGET);
     }
     (log, Reader::Developer)
-}
-
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

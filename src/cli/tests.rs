@@ -128,9 +128,106 @@ fn looking_makes_no_development_app() {
 }
 
 #[test]
+fn every_command_works_in_development_mode_before_and_after_the_first_start() {
+    let folder = folder(FREE_PORTS);
+    let run = |line: &str| command(folder.path(), &format!("switchboard {line} --config @/c.toml"));
+    fs::write(folder.path().join("n.csv"), "number,user_id\n+13125550102,7\n").expect("write");
+    let quiet =
+        ["check", "config show", "config show --changed", "numbers list", "numbers import @/n.csv --dry-run"];
+    for line in quiet {
+        let ended = run(line);
+        assert_eq!((ended.exit, ended.err.as_str()), (Exit::Fine, ""), "{line}: {}", ended.out);
+    }
+    assert_eq!(run("numbers list --json").json(), serde_json::json!({"app": null, "phone_numbers": []}));
+    assert!(!folder.path().join("data").exists());
+
+    // The import makes the development app, as a start does.
+    assert_eq!(run("numbers import @/n.csv").out, "1 numbers imported: 1 new, 0 changed, 0 unchanged\n");
+    for line in quiet {
+        let ended = run(line);
+        assert_eq!((ended.exit, ended.err.as_str()), (Exit::Fine, ""), "{line}: {}", ended.out);
+    }
+    assert!(run("numbers list").out.contains("+13125550102"), "{}", run("numbers list").out);
+    for line in ["health", "webhooks list"] {
+        let ended = run(line);
+        assert_eq!(ended.exit, Exit::Failed, "{line}");
+        let text = format!("{}{}", ended.out, ended.err);
+        assert!(text.contains("no answer from") && text.contains("admin.bind"), "{text}");
+    }
+}
+
+#[test]
+fn changed_settings_are_shown_alone() {
+    let folder = folder(&format!("{FREE_PORTS}{APP}"));
+    let ended = command(folder.path(), "switchboard config show --changed --config @/c.toml");
+    let keys: Vec<_> = ended.out.lines().filter_map(|line| line.split(' ').next()).collect();
+    let expected =
+        ["server.bind", "server.data_dir", "admin.bind", "apps.0.id", "apps.0.key", "apps.0.secrets"];
+    assert_eq!(
+        keys.iter().filter(|key| !key.is_empty()).collect::<Vec<_>>(),
+        expected.iter().collect::<Vec<_>>()
+    );
+    let answer = command(folder.path(), "switchboard config show --changed --json --config @/c.toml").json();
+    assert_eq!(answer["settings"].as_array().map(Vec::len), Some(expected.len()));
+}
+
+#[test]
+fn no_line_for_people_is_longer_than_a_hundred_columns() {
+    let folder = folder(&format!("[routing.carrier.telnyx]\napi_key = \"hidden\"\n{FREE_PORTS}{APP}"));
+    for line in
+        ["config show --config @/c.toml", "check --config @/c.toml", "--help", "numbers import --help"]
+    {
+        let ended = command(folder.path(), &format!("switchboard {line}"));
+        assert!(!ended.out.is_empty(), "{line}: {}", ended.err);
+        for line in ended.out.lines() {
+            assert!(line.chars().count() <= 100, "{line}");
+        }
+        let check = ended.out.contains("no telnyx.public_key");
+        assert!(
+            !check
+                || !ended.out.lines().any(|line| line.trim_start().contains("    ") && line.starts_with(' '))
+        );
+    }
+}
+
+#[test]
+fn help_names_exit_codes_and_slips_get_the_nearest_command() {
+    let folder = folder("");
+    let help = command(folder.path(), "switchboard --help").out;
+    assert!(help.contains("Exit codes: 0 success, 1 the command failed, 2 wrong configuration"), "{help}");
+    for (line, nearest) in [
+        ("switchboard numbers lst", "'list'"),
+        ("switchboard confg show", "'config'"),
+        ("switchboard check --confg x", "'--config'"),
+    ] {
+        let ended = command(folder.path(), line);
+        assert!(ended.exit == Exit::Misused && ended.err.contains(nearest), "{line}: {}", ended.err);
+    }
+}
+
+#[test]
+fn a_taken_address_is_reported_once_with_what_to_do() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("free port");
+    let bind = taken.local_addr().expect("address");
+    let folder = folder(&format!("{FREE_PORTS}{APP}"));
+    let ended = command(folder.path(), &format!("switchboard serve --config @/c.toml --bind {bind}"));
+    assert_eq!(ended.exit, Exit::Failed);
+    let begin = format!(
+        "switchboard: cannot listen on {bind} (server.bind): another program listens on port {}",
+        bind.port()
+    );
+    assert!(ended.err.starts_with(&begin) && ended.err.contains("as in --bind 127.0.0.1:"), "{}", ended.err);
+    assert_eq!((ended.err.lines().count(), ended.out.as_str()), (1, ""), "{}", ended.err);
+}
+
+#[test]
 fn init_and_docs_print_what_the_library_makes() {
     let folder = folder("");
-    assert_eq!(command(folder.path(), "switchboard config init").out, crate::config::starter());
+    let lines = |text: &str| text.lines().filter(|line| !line.contains("id =")).count();
+    let init = command(folder.path(), "switchboard config init").out;
+    assert_eq!(lines(&init), lines(&crate::config::starter().expect("random numbers")));
+    let reference = command(folder.path(), "switchboard config reference").out;
+    assert_eq!(reference, crate::config::commented_file());
     assert_eq!(command(folder.path(), "switchboard config docs").out, crate::config::reference());
     let keys = command(folder.path(), "switchboard config docs --json").json();
     assert_eq!(keys["keys"][0]["key"], "server.bind");
@@ -144,15 +241,15 @@ fn numbers_are_imported_and_listed() {
     fs::write(folder.path().join("n.csv"), csv).expect("write");
     let run = |line: &str| command(folder.path(), &format!("switchboard numbers {line} --config @/c.toml"));
 
-    assert_eq!(run("list").out, "");
+    assert!(run("list").out.starts_with("There are no phone numbers yet"), "{}", run("list").out);
     let ended = run("import @/n.csv --dry-run");
     assert_eq!(
-        ended.out, "Nothing was changed. It would be: 2 new, 0 changed, 0 unchanged\n",
+        ended.out, "Nothing was changed. An import would give 2 new, 0 changed, 0 unchanged\n",
         "{}",
         ended.err
     );
     assert!(!folder.path().join("data").exists());
-    assert_eq!(run("import @/n.csv --app 1").out, "2 new, 0 changed, 0 unchanged\n");
+    assert_eq!(run("import @/n.csv --app 1").out, "2 numbers imported: 2 new, 0 changed, 0 unchanged\n");
     let counts = run("import @/n.csv --json").json();
     assert_eq!(counts["numbers"], serde_json::json!({"new": 0, "changed": 0, "unchanged": 2}));
     assert_eq!((&counts["app"], &counts["dry_run"]), (&"1".into(), &false.into()));
@@ -169,17 +266,23 @@ fn numbers_are_imported_and_listed() {
     );
     assert_eq!(
         run("list").out,
-        "+13125550100      assigned   7                     default  Sales\n\
-         +13125550101      reserved   -\n"
+        "number        status    user  default  label\n\
+         +13125550100  assigned  7     yes      Sales\n\
+         +13125550101  reserved  -\n"
     );
 
     fs::write(folder.path().join("n.csv"), "number,user_id\n+13125550102,7\nnone,7\n+1,8\n").expect("write");
     let ended = run("import @/n.csv --json");
     assert_eq!(ended.exit, Exit::Failed);
     let problems = ended.json()["problems"].as_array().expect("a list").len();
-    assert!(problems == 2 && ended.err.contains("switchboard: line 3: "), "{}{}", ended.out, ended.err);
-    assert!(ended.err.ends_with("nothing was imported\n"), "{}", ended.err);
-    assert_eq!(run("list").out.lines().count(), 2);
+    assert!(
+        problems == 2 && ended.err.contains("switchboard: line 3: number \"none\": "),
+        "{}{}",
+        ended.out,
+        ended.err
+    );
+    assert!(ended.err.contains("nothing was imported: correct these lines"), "{}", ended.err);
+    assert_eq!(run("list").out.lines().count(), 3);
     assert_eq!(run("import @/missing.csv").exit, Exit::Failed);
 }
 
@@ -190,8 +293,8 @@ fn numbers_belong_to_an_app_that_keeps_them_here() {
                find_number = \"SELECT :number\"\nown_numbers = \"SELECT :user_id\"\n";
     let folder = folder(&format!("{FREE_PORTS}{APP}{two}{sql}"));
     for (line, message) in [
-        ("list", "say with --app which app is meant: 1, 2"),
-        ("list --app 3", "there is no app with the id \"3\""),
+        ("list", "several apps are configured: add --app with one of 1, 2"),
+        ("list --app 3", "there is no app with the id \"3\"; there is 1, 2"),
         ("list --app 2", "the directory of app 2 is the portal's own tables"),
         ("import n.csv --app 2", "the directory of app 2 is the portal's own tables"),
     ] {

@@ -1,6 +1,5 @@
 //! `switchboard webhooks …`: what became of webhooks, and sending them again. Asks the running server.
 
-use std::fmt::Write;
 use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,51 +10,52 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::admin_client::AdminClient;
+use super::table::{aligned, wrapped};
 use super::terminal::Terminal;
 use super::{Exit, refuse};
 use crate::config::{self, Sources};
 
 #[derive(Clone, Subcommand)]
 pub(super) enum WebhooksCommand {
-    /// Show how each webhook stands
+    /// List the webhooks with the numbers of waiting and failed requests
     List,
-    /// Show requests to a webhook, oldest first
+    /// List the requests to a webhook, oldest first
     Events {
         #[command(flatten)]
         which: Which,
-        /// failed (given up), waiting or delivered
-        #[arg(long, default_value = "failed")]
+        /// List the requests in this state; failed ones are no longer repeated
+        #[arg(long, default_value = "failed", value_parser = ["failed", "waiting", "delivered"])]
         state: String,
-        /// Only those of this last time, as in 1h
+        /// List only requests of the last time, as in 1h
         #[arg(long, value_name = "TIME", value_parser = duration)]
         since: Option<Duration>,
-        /// Only those behind this one
+        /// List only requests after the one with this id
         #[arg(long, value_name = "ID", default_value_t = 0)]
         after: i64,
-        /// At most so many
+        /// List at most so many
         #[arg(long, default_value_t = 100)]
         limit: i64,
     },
-    /// Show the tries of a request in the last 24 hours
+    /// List the attempts of the last 24 hours to deliver a request
     Attempts {
-        /// The request
+        /// The id of the request, as `webhooks events` lists it
         id: i64,
         #[command(flatten)]
         which: Which,
     },
-    /// Send again what was given up
+    /// Send failed requests again
     Retry {
-        /// The requests; without any, all that were given up
+        /// The ids of the requests; without any, all failed ones
         ids: Vec<i64>,
         #[command(flatten)]
         which: Which,
     },
-    /// Send again what was delivered in the last 24 hours
+    /// Send requests again that were delivered in the last 24 hours
     #[command(group(clap::ArgGroup::new("what").required(true).args(["ids", "since"])))]
     Replay {
-        /// The requests
+        /// The ids of the requests
         ids: Vec<i64>,
-        /// All of this last time, as in 1h
+        /// Send all requests of the last time, as in 1h
         #[arg(long, value_name = "TIME", value_parser = duration)]
         since: Option<Duration>,
         #[command(flatten)]
@@ -63,13 +63,13 @@ pub(super) enum WebhooksCommand {
     },
 }
 
-/// Which webhook, where there are several.
+/// Selects a webhook, where there are several.
 #[derive(Clone, clap::Args)]
 pub(super) struct Which {
-    /// Of this app
+    /// The id of the webhook's app
     #[arg(long, value_name = "ID")]
     app: Option<String>,
-    /// With this name, as `webhooks list` shows it
+    /// The name of the webhook, as `webhooks list` shows it
     #[arg(long, value_name = "NAME")]
     webhook: Option<String>,
 }
@@ -146,10 +146,8 @@ impl Which {
             .filter(|webhook| fits(&self.app, &webhook["app"]) && fits(&self.webhook, &webhook["webhook"]));
         match (found.next(), found.next()) {
             (Some(one), None) => Ok((word(&one["app"]), word(&one["webhook"]))),
-            (None, _) => Err(format!("no webhook fits; there are:\n{}", standings(&all))),
-            _ => {
-                Err(format!("several webhooks fit: add --app and --webhook; there are:\n{}", standings(&all)))
-            }
+            (None, _) => Err(format!("no webhook has this app and name:\n{}", standings(&all))),
+            _ => Err(format!("there are several webhooks, add --app and --webhook:\n{}", standings(&all))),
         }
     }
 
@@ -185,36 +183,42 @@ fn date(milliseconds: &Value) -> String {
     date.and_then(|date| date.format(&Rfc3339).ok()).unwrap_or_default()
 }
 
+fn header(columns: &[&str]) -> Vec<String> {
+    columns.iter().map(|column| (*column).to_owned()).collect()
+}
+
 fn standings(answer: &Value) -> String {
-    let mut text = "app\twebhook\twaiting\tfailed\taddress\n".to_owned();
-    for webhook in list(&answer["webhooks"]) {
-        let columns = ["app", "webhook", "waiting", "failed", "address"].map(|name| word(&webhook[name]));
-        let _ = writeln!(text, "{}", columns.join("\t"));
+    let columns = ["app", "webhook", "waiting", "failed", "address"];
+    let row = |webhook: &Value| columns.map(|name| word(&webhook[name])).to_vec();
+    let rows: Vec<_> = list(&answer["webhooks"]).map(row).collect();
+    if rows.is_empty() {
+        return "No webhook is configured: add [[apps.webhooks]] with a url below its [[apps]].\n".to_owned();
     }
-    text
+    aligned(&[vec![header(&columns)], rows].concat())
 }
 
 fn events(answer: &Value) -> String {
-    let mut text = "id\tcreated\ttries\tevent\terror\n".to_owned();
+    let mut rows = vec![header(&["id", "created", "attempts", "event", "error"])];
     for event in list(&answer["events"]) {
-        let [id, tries, name, error] = ["id", "attempts", "name", "error"].map(|name| word(&event[name]));
-        let _ = writeln!(text, "{id}\t{}\t{tries}\t{name}\t{error}", date(&event["created_ms"]));
+        let [id, attempts, name, error] = ["id", "attempts", "name", "error"].map(|name| word(&event[name]));
+        rows.push(vec![id, date(&event["created_ms"]), attempts, name, error]);
     }
+    let mut text = wrapped(&rows);
     if !answer["next"].is_null() {
-        let _ = writeln!(text, "there is more: --after {}", answer["next"]);
+        text.push_str(&format!("There are more: add --after {}\n", answer["next"]));
     }
     text
 }
 
 fn attempts(answer: &Value) -> String {
-    let mut text = "at\tms\tstatus\terror\tanswer\n".to_owned();
+    let mut rows = vec![header(&["at", "ms", "status", "error", "answer"])];
     for attempt in list(&answer["attempts"]) {
         let [ms, status, error] = ["latency_ms", "status", "error"].map(|name| word(&attempt[name]));
-        let _ = writeln!(text, "{}\t{ms}\t{status}\t{error}\t{}", date(&attempt["at_ms"]), attempt["answer"]);
+        rows.push(vec![date(&attempt["at_ms"]), ms, status, error, attempt["answer"].to_string()]);
     }
-    text
+    wrapped(&rows)
 }
 
 fn resent(answer: &Value) -> String {
-    format!("{} sent again\n", answer["resent"])
+    format!("{} requests are sent again\n", answer["resent"])
 }

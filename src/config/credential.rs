@@ -33,13 +33,15 @@ pub(super) fn fingerprint(secret: &Secret) -> String {
     format!("sha256:{}", &digest[..8])
 }
 
+const EMPTY_SECRET: &str = "a secret is empty: write a long random one, as `openssl rand -hex 20` prints it";
+
 fn parse_secret(raw: &Raw) -> Result<Secret, String> {
     let text = raw.text()?;
     if text.is_empty() {
-        return Err("a secret is empty".to_owned());
+        return Err(EMPTY_SECRET.to_owned());
     }
     if text.trim() != text {
-        return Err("a secret begins or ends with white space".to_owned());
+        return Err("a secret begins or ends with white space: remove it".to_owned());
     }
     Ok(Secret::new(text.to_owned()))
 }
@@ -76,7 +78,7 @@ impl Kind for Secrets {
     fn parse(raw: &Raw) -> Result<Vec<Secret>, String> {
         let items = raw.list()?;
         if items.is_empty() {
-            return Err("needs at least one secret".to_owned());
+            return Err("needs at least one secret, as in [\"…\"]".to_owned());
         }
         items.iter().map(parse_secret).collect()
     }
@@ -108,10 +110,10 @@ mod tests {
 
     #[test]
     fn secrets_are_never_empty_and_shown_as_fingerprints() {
-        assert_eq!(message(Secrets::parse(&Raw::List(vec![]))), "needs at least one secret");
-        assert_eq!(message(Secrets::parse(&Raw::List(vec![text("")]))), "a secret is empty");
+        assert_eq!(message(Secrets::parse(&Raw::List(vec![]))), "needs at least one secret, as in [\"…\"]");
+        assert_eq!(message(Secrets::parse(&Raw::List(vec![text("")]))), EMPTY_SECRET);
         assert!(message(Secrets::parse(&Raw::List(vec![text("hidden ")]))).contains("white space"));
-        assert_eq!(message(Token::parse(&text(""))), "a secret is empty");
+        assert_eq!(message(Token::parse(&text(""))), EMPTY_SECRET);
         assert_eq!(Token::show(&None), Value::Null);
         // printf secret | sha256sum
         assert_eq!(Token::show(&Some(Secret::new("secret".to_owned()))), "sha256:2bb80d53");

@@ -76,11 +76,7 @@ fn create(data_dir: &Path) -> io::Result<()> {
         options.mode(0o600);
     }
     folder.recursive(true).create(data_dir)?;
-    let mut random = [0; 30];
-    getrandom::fill(&mut random)?;
-    // Six digits, never a leading zero: some SDKs read the id as a number.
-    let id = 100_000 + getrandom::u32()? % 900_000;
-    let (key, secret) = (hex::encode(&random[..10]), hex::encode(&random[10..]));
+    let (id, key, secret) = random_credentials()?;
     let temporary = data_dir.join(format!(".{FILE_NAME}.{id}.{}", std::process::id()));
     let mut file = options.write(true).create_new(true).open(&temporary)?;
     let text = format!(
@@ -93,6 +89,15 @@ fn create(data_dir: &Path) -> io::Result<()> {
     linked.and(
         removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }),
     )
+}
+
+/// Id, key and secret of a new app.
+pub(super) fn random_credentials() -> io::Result<(u32, String, String)> {
+    let mut random = [0; 30];
+    getrandom::fill(&mut random)?;
+    // Six digits, never a leading zero: some SDKs read the id as a number.
+    let id = 100_000 + getrandom::u32()? % 900_000;
+    Ok((id, hex::encode(&random[..10]), hex::encode(&random[10..])))
 }
 
 fn link(from: &Path, to: &Path) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! The process environment and a Laravel `.env` file below it.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
@@ -10,9 +11,9 @@ use super::layers::Entry;
 use super::problem::{Origin, Problem, shown};
 use super::raw::Raw;
 
-/// Two underscores between levels, as single ones are part of names. Names with a single underscore after
-/// `SWITCHBOARD` are not ours: Kubernetes sets `SWITCHBOARD_PORT` and more for a service of that name.
-const PREFIX: &str = "SWITCHBOARD__";
+/// Two underscores between levels, as single ones are part of names. What else begins with `SWITCHBOARD` is
+/// judged by `stray`.
+pub(super) const PREFIX: &str = "SWITCHBOARD__";
 
 /// Families of variables that other servers and Laravel use for one app; the first that is set counts.
 const APP_FAMILIES: [&str; 3] = ["PUSHER_APP", "REVERB_APP", "SOKETI_DEFAULT_APP"];
@@ -32,11 +33,13 @@ pub struct Endpoint {
 #[derive(Default)]
 pub(super) struct Environment {
     variables: BTreeMap<String, Variable>,
+    /// Names that the configuration file mentions.
+    referred: RefCell<BTreeSet<String>>,
 }
 
-struct Variable {
-    value: String,
-    origin: Origin,
+pub(super) struct Variable {
+    pub value: String,
+    pub origin: Origin,
     unresolved: Option<String>,
 }
 
@@ -60,7 +63,7 @@ impl Environment {
                 None => {}
             }
         }
-        let mut environment = Self { variables };
+        let mut environment = Self { variables, ..Self::default() };
         if let Some(path) = env_file {
             environment.add_file(path, problems);
         }
@@ -98,6 +101,21 @@ impl Environment {
     /// The value of a variable.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(|variable| variable.value.as_str())
+    }
+
+    /// The value of a variable that the configuration file mentions.
+    pub(super) fn refer_to(&self, name: &str) -> Option<&str> {
+        self.referred.borrow_mut().insert(name.to_owned());
+        self.get(name)
+    }
+
+    /// Variables that the file does not mention.
+    pub(super) fn others(&self) -> impl Iterator<Item = (&str, &Variable)> {
+        let is_other = |name: &str| !self.referred.borrow().contains(name);
+        self.variables
+            .iter()
+            .map(|(name, variable)| (name.as_str(), variable))
+            .filter(move |(name, _)| is_other(name))
     }
 
     /// The `SWITCHBOARD__SECTION__KEY` variables.

@@ -114,7 +114,7 @@ where
             None => Ok(None),
             Some(count) => N::try_from(count)
                 .map(Some)
-                .map_err(|_| format!("{number} is more than this limit can express; write 0 for no limit")),
+                .map_err(|_| format!("{number} is too large: write a smaller number, or 0 for no limit")),
         }
     }
 
@@ -187,7 +187,10 @@ impl Kind for WholeSeconds {
             return Ok(duration);
         }
         let shown = units::format_duration(duration);
-        Err(format!("is told to clients in whole seconds, so {shown} cannot be used"))
+        Err(format!(
+            "must be whole seconds, because clients count in seconds: write {}s, not {shown}",
+            duration.as_secs().max(1)
+        ))
     }
 
     fn show(value: &Duration) -> Value {
@@ -249,11 +252,10 @@ impl<T: Words> Kind for OneOf<T> {
     }
 
     fn parse(raw: &Raw) -> Result<T, String> {
-        let text = raw.text()?;
-        T::WORDS.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
-            let words = T::WORDS.iter().map(|(word, _)| format!("{word:?}")).collect::<Vec<_>>();
-            format!("must be {}, not {text:?}", words.join(" or "))
-        })
+        let words = || T::WORDS.iter().map(|(word, _)| format!("{word:?}")).collect::<Vec<_>>().join(" or ");
+        let text = raw.text().map_err(|_| format!("must be {}, in quotes", words()))?;
+        let found = T::WORDS.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        found.ok_or_else(|| format!("must be {}, not {text:?}", words()))
     }
 
     fn show(value: &T) -> Value {
@@ -293,12 +295,30 @@ impl Kind for Address {
     fn parse(raw: &Raw) -> Result<SocketAddr, String> {
         let text = raw.text()?;
         text.trim().parse().map_err(|_| {
-            format!("{text:?} is not an IP address and a port, as in \"0.0.0.0:6001\" or \"[::1]:6001\"")
+            format!(
+                "{text:?} is not an IP address and a port, as in \"0.0.0.0:6001\" or \"[::1]:6001\"{}",
+                meant_address(text.trim()).map_or(String::new(), |meant| format!("; write {meant:?}"))
+            )
         })
     }
 
     fn show(value: &SocketAddr) -> Value {
         value.to_string().into()
+    }
+}
+
+/// The address that a port alone, an address alone or `localhost` with a port means.
+fn meant_address(text: &str) -> Option<String> {
+    let is_port = |port: &str| port.parse::<u16>().is_ok();
+    if let Ok(address) = text.parse::<std::net::IpAddr>() {
+        return Some(SocketAddr::new(address, 6001).to_string());
+    }
+    let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+    match host.trim_start_matches("http://").trim_start_matches("ws://") {
+        _ if !is_port(port) => None,
+        "localhost" => Some(format!("127.0.0.1:{port}")),
+        "" | "*" => Some(format!("0.0.0.0:{port}")),
+        _ => None,
     }
 }
 
@@ -436,6 +456,16 @@ mod tests {
         assert!(Address::parse(&text("[::1]:6001")).is_ok());
         for wrong in ["6001", "localhost:6001", "127.0.0.1", ":6001", "127.0.0.1:70000"] {
             assert!(message(Address::parse(&text(wrong))).contains("not an IP address and a port"));
+        }
+        for (wrong, right) in [
+            ("6001", "0.0.0.0:6001"),
+            (":6001", "0.0.0.0:6001"),
+            ("localhost:6001", "127.0.0.1:6001"),
+            ("127.0.0.1", "127.0.0.1:6001"),
+            ("::1", "[::1]:6001"),
+        ] {
+            let message = message(Address::parse(&text(wrong)));
+            assert!(message.ends_with(&format!("; write {right:?}")), "{message}");
         }
         let networks = Networks::parse(&Raw::Untyped("10.0.0.0/8, ::1".to_owned(), ',')).expect("valid");
         assert_eq!(Networks::show(&networks), serde_json::json!(["10.0.0.0/8", "::1/128"]));

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs;
 
 use super::environment::variable_name;
+use super::foreign::{self, Advice};
 use super::problem::{Origin, Origins, Problem};
 use super::raw::Raw;
 use super::schema::Place;
-use super::{Settings, WebhookSettings, schema};
+use super::{Settings, WebhookSettings, schema, stray};
 
 /// One value of one layer.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,7 +75,10 @@ impl Layers {
         let problem = |message: String| Problem::new(entry.origin.clone(), entry.path.as_str(), message);
         let path = entry.path.strip_suffix("_file").filter(|_| from_file).unwrap_or(&entry.path);
         if !seen.insert(path.to_owned()) {
-            return Err(problem(format!("is given twice, as {} and as {0}_file", key.name)));
+            return Err(problem(format!(
+                "is given twice, as {} and as {0}_file: keep one of them",
+                key.name
+            )));
         }
         self.origins.insert(path.to_owned(), entry.origin.clone());
         let raw = if from_file { &read_value(&entry.raw).map_err(problem)? } else { &entry.raw };
@@ -102,30 +106,56 @@ impl Layers {
 /// (container secrets), secrets in the file too.
 fn find(entry: &Entry, name: &str, place: Place) -> Result<(&'static schema::Key, bool), Problem> {
     let problem = |message: &str| Problem::new(entry.origin.clone(), entry.path.as_str(), message);
-    if schema::UNAVAILABLE.iter().any(|outer| schema::is_within(name, outer)) {
-        return Err(problem("is not available in this version"));
-    }
-    if let Some(header) = schema::header(name) {
-        return Err(problem(&format!("is a section: write {header} and its keys below")));
+    if let Some((_, instead)) = schema::UNAVAILABLE.iter().find(|(outer, _)| schema::is_within(name, outer)) {
+        return Err(problem(&format!("is not available in this version: {instead}")));
     }
     let is_variable = matches!(entry.origin, Origin::Environment { .. });
+    if let Some(header) = schema::header(name) {
+        return Err(problem(&match schema::first_key(name).filter(|_| is_variable) {
+            Some(key) => format!("is a section: set its keys, as in {}", as_variable(&key, place)),
+            None => format!("is a section: write {header} and its keys below"),
+        }));
+    }
     let in_file = || {
         let key = schema::key(name.strip_suffix("_file")?)?;
         (key.secret || is_variable).then_some((key, true))
     };
     let found = schema::key(name).map(|key| (key, false)).or_else(in_file);
     found.filter(|_| place.fits(name)).ok_or_else(|| {
-        let known = schema::nearest(name);
-        let nearest = if is_variable { known.map(|known| as_variable(&known, place)) } else { known };
         let what = if matches!(entry.raw, Raw::Table(_)) { "unknown section" } else { "unknown key" };
-        Problem { nearest, ..problem(what) }
+        unknown(name, place, is_variable, &problem(what))
     })
 }
 
+/// The problem of an unknown name, with what to write instead.
+fn unknown(name: &str, place: Place, is_variable: bool, problem: &Problem) -> Problem {
+    let in_layer = |known: String| if is_variable { as_variable(&known, place) } else { known };
+    match foreign::key(name).filter(|advice| !schema::knows_better(name, advice)) {
+        Some(Advice::Use(key, text)) => Problem {
+            nearest: Some(in_layer(key.to_owned())),
+            advice: Some(text).filter(|text| !text.is_empty()),
+            ..problem.clone()
+        },
+        Some(Advice::Needless(why)) => {
+            Problem { message: format!("{} and not needed: {why}", problem.message), ..problem.clone() }
+        }
+        None => {
+            let variable = || stray::suggestion(&problem.key).filter(|_| is_variable);
+            let nearest = variable().or_else(|| schema::nearest(name).map(in_layer));
+            let advice = nearest.is_none().then_some("`switchboard config reference` lists all keys");
+            let message =
+                if nearest.is_none() { format!("{}.", problem.message) } else { problem.message.clone() };
+            Problem { nearest, advice, message, ..problem.clone() }
+        }
+    }
+}
+
 /// The variable that sets a known key.
-fn as_variable(name: &str, place: Place) -> String {
+pub(super) fn as_variable(name: &str, place: Place) -> String {
     let (app, webhook) = (place.app.unwrap_or(0), place.webhook.unwrap_or(0));
+    let is_own = place.app.is_some() && schema::is_within(name, "routing");
     let name = match name.strip_prefix("apps.webhooks.") {
+        _ if is_own => format!("apps.{app}.{name}"),
         Some(key) => format!("apps.{app}.webhooks.{webhook}.{key}"),
         None => name.strip_prefix("apps.").map_or(name.to_owned(), |key| format!("apps.{app}.{key}")),
     };
@@ -147,7 +177,7 @@ fn counted(list: &str, tables: &BTreeMap<usize, &Origin>, problems: &mut Vec<Pro
 /// Reads a value from the file that `raw` names. Lists have one item a line: a secret may hold a comma.
 fn read_value(raw: &Raw) -> Result<Raw, String> {
     let path = raw.text()?;
-    let text = fs::read_to_string(path).map_err(|error| format!("cannot read {path:?}: {error}"))?;
+    let text = fs::read_to_string(path).map_err(|error| format!("cannot read the file {path:?}: {error}"))?;
     Ok(Raw::Untyped(text.trim_end_matches(['\r', '\n']).to_owned(), '\n'))
 }
 
@@ -181,12 +211,16 @@ mod tests {
             ("apps.2.secret", "unknown key", Some("SWITCHBOARD__APPS__2__SECRETS")),
             ("apps.key", "unknown key", Some("SWITCHBOARD__APPS__0__KEY")),
             ("server.bind.port", "unknown key", Some("SWITCHBOARD__SERVER__PORT")),
-            ("replay.keep", "is not available in this version", None),
+            ("replay.keep", "is not available in this version: remove the section", None),
             ("apps.0.webhooks.0.urll", "unknown key", Some("SWITCHBOARD__APPS__0__WEBHOOKS__0__URL")),
             ("apps.0.webhooks.url", "unknown key", Some("SWITCHBOARD__APPS__0__WEBHOOKS__0__URL")),
-            ("server.tls.certificate", "is not available in this version", None),
-            ("server", "is a section: write [server] and its keys below", None),
-            ("apps", "is a section: write [[apps]] and its keys below", None),
+            (
+                "server.tls.certificate",
+                "is not available in this version: let a proxy such as nginx, Caddy or HAProxy end TLS (docs/deployment.md)",
+                None,
+            ),
+            ("server", "is a section: set its keys, as in SWITCHBOARD__SERVER__BIND", None),
+            ("apps", "is a section: set its keys, as in SWITCHBOARD__APPS__0__ID", None),
         ] {
             let mut layers = layers(1);
             layers.put(&[entry(path, "x"), entry("log.level", "debug")]);
@@ -225,13 +259,16 @@ mod tests {
         assert_eq!(secrets, ["one,with comma", "two"]);
         assert!(layers.origins.contains_key("apps.0.secrets"));
         assert_eq!(layers.problems.len(), 1);
-        assert!(layers.problems[0].message.starts_with("cannot read \"/nonexistent\""));
+        assert!(layers.problems[0].message.starts_with("cannot read the file \"/nonexistent\""));
     }
 
     #[test]
     fn a_value_and_its_file_exclude_each_other() {
         let mut layers = layers(0);
         layers.put(&[entry("admin.token", "a"), entry("admin.token_file", "/nonexistent")]);
-        assert_eq!(layers.problems[0].message, "is given twice, as token and as token_file");
+        assert_eq!(
+            layers.problems[0].message,
+            "is given twice, as token and as token_file: keep one of them"
+        );
     }
 }

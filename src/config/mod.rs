@@ -15,6 +15,7 @@ mod development;
 mod dotenv;
 mod environment;
 mod file;
+mod foreign;
 mod interpolate;
 mod kind;
 mod layers;
@@ -29,6 +30,8 @@ mod secret;
 mod settings;
 mod shape;
 mod sql;
+mod starter;
+mod stray;
 mod units;
 mod url;
 mod webhooks;
@@ -36,15 +39,17 @@ mod webhooks;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 
 pub use environment::Endpoint;
 pub use problem::{Origin, Origins, Problem, Problems};
-pub use reference::{Row, reference, reference_json, rows, starter};
+pub use reference::{Row, commented_file, reference, reference_json, rows};
 pub use routing::*;
 pub use secret::Secret;
 pub use settings::*;
 pub use sql::{Parameter, parameters};
+pub use starter::starter;
 pub use units::parse_duration;
 pub use webhooks::{WebhookEvent, WebhookSettings};
 
@@ -78,6 +83,8 @@ pub struct Loaded {
     pub origins: Origins,
     /// Where clients reach the server, for printed snippets.
     pub endpoint: Endpoint,
+    /// Variables without effect: those of other servers, and what to set instead. No reason not to start.
+    pub hints: Vec<Problem>,
 }
 
 /// Reads all layers.
@@ -100,6 +107,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
         stack.push(environment.app(&mut problems));
     }
     stack.push(environment.entries(&mut problems));
+    let hints = stray::look(&environment, &mut problems);
     stack.push(flag_entries(sources));
     let tables = table_places(file.tables, &stack);
 
@@ -127,14 +135,25 @@ pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
     if !problems.is_empty() {
         return Err(Problems(problems));
     }
-    Ok(Loaded { settings, origins, endpoint: environment.endpoint() })
+    Ok(Loaded { settings, origins, endpoint: environment.endpoint(), hints })
 }
 
 fn read_file(sources: &Sources, environment: &Environment) -> Result<file::File, Problem> {
     let Some(path) = &sources.file else { return Ok(file::File::default()) };
     let text = fs::read_to_string(path)
-        .map_err(|error| Problem::new(Origin::whole_file(path), "", format!("cannot be read: {error}")))?;
-    file::parse(path, &text, &|name| environment.get(name))
+        .map_err(|error| Problem::new(Origin::whole_file(path), "", unreadable_file(&error)))?;
+    file::parse(path, &text, &|name| environment.refer_to(name))
+}
+
+fn unreadable_file(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            format!(
+                "cannot be read: {error}; `switchboard config init > switchboard.toml` writes a file to start from"
+            )
+        }
+        _ => format!("cannot be read: {error}"),
+    }
 }
 
 fn flag_entries(sources: &Sources) -> Vec<Entry> {

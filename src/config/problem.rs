@@ -73,20 +73,23 @@ pub struct Problem {
     pub message: String,
     /// Nearest known key, for an unknown one.
     pub nearest: Option<String>,
+    /// What to know about the nearest key, as a sentence without its full stop.
+    pub advice: Option<&'static str>,
 }
 
 impl Problem {
     pub(crate) fn new(origin: Origin, key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { origin, key: key.into(), message: message.into(), nearest: None }
+        Self { origin, key: key.into(), message: message.into(), nearest: None, advice: None }
     }
 
-    /// The problem as one JSON object: `where`, `key`, `message`, `nearest`.
+    /// The problem as one JSON object: `where`, `key`, `message`, `nearest`, `advice`.
     pub fn to_json(&self) -> Value {
         json!({
             "where": self.origin.to_string(),
             "key": self.key,
             "message": self.message,
             "nearest": self.nearest,
+            "advice": self.advice,
         })
     }
 }
@@ -101,8 +104,11 @@ impl fmt::Display for Problem {
             write!(f, "{}: ", self.key)?;
         }
         f.write_str(&self.message)?;
-        match &self.nearest {
-            Some(nearest) => write!(f, "; did you mean {nearest}?"),
+        if let Some(nearest) = &self.nearest {
+            write!(f, "; did you mean {nearest}?")?;
+        }
+        match self.advice {
+            Some(advice) => write!(f, " {advice}."),
             None => Ok(()),
         }
     }
@@ -131,6 +137,8 @@ mod tests {
             problem.to_string(),
             "switchboard.toml:3: server.bnid: unknown key; did you mean server.bind?"
         );
+        problem.advice = Some("Write an address");
+        assert!(problem.to_string().ends_with("did you mean server.bind? Write an address."), "{problem}");
     }
 
     #[test]

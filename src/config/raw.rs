@@ -20,7 +20,7 @@ impl Raw {
     pub(crate) fn text(&self) -> Result<&str, String> {
         match self {
             Self::Text(text) | Self::Untyped(text, _) => Ok(text),
-            _ => Err(self.mismatch("a string")),
+            _ => Err(self.mismatch("a string in quotes")),
         }
     }
 
@@ -30,7 +30,7 @@ impl Raw {
             Self::Untyped(text, _) => {
                 text.trim().parse().map_err(|_| format!("expected a whole number, found {text:?}"))
             }
-            _ => Err(self.mismatch("a whole number")),
+            _ => Err(self.mismatch("a whole number without quotes")),
         }
     }
 
@@ -42,7 +42,7 @@ impl Raw {
                 "false" => Ok(false),
                 _ => Err(format!("expected true or false, found {text:?}")),
             },
-            _ => Err(self.mismatch("true or false")),
+            _ => Err(self.mismatch("true or false without quotes")),
         }
     }
 
@@ -91,11 +91,14 @@ mod tests {
     #[test]
     fn a_type_mismatch_names_both_types() {
         let text = Raw::Text("x".to_owned());
-        assert_eq!(text.integer(), Err("expected a whole number, found a string".to_owned()));
-        assert_eq!(text.boolean(), Err("expected true or false, found a string".to_owned()));
+        assert_eq!(text.integer(), Err("expected a whole number without quotes, found a string".to_owned()));
+        assert_eq!(text.boolean(), Err("expected true or false without quotes, found a string".to_owned()));
         assert_eq!(text.list(), Err("expected a list such as [\"…\"], found a string".to_owned()));
-        assert_eq!(Raw::Integer(1).text(), Err("expected a string, found a number".to_owned()));
-        assert_eq!(Raw::Table(Vec::new()).text(), Err("expected a string, found a table".to_owned()));
+        assert_eq!(Raw::Integer(1).text(), Err("expected a string in quotes, found a number".to_owned()));
+        assert_eq!(
+            Raw::Table(Vec::new()).text(),
+            Err("expected a string in quotes, found a table".to_owned())
+        );
         assert_eq!(untyped("x").integer(), Err("expected a whole number, found \"x\"".to_owned()));
         assert_eq!(untyped("yes").boolean(), Err("expected true or false, found \"yes\"".to_owned()));
     }

@@ -1,4 +1,4 @@
-//! What the schema says to people: effective values, the reference page, a file to start from.
+//! What the schema says to people: effective values, the reference page, a file with every key.
 
 use std::fmt::Write;
 
@@ -124,7 +124,7 @@ fn toml(value: &Value) -> String {
 }
 
 /// A file with every key, its meaning and its default, all as comments.
-pub fn starter() -> String {
+pub fn commented_file() -> String {
     let defaults = schema::shown_defaults();
     let mut text = "# switchboard.toml: every key with its default. Remove the # before what you change.\n\
                     # Values may hold ${NAME} and ${NAME:-default} from the environment.\n"
@@ -155,18 +155,11 @@ pub fn starter() -> String {
 }
 
 fn wrap(text: &str) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let line = lines.last_mut().expect("bug: never empty");
-        if !line.is_empty() && line.len() + word.len() >= 96 {
-            lines.push(word.to_owned());
-        } else {
-            let space = if line.is_empty() { "" } else { " " };
-            line.push_str(space);
-            line.push_str(word);
-        }
-    }
-    lines
+    let options = textwrap::Options::new(96)
+        .break_words(false)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation)
+        .word_separator(textwrap::WordSeparator::AsciiSpace);
+    textwrap::wrap(text, options).into_iter().map(|line| line.into_owned()).collect()
 }
 
 #[cfg(test)]

@@ -61,7 +61,8 @@ impl Kind for Region {
         match region.and_then(|region| PHONE_NUMBER_UTIL.get_country_code_for_region(region)) {
             Some(_) => Ok(Some(text.to_owned())),
             None => Err(format!(
-                "{text:?} is not a region: two capital letters of ISO 3166 such as \"US\" or \"GB\", or \"\" for none"
+                "{text:?} is not a region: write two capital letters of ISO 3166 such as \"US\" or \"GB\", or \"\" for \
+                 none"
             )),
         }
     }
@@ -103,7 +104,7 @@ impl Kind for Renames {
         for item in raw.list()? {
             let (old, new) = rename(item.text()?)?;
             if renames.iter().any(|(other, _)| *other == old) {
-                return Err(format!("{old} is renamed twice"));
+                return Err(format!("{old} is renamed twice: remove one"));
             }
             renames.push((old, new));
         }
@@ -149,7 +150,7 @@ impl Kind for PublicKeys {
         let texts = items.iter().map(Raw::text).collect::<Result<Vec<_>, _>>()?;
         let keys: Vec<_> = texts.iter().map(|text| text.trim()).filter(|text| !text.is_empty()).collect();
         if keys.len() > 2 {
-            return Err("takes two keys at most, the present and the next".to_owned());
+            return Err("takes two keys at most, the present and the next: remove the others".to_owned());
         }
         keys.into_iter().map(public_key).collect()
     }
@@ -166,8 +167,9 @@ impl Kind for PublicKeys {
 fn public_key(text: &str) -> Result<String, String> {
     let bytes = STANDARD.decode(text).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
     let key = bytes.and_then(|bytes| VerifyingKey::from_bytes(&bytes).ok()).filter(|key| !key.is_weak());
-    key.map(|_| text.to_owned())
-        .ok_or_else(|| "is not an Ed25519 public key: 32 bytes in base64, 44 characters".to_owned())
+    key.map(|_| text.to_owned()).ok_or_else(|| {
+        "is not an Ed25519 public key: write the carrier's public key, 44 characters of base64".to_owned()
+    })
 }
 
 /// A secret that need not be given: `${NAME:-}` may be empty.
@@ -185,7 +187,10 @@ impl Kind for ApiKey {
         match raw.text()? {
             "" => Ok(None),
             text if text.bytes().all(|b| b.is_ascii_graphic()) => Ok(Some(Secret::new(text.to_owned()))),
-            _ => Err("holds white space or other characters that no API key has".to_owned()),
+            _ => {
+                Err("holds white space or other characters that no API key has: copy the key again"
+                    .to_owned())
+            }
         }
     }
 
@@ -334,6 +339,9 @@ mod tests {
         assert_eq!(profile_id(" 40019ab1-aa "), Ok("40019ab1-aa".to_owned()));
         assert!(profile_id("a b").is_err());
         assert_eq!(query(" SELECT 1; "), Ok("SELECT 1".to_owned()));
-        assert_eq!(query("SELECT 1; SELECT 2"), Err("holds more than one statement".to_owned()));
+        assert_eq!(
+            query("SELECT 1; SELECT 2"),
+            Err("holds more than one statement: write one SELECT".to_owned())
+        );
     }
 }

@@ -88,7 +88,8 @@ fn duplicates(layers: &Layers, name: &str, value: impl Fn(&super::AppSettings) -
         if let Some(first) = values[..index].iter().position(|other| other == this) {
             let path = format!("apps.{index}.{name}");
             let place = layers.origins.get(&format!("apps.{first}.{name}")).cloned().unwrap_or_default();
-            let message = format!("{this:?} is already the {name} of another app ({place})");
+            let message =
+                format!("{this:?} is already the {name} of another app ({place}): give each app its own");
             found.push(Problem::new(layers.origins.get(&path).cloned().unwrap_or_default(), path, message));
         }
     }
@@ -104,7 +105,8 @@ fn webhook_names(layers: &Layers) -> Vec<Problem> {
             if names[..at].contains(name) {
                 let path = format!("apps.{app}.webhooks.{at}.name");
                 let origin = layers.origins.get(&path).cloned().unwrap_or_default();
-                let message = format!("{name:?} is already the name of another webhook of this app");
+                let message =
+                    format!("{name:?} is already the name of another webhook of this app: give each its own");
                 found.push(Problem::new(origin, path, message));
             }
         }
@@ -132,7 +134,10 @@ fn listeners(layers: &Layers) -> Vec<Problem> {
         found.push(problem("admin.bind", message));
     }
     if public.port() != 0 && overlap(public, admin) {
-        found.push(problem("admin.bind", format!("{admin} is taken by server.bind ({public})")));
+        found.push(problem(
+            "admin.bind",
+            format!("{admin} is taken by server.bind ({public}): choose another port"),
+        ));
     }
     found
 }
@@ -149,7 +154,7 @@ fn directories(layers: &Layers) -> Vec<Problem> {
     let mut found: Vec<Problem> = Vec::new();
     for (app, directory) in directories {
         if directory.mode == DirectoryMode::Sql {
-            // What stands in [routing.directory] is wrong for several apps, and told once.
+            // What stands in [routing.directory] is wrong for several apps, and reported once.
             let new: Vec<_> = sql_directory(layers, app, directory)
                 .into_iter()
                 .filter(|problem| !found.contains(problem))

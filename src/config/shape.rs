@@ -22,7 +22,9 @@ fn path_prefix(text: &str) -> Result<String, String> {
     }
     // "/app" before "/app/…" could not be told from the path it is put before.
     if matches!(inner.split('/').next(), Some("app" | "apps")) {
-        return Err(format!("{text:?} would hide the server's own paths /app and /apps"));
+        return Err(format!(
+            "{text:?} would hide the server's own paths /app and /apps: begin it with another word, as in \"/ws\""
+        ));
     }
     Ok(format!("/{inner}"))
 }
@@ -87,9 +89,12 @@ impl Kind for Origins {
 /// (RFC 6454, section 6.2); a pattern of another shape could never match.
 fn origin(text: &str) -> Result<String, String> {
     if text == "*" {
-        return Err("\"*\" is not needed: leave the list empty to allow every origin".to_owned());
+        return Err("\"*\" is not needed: leave the list empty, as in [], to allow every origin".to_owned());
     }
-    let shape = || format!("{text:?} does not look like scheme://host or scheme://host:port (* allowed)");
+    let shape = || {
+        let meant = meant_origin(text).map_or(String::new(), |meant| format!("; write {meant:?}"));
+        format!("{text:?} does not look like scheme://host or scheme://host:port (* allowed){meant}")
+    };
     let (scheme, rest) = text.split_once("://").ok_or_else(shape)?;
     // A colon inside brackets belongs to an IPv6 address.
     let (host, port) = match rest.rsplit_once(':') {
@@ -107,12 +112,32 @@ fn origin(text: &str) -> Result<String, String> {
         return Err(shape());
     }
     if text.chars().any(|c| c.is_ascii_uppercase()) {
-        return Err(format!("{text:?} must be in lower case, as browsers send it"));
+        return Err(format!(
+            "{text:?} must be in lower case, as browsers send it: {:?}",
+            text.to_lowercase()
+        ));
     }
     if matches!((scheme, port), ("http", Some("80")) | ("https", Some("443"))) {
-        return Err(format!("{text:?} must be without its port: browsers leave out the scheme's own"));
+        let meant = text.rsplit_once(':').map_or(text, |(origin, _)| origin);
+        return Err(format!("{text:?} must be without its port, as browsers send it: {meant:?}"));
     }
     Ok(text.to_owned())
+}
+
+/// What a host without a scheme, or an address with a path, means.
+fn meant_origin(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let is_local = host.starts_with("localhost") || host.starts_with("127.") || host.starts_with("[::1]");
+    let scheme = match scheme {
+        "" if is_local => "http",
+        "" | "wss" => "https",
+        "ws" => "http",
+        other => other,
+    };
+    let meant = format!("{scheme}://{host}").to_ascii_lowercase();
+    let is_whole = meant != text && (host.contains(['.', ':', '*']) || is_local);
+    (is_whole && origin(&meant).is_ok()).then_some(meant)
 }
 
 #[cfg(test)]
@@ -159,6 +184,24 @@ mod tests {
             let message = origin(bad).expect_err(bad);
             assert!(message.contains(why), "{bad}: {message}");
         }
+    }
+
+    #[test]
+    fn a_refused_origin_names_the_right_one() {
+        for (wrong, right) in [
+            ("portal.example", "https://portal.example"),
+            ("localhost:5173", "http://localhost:5173"),
+            ("*.portal.example", "https://*.portal.example"),
+            ("https://portal.example/", "https://portal.example"),
+            ("https://portal.example/path?x", "https://portal.example"),
+            ("wss://portal.example/", "https://portal.example"),
+            ("https://Portal.example", "https://portal.example"),
+            ("https://portal.example:443", "https://portal.example"),
+        ] {
+            let message = origin(wrong).expect_err(wrong);
+            assert!(message.ends_with(&format!("{right:?}")), "{message}");
+        }
+        assert!(!origin("null").expect_err("no host").contains("; write"));
     }
 
     #[test]

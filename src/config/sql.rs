@@ -34,10 +34,10 @@ pub(super) fn statement(query: &str) -> Result<String, String> {
     let (mut at, mut end) = (0, None);
     while let Some(token) = next(query, at) {
         match token.kind {
-            Token::Open(what) => return Err(format!("has {what} that is not closed")),
+            Token::Open(what) => return Err(format!("has {what} that is not closed: close it")),
             Token::Semicolon => end = end.or(Some(token.range.start)),
             Token::Skipped => {}
-            _ if end.is_some() => return Err("holds more than one statement".to_owned()),
+            _ if end.is_some() => return Err("holds more than one statement: write one SELECT".to_owned()),
             _ => {}
         }
         at = token.range.end;
@@ -117,9 +117,9 @@ mod tests {
             (" SELECT 1 ; ", Ok("SELECT 1")),
             ("SELECT ';' -- ;\n", Ok("SELECT ';' -- ;")),
             ("SELECT 1; -- done", Ok("SELECT 1")),
-            ("SELECT 1; DELETE FROM t", Err("holds more than one statement")),
-            ("SELECT 'open", Err("has a quote that is not closed")),
-            ("SELECT 1 /* open", Err("has a comment that is not closed")),
+            ("SELECT 1; DELETE FROM t", Err("holds more than one statement: write one SELECT")),
+            ("SELECT 'open", Err("has a quote that is not closed: close it")),
+            ("SELECT 1 /* open", Err("has a comment that is not closed: close it")),
             ("", Ok("")),
         ] {
             assert_eq!(statement(query), kept.map(str::to_owned).map_err(str::to_owned), "{query}");

@@ -112,20 +112,120 @@ fn every_problem_is_reported_with_its_place() {
 switchboard.toml:17: apps.1.secrets: ${GONE} is not set; set it or write ${GONE:-default}
 switchboard.toml:2: server.bnid: unknown key; did you mean server.bind?
 switchboard.toml:3: server.header_timeout: \"30\" needs a unit: ms, s, m or h, as in \"30s\" or \"2m30s\"
-switchboard.toml:4: server.activity_timeout: is told to clients in whole seconds, so 1500ms cannot be used
+switchboard.toml:4: server.activity_timeout: must be whole seconds, because clients count in seconds: write 1s, not 1500ms
 switchboard.toml:5: serer: unknown section; did you mean server?
-switchboard.toml:6: replay: is not available in this version
+switchboard.toml:6: replay: is not available in this version: remove the section
 switchboard.toml:9: apps.0.id: \"a b\" must be one or more of A-Z a-z 0-9 _ -; digits suit every SDK
-switchboard.toml:11: apps.0.secrets: needs at least one secret
+switchboard.toml:11: apps.0.secrets: needs at least one secret, as in [\"…\"]
 switchboard.toml:12: apps.0.event_size: \"lots\" needs a unit: B, KB, MB or GB, as in \"10KB\"
 switchboard.toml:14: apps.0.webhooks.0.events: must be \"channel_occupied\" or \"channel_vacated\" or \"member_added\" \
 or \"member_removed\" or \"client_event\" or \"cache_miss\" or \"subscription_count\" or \"connection_opened\" \
 or \"connection_closed\" or \"user_online\" or \"user_offline\", not \"gone\"
 environment SWITCHBOARD__LOG__FORMAT: log.format: must be \"text\" or \"json\", not \"xml\"
-flag --bind: server.bind: \"6001\" is not an IP address and a port, as in \"0.0.0.0:6001\" or \"[::1]:6001\"
+flag --bind: server.bind: \"6001\" is not an IP address and a port, as in \"0.0.0.0:6001\" or \"[::1]:6001\"; write \"0.0.0.0:6001\"
 switchboard.toml:13: apps.0.webhooks.0: url is missing; a webhook needs a url
 switchboard.toml:15: apps.1: key is missing; an app needs id, key and secrets";
     assert_eq!(case.problems().join("\n"), expected);
+}
+
+#[test]
+fn keys_of_other_servers_are_answered_with_ours() {
+    let file = "host = \"0.0.0.0\"\nport = 6001\n[ssl]\ncert_path = \"c.pem\"\n[metrics]\nport = 9601\n\
+                [[apps]]\napp_id = \"1\"\nkey = \"k\"\nsecret = \"hidden\"\nenable_client_messages = true\n\
+                capacity = 5\nmax_message_size = 10000\nname = \"portal\"\nallowed_origins = [\"portal.example\"]\n\
+                enableUserAuthentication = true\nping_interval = 60\noptions = { useTLS = true }\n";
+    let problems = Case::new(file).problems().join("\n");
+    for part in [
+        "1: host: unknown key; did you mean server.bind?",
+        "2: port: unknown key; did you mean server.port?",
+        "3: ssl: unknown section and not needed: let a proxy such as nginx, Caddy or HAProxy end TLS",
+        "5: metrics: unknown section; did you mean admin.bind? /metrics is always on there.",
+        "8: apps.0.app_id: unknown key; did you mean apps.id?",
+        "10: apps.0.secret: unknown key; did you mean apps.secrets? It is a list, as in secrets = [\"…\"].",
+        "11: apps.0.enable_client_messages: unknown key; did you mean apps.client_events? Write \"members\" for true",
+        "12: apps.0.capacity: unknown key; did you mean apps.max_connections? 0 means no limit.",
+        "13: apps.0.max_message_size: unknown key; did you mean apps.event_size? Write the size with its unit",
+        "14: apps.0.name: unknown key and not needed: an app has no name",
+        "15: apps.0.allowed_origins: \"portal.example\" does not look like scheme://host or scheme://host:port \
+         (* allowed); write \"https://portal.example\"",
+        "16: apps.0.enableUserAuthentication: unknown key; did you mean apps.authorized_connections?",
+        "17: apps.0.ping_interval: unknown key; did you mean server.",
+        "18: apps.0.options: unknown section and not needed: it belongs to the application",
+    ] {
+        assert!(problems.contains(part), "{part}\n{problems}");
+    }
+    assert!(!problems.contains("hidden"), "{problems}");
+    let variable = Case::new(APP).set("SWITCHBOARD__APPS__0__CAPACITY", Some("5")).problems();
+    assert!(variable[0].contains("did you mean SWITCHBOARD__APPS__0__MAX_CONNECTIONS?"), "{variable:?}");
+}
+
+#[test]
+fn variables_with_one_underscore_are_refused_with_the_right_name() {
+    for (name, right) in [
+        ("SWITCHBOARD_SERVER_BIND", "SWITCHBOARD__SERVER__BIND"),
+        ("switchboard__server__bind", "SWITCHBOARD__SERVER__BIND"),
+        ("SWITCHBOARD__SERVER_BIND", "SWITCHBOARD__SERVER__BIND"),
+        ("SWITCHBOARD_ADMIN_TOKEN_FILE", "SWITCHBOARD__ADMIN__TOKEN_FILE"),
+        ("SWITCHBOARD_APPS_0_SECRET", "SWITCHBOARD__APPS__0__SECRETS"),
+    ] {
+        let problems = Case::new(APP).set(name, Some("hidden")).problems();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        let end = format!("; did you mean {right}?");
+        assert!(problems[0].starts_with(&format!("environment {name}: ")), "{problems:?}");
+        assert!(problems[0].ends_with(&end) && !problems[0].contains("hidden"), "{problems:?}");
+    }
+    let in_file = Case::new(APP).env_file("A=1\nSWITCHBOARD_SERVER_PORT=6001\n").problems();
+    assert!(in_file[0].starts_with(".env:2 SWITCHBOARD_SERVER_PORT: is not a setting"), "{in_file:?}");
+}
+
+#[test]
+fn variables_of_others_stop_nothing_and_are_hints_at_most() {
+    let kubernetes = [
+        ("SWITCHBOARD_SERVICE_HOST", "10.0.0.1"),
+        ("SWITCHBOARD_SERVICE_PORT", "6001"),
+        ("SWITCHBOARD_PORT", "tcp://10.0.0.1:6001"),
+        ("SWITCHBOARD_PORT_6001_TCP", "tcp://10.0.0.1:6001"),
+        ("SWITCHBOARD_PORT_6001_TCP_PORT", "6001"),
+    ];
+    let laravel = "REVERB_HOST=localhost\nREVERB_PORT=8080\nREVERB_SCHEME=http\nPUSHER_APP_CLUSTER=mt1\n\
+                   VITE_REVERB_APP_KEY=x\nSWITCHBOARD_URL=http://ws\nSOKETI_PORT=\n";
+    let plain = Case::new(APP).with(&kubernetes).env_file(laravel).load();
+    assert_eq!(plain.hints, []);
+    // A variable that the file refers to may have any name.
+    let file = APP.replace("\"s\"", "\"${SWITCHBOARD_APP_SECRET}\"");
+    assert_eq!(Case::new(&file).set("SWITCHBOARD_APP_SECRET", Some("s")).load().hints, []);
+
+    let case = Case::new(APP).with(&[
+        ("SWITCHBOARD_VERSION", "1"),
+        ("SOKETI_PORT", "6002"),
+        ("SOKETI_EVENT_MAX_SIZE_IN_KB", "100"),
+        ("SOKETI_SSL_CERT", "c.pem"),
+        ("REVERB_SERVER_PORT", "8080"),
+        ("SOKETI_DEFAULT_APP_ENABLE_CLIENT_MESSAGES", "true"),
+    ]);
+    let hints: Vec<_> = case.load().hints.iter().map(Problem::to_string).collect();
+    let expected = [
+        "environment REVERB_SERVER_PORT: has no effect: set SWITCHBOARD__SERVER__PORT",
+        "environment SOKETI_DEFAULT_APP_ENABLE_CLIENT_MESSAGES: has no effect: set \
+         SWITCHBOARD__APPS__0__CLIENT_EVENTS. Write members or off",
+        "environment SOKETI_EVENT_MAX_SIZE_IN_KB: has no effect: set SWITCHBOARD__APPS__0__EVENT_SIZE. \
+         Write a unit, as in 100KB",
+        "environment SOKETI_PORT: has no effect: set SWITCHBOARD__SERVER__PORT",
+        "environment SOKETI_SSL_CERT: has no effect and is not needed: let a proxy such as nginx, Caddy or HAProxy \
+         end TLS (docs/deployment.md)",
+        "environment SWITCHBOARD_VERSION: is not a setting and has no effect",
+    ];
+    assert_eq!(hints, expected);
+}
+
+#[test]
+fn the_short_file_to_start_from_loads() {
+    let text = starter().expect("random numbers");
+    assert!(text.lines().count() <= 14 && text.lines().all(|line| line.len() <= 100), "{text}");
+    let settings = Case::new(&text).load().settings;
+    assert!(!settings.development && settings.apps.len() == 1);
+    let other = Case::new(&starter().expect("random numbers")).load().settings;
+    assert_ne!(settings.apps[0].secrets, other.apps[0].secrets);
 }
 
 #[test]
@@ -154,8 +254,8 @@ fn ids_and_keys_are_unique() {
     assert_eq!(
         Case::new(&file).problems(),
         [
-            "switchboard.toml:6: apps.1.id: \"1\" is already the id of another app (switchboard.toml:2)",
-            "switchboard.toml:11: apps.2.key: \"k\" is already the key of another app (switchboard.toml:3)",
+            "switchboard.toml:6: apps.1.id: \"1\" is already the id of another app (switchboard.toml:2): give each app its own",
+            "switchboard.toml:11: apps.2.key: \"k\" is already the key of another app (switchboard.toml:3): give each app its own",
         ]
     );
 }
@@ -264,12 +364,12 @@ fn a_slip_in_apps_does_not_start_development_mode() {
 }
 
 #[test]
-fn the_starter_file_loads_with_and_without_its_comment_signs() {
-    let active: Vec<_> = starter()
+fn the_commented_file_loads_with_and_without_its_comment_signs() {
+    let active: Vec<_> = commented_file()
         .lines()
         .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line).to_owned())
         .collect();
-    assert!(Case::new(&starter()).load().settings.development);
+    assert!(Case::new(&commented_file()).load().settings.development);
     let variables = [("ADMIN_TOKEN", "t"), ("PORTAL_SECRET", "s")];
     let loaded = Case::new(&active.join("\n")).with(&variables).load();
     let url = Secret::new("https://portal.example/hooks".to_owned());

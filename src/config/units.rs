@@ -34,7 +34,10 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
             return Err(unreadable(text, DURATION_HINT));
         }
         smallest = scale;
-        total = number.checked_mul(scale).and_then(|part| total.checked_add(part)).ok_or("is too large")?;
+        total = number
+            .checked_mul(scale)
+            .and_then(|part| total.checked_add(part))
+            .ok_or("is too large: write a smaller value")?;
         rest = tail;
         if rest.is_empty() {
             return Ok(Duration::from_millis(total));
@@ -47,7 +50,7 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     match split_quantity(text.trim()) {
         Some((number, unit, "")) => {
             let scale = scale_of(unit, &SIZE_UNITS).ok_or_else(|| unreadable(text, SIZE_HINT))?;
-            number.checked_mul(scale).ok_or_else(|| "is too large".to_owned())
+            number.checked_mul(scale).ok_or_else(|| "is too large: write a smaller value".to_owned())
         }
         _ => Err(unreadable(text, SIZE_HINT)),
     }
@@ -121,7 +124,10 @@ mod tests {
             let message = parse_duration(text).expect_err(text);
             assert!(message.contains("needs a unit"), "{text}: {message}");
         }
-        assert_eq!(parse_duration("99999999999999999h"), Err("is too large".to_owned()));
+        assert_eq!(
+            parse_duration("99999999999999999h"),
+            Err("is too large: write a smaller value".to_owned())
+        );
     }
 
     #[test]
@@ -141,7 +147,7 @@ mod tests {
             let message = parse_size(text).expect_err(text);
             assert!(message.contains("needs a unit"), "{text}: {message}");
         }
-        assert_eq!(parse_size("99999999999999999GB"), Err("is too large".to_owned()));
+        assert_eq!(parse_size("99999999999999999GB"), Err("is too large: write a smaller value".to_owned()));
     }
 
     #[test]

@@ -81,7 +81,9 @@ fn sqlite(path: &str) -> Result<(), String> {
     match path.trim_start_matches('/') {
         "" => Err("names no file: write sqlite:PATH, as in sqlite:switchboard.db".to_owned()),
         ":memory:" => Err("messages must survive a restart: write sqlite:PATH".to_owned()),
-        _ if path.contains('?') => Err("sqlite:PATH takes no parameters".to_owned()),
+        _ if path.contains('?') => {
+            Err("sqlite:PATH takes no parameters: remove the ? and what follows".to_owned())
+        }
         _ => Ok(()),
     }
 }
@@ -93,7 +95,7 @@ fn database(url: &str, schemes: &[(&str, &str)]) -> Result<(), String> {
         return Err(format!("must be {}", examples.join(" or ")));
     };
     if url.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err("holds white space".to_owned());
+        return Err("holds white space: remove it, or write %20 for a blank in a password".to_owned());
     }
     let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
     let (user, address) = authority.rsplit_once('@').map_or((None, authority), |(user, at)| (Some(user), at));
@@ -114,7 +116,7 @@ fn database(url: &str, schemes: &[(&str, &str)]) -> Result<(), String> {
     }
     // Without a host the client takes its default or the parameter `host` (a socket's folder).
     if host.is_empty() && user.is_some() {
-        return Err("has a user and no host".to_owned());
+        return Err("has a user and no host: write user:password@host".to_owned());
     }
     Ok(())
 }
@@ -165,7 +167,7 @@ fn public_url(text: &str) -> Result<String, String> {
     const MAX: usize = 1_000;
     match base_url(text) {
         _ if text.trim().is_empty() => Ok(String::new()),
-        Ok(url) if url.len() > MAX => Err(format!("has more than {MAX} characters")),
+        Ok(url) if url.len() > MAX => Err(format!("has more than {MAX} characters: write a shorter address")),
         other => other,
     }
 }
@@ -201,7 +203,7 @@ fn http(text: &str, example: &str) -> Result<String, String> {
         return Err(shape());
     }
     if authority.as_str().contains('@') {
-        return Err("must be without user and password".to_owned());
+        return Err("must be without user and password: remove what stands before the @".to_owned());
     }
     if text.contains('#') {
         return Err("must be without # and what follows".to_owned());

@@ -205,12 +205,14 @@ const RESERVED: [&str; 10] = [
 fn header(name: &str, value: &str) -> Result<(String, Secret), String> {
     let lower = name.to_ascii_lowercase();
     if RESERVED.contains(&lower.as_str()) || lower.starts_with("x-pusher-") {
-        return Err(format!("{name} is the server's own and can't be set"));
+        return Err(format!("{name} is set by the server: remove it"));
     }
     let is_valid = hyper::header::HeaderName::try_from(&lower).is_ok();
     if !is_valid || hyper::header::HeaderValue::from_str(value).is_err() {
         // The value may be a secret.
-        return Err(format!("{name:?} is no header, or its value holds characters that headers can't have"));
+        return Err(format!(
+            "{name:?} is no name of a header, or its value has line breaks or characters outside ASCII: correct it"
+        ));
     }
     Ok((lower, Secret::new(value.to_owned())))
 }
@@ -233,7 +235,9 @@ impl Kind for CaFile {
         let certificates =
             CertificateDer::pem_file_iter(text).and_then(Iterator::collect::<Result<Vec<_>, _>>);
         match certificates {
-            Ok(found) if found.is_empty() => Err(format!("{text:?} holds no certificate")),
+            Ok(found) if found.is_empty() => Err(format!(
+                "{text:?} holds no certificate: name a PEM file, with -----BEGIN CERTIFICATE-----"
+            )),
             Ok(_) => Ok(Some(text.into())),
             Err(error) => Err(format!("cannot read {text:?}: {error}")),
         }

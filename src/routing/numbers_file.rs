@@ -36,14 +36,50 @@ pub struct NumberRow {
     pub messaging_profile_id: Option<String>,
 }
 
-/// Why a line can't be imported. Never contains the number.
+/// Why a line can't be imported. It holds what the file says, so it is for the person who imports and no log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {message}")]
+#[error("line {line}: {text}", text = described(.field.as_ref(), .message))]
 pub struct LineError {
     /// Which line, the header being line 1.
     pub line: u64,
-    /// What is wrong and what is expected.
+    /// Column and value, where one of them is at fault.
+    pub field: Option<(&'static str, String)>,
+    /// What is wrong and what to write instead.
     pub message: String,
+}
+
+impl LineError {
+    /// A fault of the whole line.
+    pub fn new(line: u64, message: impl Into<String>) -> Self {
+        Self { line, field: None, message: message.into() }
+    }
+
+    /// A fault of one of its fields.
+    pub fn of(line: u64, column: &'static str, value: &str, message: impl Into<String>) -> Self {
+        Self { line, field: Some((column, shortened(value))), message: message.into() }
+    }
+
+    /// Column, value and message.
+    pub fn text(&self) -> String {
+        described(self.field.as_ref(), &self.message)
+    }
+}
+
+fn described(field: Option<&(&'static str, String)>, message: &str) -> String {
+    match field {
+        Some((column, value)) => format!("{column} {value:?}: {message}"),
+        None => message.to_owned(),
+    }
+}
+
+/// Enough of a value to find it.
+fn shortened(value: &str) -> String {
+    const MOST: usize = 40;
+    if value.chars().count() <= MOST {
+        value.to_owned()
+    } else {
+        value.chars().take(MOST).collect::<String>() + "…"
+    }
 }
 
 /// Reads a whole file: UTF-8, with or without byte order mark, separated by commas or semicolons. The
@@ -64,7 +100,7 @@ pub fn parse(file: &[u8]) -> Result<Vec<NumberRow>, Vec<LineError>> {
             Ok(false) => break,
             // Bytes in memory with any number of fields can't be misread; but a fault must not be a cut.
             Err(error) => {
-                errors.push(LineError { line, message: error.to_string() });
+                errors.push(LineError::new(line, error.to_string()));
                 break;
             }
         }
@@ -72,16 +108,16 @@ pub fn parse(file: &[u8]) -> Result<Vec<NumberRow>, Vec<LineError>> {
             continue;
         }
         let Some(columns) = &columns else {
-            columns = Some(Columns::read(&record).map_err(|message| vec![LineError { line, message }])?);
+            columns = Some(Columns::read(&record).map_err(|message| vec![LineError::new(line, message)])?);
             continue;
         };
         match columns.row(&record, line) {
             Ok(row) => rows.push(row),
-            Err(message) => errors.push(LineError { line, message }),
+            Err(error) => errors.push(error),
         }
     }
     if columns.is_none() {
-        errors.push(LineError { line: 1, message: format!("the file is empty: {EXPECTED}") });
+        errors.push(LineError::new(1, format!("the file is empty: {EXPECTED}")));
     }
     if errors.is_empty() { Ok(rows) } else { Err(errors) }
 }
@@ -101,7 +137,7 @@ impl Columns {
                 return Err(format!("unknown column {name:?}: {EXPECTED}"));
             };
             if places[column].replace(place).is_some() {
-                return Err(format!("column {name:?} is there twice"));
+                return Err(format!("the column {name:?} stands there twice: remove one"));
             }
         }
         if places[0].is_none() {
@@ -110,39 +146,56 @@ impl Columns {
         Ok(Self { count: header.len(), places })
     }
 
-    fn row(&self, record: &ByteRecord, line: u64) -> Result<NumberRow, String> {
+    fn row(&self, record: &ByteRecord, line: u64) -> Result<NumberRow, LineError> {
         if record.len() != self.count {
-            return Err(format!("{} fields, but the header has {}", record.len(), self.count));
+            let message = format!(
+                "the line has {} fields, but the header has {}: put quotes around a value with a comma",
+                record.len(),
+                self.count
+            );
+            return Err(LineError::new(line, message));
         }
-        let number = self.field(record, 0)?.ok_or("the number is missing")?;
-        let user_id = self.field(record, 1)?;
+        let field = |column| self.field(record, column, line);
+        let fault = |column: usize, text: Option<&str>| {
+            let text = text.unwrap_or_default().to_owned();
+            move |message: String| LineError::of(line, COLUMNS[column], &text, message)
+        };
+        let number = field(0)?.ok_or_else(|| LineError::new(line, "the number is missing"))?;
+        let (user_id, written_status, written_flag) = (field(1)?, field(2)?, field(4)?);
         Ok(NumberRow {
             line,
             number: number.to_owned(),
             user_id: user_id.map(str::to_owned),
-            status: status(self.field(record, 2)?, user_id.is_some())?,
-            label: self.field(record, 3)?.map(str::to_owned),
-            is_default: flag(self.field(record, 4)?)?,
-            messaging_profile_id: self.field(record, 5)?.map(str::to_owned),
+            status: status(written_status, user_id.is_some()).map_err(fault(2, written_status))?,
+            label: field(3)?.map(str::to_owned),
+            is_default: flag(written_flag).map_err(fault(4, written_flag))?,
+            messaging_profile_id: field(5)?.map(str::to_owned),
         })
     }
 
     /// The text of a column, `None` if there is none.
-    fn field<'a>(&self, record: &'a ByteRecord, column: usize) -> Result<Option<&'a str>, String> {
+    fn field<'a>(
+        &self,
+        record: &'a ByteRecord,
+        column: usize,
+        line: u64,
+    ) -> Result<Option<&'a str>, LineError> {
         let Some(field) = self.places[column].and_then(|place| record.get(place)) else { return Ok(None) };
-        let text = text(field)?;
+        let text =
+            text(field).map_err(|message| LineError::new(line, format!("{}: {message}", COLUMNS[column])))?;
+        let fault = |message: String| Err(LineError::of(line, COLUMNS[column], text, message));
         if text.chars().any(char::is_control) {
-            return Err(format!("{} contains control characters", COLUMNS[column]));
+            return fault("holds control characters: write it without line breaks and tabs".to_owned());
         }
         if text.chars().count() > MAX_FIELD_CHARACTERS {
-            return Err(format!("{} is longer than {MAX_FIELD_CHARACTERS} characters", COLUMNS[column]));
+            return fault(format!("is longer than {MAX_FIELD_CHARACTERS} characters: write a shorter one"));
         }
         Ok((!text.is_empty()).then_some(text))
     }
 }
 
 fn text(field: &[u8]) -> Result<&str, String> {
-    let text = str::from_utf8(field).map_err(|_| "this is not UTF-8: save the file as \"CSV UTF-8\"")?;
+    let text = str::from_utf8(field).map_err(|_| "the text is not UTF-8: save the file as \"CSV UTF-8\"")?;
     Ok(text.trim())
 }
 
@@ -151,9 +204,9 @@ fn status(text: Option<&str>, has_user: bool) -> Result<&'static str, String> {
     let status = STATUSES
         .into_iter()
         .find(|status| text.eq_ignore_ascii_case(status))
-        .ok_or_else(|| format!("unknown status {text:?}: use one of {}", STATUSES.join(", ")))?;
+        .ok_or_else(|| format!("is no status: write one of {}", STATUSES.join(", ")))?;
     if status == "assigned" && !has_user {
-        return Err("the status is assigned, but there is no user_id".to_owned());
+        return Err("needs a user_id: add one, or write available".to_owned());
     }
     Ok(status)
 }
@@ -162,7 +215,7 @@ fn flag(text: Option<&str>) -> Result<bool, String> {
     match text.unwrap_or_default().to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" => Ok(true),
         "" | "0" | "false" | "no" => Ok(false),
-        _ => Err("is_default is neither true nor false".to_owned()),
+        _ => Err("is neither true nor false: write 1 or 0".to_owned()),
     }
 }
 
@@ -233,11 +286,11 @@ mod tests {
             ("42,reserved", Ok("reserved")),
             (",suspended", Ok("suspended")),
             (",released", Ok("released")),
-            (",assigned", Err("line 2: the status is assigned, but there is no user_id")),
+            (",assigned", Err("line 2: status \"assigned\": needs a user_id: add one, or write available")),
             (
                 "42,active",
                 Err(
-                    "line 2: unknown status \"active\": use one of assigned, available, reserved, suspended, released",
+                    "line 2: status \"active\": is no status: write one of assigned, available, reserved, suspended, released",
                 ),
             ),
         ] {
@@ -272,13 +325,16 @@ mod tests {
                 errors(&file),
                 [
                     "line 5: the number is missing",
-                    "line 6: number contains control characters",
-                    "line 8: 2 fields, but the header has 3",
-                    "line 9: 4 fields, but the header has 3",
-                    "line 10: is_default is neither true nor false",
-                    "line 11: user_id is longer than 128 characters",
-                    "line 13: user_id contains control characters",
-                    "line 14: this is not UTF-8: save the file as \"CSV UTF-8\"",
+                    "line 6: number \"+1312\\n555\": holds control characters: write it without line breaks and tabs",
+                    "line 8: the line has 2 fields, but the header has 3: put quotes around a value with a comma",
+                    "line 9: the line has 4 fields, but the header has 3: put quotes around a value with a comma",
+                    "line 10: is_default \"maybe\": is neither true nor false: write 1 or 0",
+                    &format!(
+                        "line 11: user_id \"{}…\": is longer than 128 characters: write a shorter one",
+                        "u".repeat(40)
+                    ),
+                    "line 13: user_id \"a\\tb\": holds control characters: write it without line breaks and tabs",
+                    "line 14: user_id: the text is not UTF-8: save the file as \"CSV UTF-8\"",
                 ]
             );
         }
@@ -292,7 +348,7 @@ mod tests {
             ("+13125550100,42\n", "line 1: unknown column \"+13125550100\""),
             ("\nnumber,owner\n", "line 2: unknown column \"owner\""),
             ("user_id,label\n", "line 1: the column \"number\" is missing"),
-            ("number,user_id,Number\n", "line 1: column \"number\" is there twice"),
+            ("number,user_id,Number\n", "line 1: the column \"number\" stands there twice"),
             ("number\tuser_id\n", "line 1: unknown column \"number\\tuser_id\""),
         ] {
             let found = errors(file.as_bytes());

@@ -24,21 +24,60 @@ const FAILURE_PAUSE: Duration = Duration::from_millis(50);
 /// A connection on its way to another shard.
 pub type HandedOver = (std::net::TcpStream, SocketAddr, ShardLoad);
 
+/// Whether an address could be listened on; it is free again afterwards.
+///
+/// # Errors
+/// The system's reason, and what to do.
+pub fn try_bind(setting: &str, address: SocketAddr) -> Result<(), String> {
+    listen(address).map(drop).map_err(|error| explained(setting, address, &error))
+}
+
 /// A listening socket.
-pub fn bind(address: SocketAddr) -> Result<TcpListener, RunError> {
-    let listen = || -> io::Result<TcpListener> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        // Accepted sockets inherit both options. Frames are joined before they are written; waiting for
-        // more would only delay them.
-        socket.set_tcp_nodelay(true)?;
-        socket.set_tcp_notsent_lowat(MAX_UNSENT)?;
-        socket.bind(&address.into())?;
-        socket.listen(LISTEN_BACKLOG)?;
-        Ok(socket.into())
+pub(super) fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
+    let explain = |error| RunError::Bind { setting, address, reason: explained(setting, address, &error) };
+    listen(address).map_err(explain)
+}
+
+fn explained(setting: &str, address: SocketAddr, error: &io::Error) -> String {
+    let variable = format!("SWITCHBOARD__{}", setting.replace('.', "__").to_ascii_uppercase());
+    let other = |port: u16| {
+        let other = SocketAddr::new(address.ip(), port);
+        match setting {
+            "server.bind" => format!("--bind {other}"),
+            _ => format!("{variable}={other}"),
+        }
     };
-    listen().map_err(|source| RunError::Bind { address, source })
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "another program listens on port {} (perhaps a second switchboard): stop it, or choose another port, \
+             as in {}",
+            address.port(),
+            other(address.port().checked_add(10).unwrap_or(6011))
+        ),
+        io::ErrorKind::PermissionDenied => format!(
+            "{error}: ports below 1024 need the capability CAP_NET_BIND_SERVICE; choose a higher one, as in {}",
+            other(6001)
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            format!(
+                "this machine has no such address: set {setting} to one that it has, or to 0.0.0.0 for all"
+            )
+        }
+        _ => error.to_string(),
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    // Accepted sockets inherit both options. Frames are joined before they are written; waiting for
+    // more would only delay them.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(MAX_UNSENT)?;
+    socket.bind(&address.into())?;
+    socket.listen(LISTEN_BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// Accepts for all shards, on the first one.

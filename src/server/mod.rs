@@ -30,6 +30,7 @@ use crate::routing::Router;
 use crate::storage::StorageError;
 use shutdown::Signal;
 
+pub use accept::try_bind;
 pub use limits::{FileLimit, raise_file_limit};
 pub use receivers::{RefusedReceiver, refused as refused_receivers};
 
@@ -46,12 +47,14 @@ pub struct Addresses {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// An address could not be bound.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address} ({setting}): {reason}")]
     Bind {
+        /// The key that holds the address.
+        setting: &'static str,
         /// The configured address.
         address: SocketAddr,
-        /// The system's reason.
-        source: io::Error,
+        /// The system's reason, and what to do.
+        reason: String,
     },
     /// A thread or runtime could not be started.
     #[error("cannot start: {0}")]
@@ -79,8 +82,8 @@ pub fn run(
 ) -> Result<(), RunError> {
     let files = raise_file_limit();
     files.apply(&mut settings);
-    let listener = accept::bind(settings.server.bind)?;
-    let admin_listener = accept::bind(settings.admin.bind)?;
+    let listener = accept::bind("server.bind", settings.server.bind)?;
+    let admin_listener = accept::bind("admin.bind", settings.admin.bind)?;
     let addresses = Addresses { public: listener.local_addr()?, admin: admin_listener.local_addr()? };
 
     let shards = shard_count(&settings.server);

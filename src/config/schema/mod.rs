@@ -5,6 +5,7 @@
 
 use serde_json::Value;
 
+use super::foreign::Advice;
 use super::raw::Raw;
 use super::{
     AdminSettings, AppSettings, LogSettings, RoutingSettings, ServerSettings, Settings, StoreSettings,
@@ -160,8 +161,16 @@ pub(super) fn sections() -> impl Iterator<Item = &'static Section> {
     server::SECTIONS.iter().chain(routing::SECTIONS)
 }
 
-/// Sections and keys that are designed but not built: said so instead of "unknown key".
-pub(super) const UNAVAILABLE: &[&str] = &["admin.tls", "cluster", "replay", "server.tls", "tls"];
+/// Sections that are designed but not built, and what to do without them.
+pub(super) const UNAVAILABLE: &[(&str, &str)] = &[
+    ("admin.tls", TLS_BY_PROXY),
+    ("cluster", "remove the section; one process serves all connections"),
+    ("replay", "remove the section"),
+    ("server.tls", TLS_BY_PROXY),
+    ("tls", TLS_BY_PROXY),
+];
+
+const TLS_BY_PROXY: &str = "let a proxy such as nginx, Caddy or HAProxy end TLS (docs/deployment.md)";
 
 /// Settings before any layer, with this many apps to fill in.
 pub(super) fn defaults(apps: usize) -> Settings {
@@ -241,6 +250,20 @@ pub(super) fn header(name: &str) -> Option<String> {
 pub(super) fn key(name: &str) -> Option<&'static Key> {
     let (parent, leaf) = described(name).rsplit_once('.')?;
     sections().find(|section| section.name == parent)?.keys.iter().find(|key| key.name == leaf)
+}
+
+/// The first key of the section of this name, or of the first section below it.
+pub(super) fn first_key(name: &str) -> Option<String> {
+    let section = sections().find(|section| is_within(section.name, described(name)))?;
+    Some(format!("{}.{}", section.name, section.keys.first()?.name))
+}
+
+/// Whether a key has exactly this name in another section, and the advice is about a key of another name.
+pub(super) fn knows_better(name: &str, advice: &Advice) -> bool {
+    let leaf = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
+    let Advice::Use(advised, _) = advice else { return false };
+    let name = leaf(name);
+    name != leaf(advised) && sections().any(|section| section.keys.iter().any(|key| key.name == name))
 }
 
 /// The known name nearest to an unknown one.

@@ -15,27 +15,28 @@ use crate::config::{
 /// In the order of the reference page.
 pub(super) static SECTIONS: &[Section] = &[
     section! {
-        /// The message router: text messages between users of a portal, and through a carrier to everybody
-        /// else. Every key of `[routing…]` may be overridden for one app below `[apps.routing…]`.
+        /// The message router: it carries text messages between users of a portal, and through a carrier to all other
+        /// phone numbers. `[apps.routing…]` replaces keys of `[routing…]` for one app.
         "routing", |routing: RoutingSettings| routing;
-        /// Whether there is a message router.
+        /// Whether the app has a message router.
         enabled: Switch;
-        /// Region of numbers that are written without `+`; `""`: such numbers are refused.
+        /// Region (ISO 3166) of phone numbers that are written without `+`. `""`: such numbers are refused.
         default_region: Region;
-        /// A destination that is an own number assigned to nobody: `"external"` sends it to the carrier as any
-        /// other number, `"reject"` refuses it.
+        /// How to treat a message to an own number that no user has. `"external"`: it goes to the carrier as to any other
+        /// number. `"reject"`: it is refused.
         unassigned_own_number: OneOf<UnassignedOwnNumber>;
-        /// Whether `is_internal` of contacts, conversations and messages tells that a number belongs to a user of the portal; `false`: it is null, and nobody sees who is online.
+        /// Whether `is_internal` of contacts, conversations and messages shows that a number belongs to a user of the
+        /// portal. `false`: it is null, and users do not see which contacts are online.
         expose_internal: Switch;
-        /// What events carry: whole records, or ids and states only, so that the page reloads from the
-        /// portal. `"ids"` is the cheapest protection of public channels.
+        /// Content of events. `"full"`: whole records. `"ids"`: ids and states only, and the page loads the rest from the
+        /// portal; this protects public channels at the least cost.
         payload: OneOf<Payload>;
     },
     section! {
-        /// Which phone numbers are accepted.
+        /// The check of phone numbers.
         "routing.numbers", |routing: RoutingSettings| routing.numbers;
-        /// `"possible"`: the length fits the region. `"valid"`: the number is also in a range known to be in use,
-        /// which refuses fictional numbers such as `+15551234567` and ranges newer than this version.
+        /// `"possible"`: the length must fit the region. `"valid"`: the number must also be in a range that is in use; this
+        /// refuses fictional numbers such as `+15551234567`, and ranges newer than this version.
         check: OneOf<NumberCheck>;
         /// Whether letters stand for digits, as in `1-800-FLOWERS`.
         allow_letters: Switch;
@@ -43,14 +44,14 @@ pub(super) static SECTIONS: &[Section] = &[
         allow_short_codes: Switch;
     },
     section! {
-        /// What belongs together.
+        /// How messages form conversations.
         "routing.conversation", |routing: RoutingSettings| routing.conversation;
-        /// What makes two messages one conversation: user and contact, or own number and contact, which shows
-        /// users with several numbers a thread for each.
+        /// `"user+contact"`: a user has one conversation with a contact. `"number+contact"`: one for each of the user's
+        /// numbers.
         key: OneOf<ConversationKey>;
     },
     section! {
-        /// How records are identified.
+        /// The ids of records.
         "routing.ids", |routing: RoutingSettings| routing.ids;
         /// Ids of messages, conversations and contacts: numbers counted up, as Laravel has them, or ULIDs, which
         /// cannot be guessed (advised with public channels).
@@ -59,153 +60,157 @@ pub(super) static SECTIONS: &[Section] = &[
         user_json: OneOf<UserJson>;
     },
     section! {
-        /// How events are called.
+        /// The names of events.
         "routing.events", |routing: RoutingSettings| routing.events;
-        /// Put before event names. The default suits Echo's `listen('MessageReceived')`; `""` sends bare names,
-        /// for `listen('.MessageReceived')` and pusher-js. Dots count as backslashes.
+        /// Namespace in front of event names. The default suits Echo's `listen('MessageReceived')`; `""` sends names
+        /// without it, for `listen('.MessageReceived')` and pusher-js. A dot counts as a backslash.
         namespace: Namespace;
         /// Other names for events, as `["MessageSent=SmsSent"]`, both without the namespace.
         rename: Renames;
     },
     section! {
-        /// Where events go.
+        /// The channels that events are sent to.
         "routing.channels", |routing: RoutingSettings| routing.channels;
         /// `"public"`: `user.<id>` and `messenger.<id>`. `"private"`: the same behind `private-`, authorised by
         /// the portal. `"both"`: twice the traffic, for a migration.
         mode: OneOf<ChannelMode>;
-        /// Anyone with the app key, which is in the page's source, can subscribe to public channels and read
-        /// what they carry. `true` says that you know, and ends the warning at start.
+        /// `true` ends the warning about public channels: anyone with the app key, which is in the page's source, can
+        /// subscribe to them and read their events.
         public_acknowledged: Switch;
         /// Whether public `user.*` and `messenger.*` channels are refused unless the connection signed in
         /// (`pusher:signin`) as that user.
         authenticated_public: Switch;
     },
     section! {
-        /// What sending may take.
+        /// Limits of sending.
         "routing.send", |routing: RoutingSettings| routing.send;
-        /// How long the answer to a send waits for the carrier's; then it says `sending`. Decides nothing else.
+        /// Longest time that the answer to a send request waits for the carrier. After it the status is `sending`, and
+        /// the message goes on.
         wait: Time<0, { 30 * SECOND }>;
-        /// Messages that one user may send in a minute.
+        /// Most messages that a user may send in a minute.
         user_rate: Limit<NonZeroU32>;
-        /// Messages that an app may send in a second.
+        /// Most messages that an app may send in a second.
         app_rate: Limit<NonZeroU32>;
     },
     section! {
         /// Events to browsers.
         "routing.broadcast", |routing: RoutingSettings| routing.broadcast;
-        /// Age from which an event that a crash left behind is no longer sent: clients reload when they
+        /// Greatest age of an event that is sent after a crash. Older events are dropped, as clients reload when they
         /// reconnect.
         max_age: Time<SECOND, DAY>;
     },
     section! {
-        /// What makes a messenger of it, between users of the portal; messages through the carrier have none of it.
+        /// Features between users of the portal. The carrier transports none of them.
         "routing.features", |routing: RoutingSettings| routing.features;
-        /// Whether they see each other type.
+        /// Whether a user sees that the contact is typing.
         typing: Switch;
-        /// Whether senders learn that a message was read.
+        /// Whether a sender sees that the message was read.
         read_receipts: Switch;
-        /// Whether users learn that a contact is online.
+        /// Whether a user sees that a contact is online.
         contact_presence: Switch;
-        /// Time without a connection after which a user counts as offline; outlasts a change of the page.
+        /// Time without a connection after which a user counts as offline. It should be longer than a change of the page.
         offline_grace: Time<0, HOUR>;
-        /// How long a message may be edited, or deleted for both sides; `"0s"`: never.
+        /// Time in which a message may be edited, or deleted for both sides. `"0s"`: never.
         edit_window: Time<0, { 30 * DAY }>;
     },
     section! {
-        /// Files of conversations, which are kept in the store and read through signed links.
+        /// Files in conversations. The store keeps them, and signed links open them.
         "routing.attachments", |routing: RoutingSettings| routing.attachments;
-        /// Where browsers and the carrier reach this server, the beginning of links; `""`: as
-        /// `carrier.telnyx.public_url`. Without either there are no attachments.
+        /// Public address of this server, with which links begin. `""`: the same as `carrier.telnyx.public_url`. Without
+        /// either there are no attachments.
         public_url: PublicUrl;
-        /// Size of one. Carriers are sure to take up to 600 KB.
+        /// Largest file. Every carrier takes 600 KB; more depends on the carrier.
         max_size: Size<1_000, 50_000_000>;
-        /// Media types that are taken. None of them is ever run by a browser, whatever is in it.
+        /// Media types that are accepted. The server sends files in a way that no browser runs them.
         types: Texts;
-        /// How long one is kept, and its link works.
+        /// Time for which a file is kept and its link works.
         keep: Time<HOUR, { 3_650 * DAY }>;
-        /// Time for a browser to bring one, once it is announced.
+        /// Time in which a browser must upload an announced file.
         upload_window: Time<SECOND, DAY>;
-        /// Whether what the carrier brings is copied: its own links end within days. Only over `https`, and only from
-        /// public addresses.
+        /// Whether the server copies files of incoming messages, as the carrier's links end within days. It copies over
+        /// `https` and from public addresses only.
         copy_inbound: Switch;
-        /// Whether copies are also fetched from private addresses and over `http`. For tests.
+        /// Whether `copy_inbound` also copies from private addresses and over `http`. For tests.
         allow_private_addresses: Switch;
     },
     section! {
-        /// Who owns a phone number. `mode = "sql"` reads the portal's own tables and writes nothing there. Queries
+        /// The directory: which user has a phone number. `mode = "sql"` reads the portal's own tables and writes nothing there. Queries
         /// are one statement; parameters are bound, never pasted in; columns are read as text, so cast numbers
         /// (`CAST(user_id AS CHAR)`, `user_id::text`). Use an account that may only `SELECT`.
         "routing.directory", |routing: RoutingSettings| routing.directory;
-        /// The server's own table, or the portal's database.
+        /// `"own"`: the server's own table. `"sql"`: the portal's database.
         mode: OneOf<DirectoryMode>;
-        /// The portal's database, needed by `"sql"`. `url_file` reads it from a file. Passwords are never shown.
+        /// The portal's database, needed by `"sql"`. `url_file` reads it from a file. `config show` masks the
+        /// password.
         url: PortalUrl;
-        /// Gives `user_id`, `number` and `status` for `:number` (E.164), or for `:candidates`, its usual spellings.
-        /// Needed by `"sql"`.
+        /// Query that returns `user_id`, `number` and `status` for `:number` (E.164), or for `:candidates`, its usual
+        /// spellings. Needed by `"sql"`.
         find_number: Query;
-        /// Gives `number` and `is_default` for `:user_id`. Needed by `"sql"`.
+        /// Query that returns `number` and `is_default` for `:user_id`. Needed by `"sql"`.
         own_numbers: Query;
-        /// Gives the portal's `id` of a conversation for `:user_id` and `:contact` (E.164); `""`: ids come with
-        /// requests and callbacks only.
+        /// Query that returns the portal's `id` of a conversation for `:user_id` and `:contact` (E.164). `""`: the router
+        /// takes ids from requests and callbacks only.
         find_conversation: Query;
-        /// Values of `status` that mean assigned. Case counts.
+        /// Values of `status` that mean that a user has the number. Upper and lower case differ.
         assigned_status: Texts;
-        /// Milliseconds a query may take; then requests are answered with 503.
+        /// Longest time of a query in milliseconds. Beyond it the server answers with 503.
         timeout_ms: Count<1, 60_000>;
         /// Most connections to the portal's database.
         pool: Count<1, 100>;
     },
     section! {
-        /// Events to the portal's backend, signed as Pusher webhooks with the app's first secret.
+        /// Events for the portal's backend, signed as Pusher webhooks are, with the app's first secret.
         "routing.callbacks", |routing: RoutingSettings| routing.callbacks;
-        /// Where they are posted to; `""`: nowhere.
+        /// Address that receives them by POST. `""`: none are sent.
         url: CallbackUrl;
-        /// Time for an answer.
+        /// Time in which the backend must answer.
         timeout: Time<100, MINUTE>;
-        /// How long an event is tried again before it is set aside.
+        /// Time for which the server repeats a failed request. After it the event is set aside.
         give_up_after: Time<SECOND, { 30 * DAY }>;
     },
     section! {
         /// Tokens with which a browser may use the API as one user, for demonstrations without a backend.
         "routing.tokens", |routing: RoutingSettings| routing.tokens;
-        /// Whether `POST /user_tokens` gives any.
+        /// Whether `POST /user_tokens` issues tokens.
         enabled: Switch;
     },
     section! {
-        /// The carrier. Message texts and numbers go there, so use `https` for anything but a test.
+        /// The carrier. It receives texts and phone numbers, so use `https` for anything but a test.
         "routing.carrier.telnyx", |routing: RoutingSettings| routing.telnyx;
         /// API key; without it messages to external numbers are refused with `messaging_disabled`. `api_key_file`
         /// reads it from a file. Empty counts as not set.
         api_key: ApiKey;
-        /// The account's public key, which signs webhooks; two while it is being replaced. `""`: webhooks are
-        /// answered with 503.
+        /// Public key of the account, which verifies the carrier's webhooks; two keys while it is being replaced. `""`:
+        /// the server answers webhooks with 503.
         public_key: PublicKeys;
-        /// Where the carrier's API is.
+        /// Address of the carrier's API.
         base_url: BaseUrl;
-        /// Where the carrier reaches this server; makes the `webhook_url` of each message. `""`: messages have
-        /// none, so webhooks come from the messaging profile and an answer that was lost stays unclear.
+        /// Public address of this server, of which each message's `webhook_url` is made. `""`: messages have no
+        /// `webhook_url`, so the carrier sends webhooks to the address of the messaging profile, and the state of a
+        /// message whose answer was lost stays unclear.
         public_url: PublicUrl;
-        /// Messaging profile for messages of numbers without their own; `""`: the carrier takes the number's.
+        /// Messaging profile for numbers that have none in the directory. `""`: the carrier takes the profile of the
+        /// number.
         messaging_profile_id: ProfileId;
-        /// Whether requests carry `Idempotency-Key`, so that a repeated one is not sent twice.
+        /// Whether requests carry `Idempotency-Key`, with which the carrier sends a repeated message once only.
         idempotency: OneOf<Idempotency>;
-        /// When nobody knows whether the carrier took a message: `"retry_with_key"` repeats the same bytes under
+        /// What to do if it is unknown whether the carrier accepted a message: `"retry_with_key"` repeats the same bytes under
         /// the same key, for 23 hours (without `idempotency` it holds instead); `"hold"` leaves it `unconfirmed`
         /// until a webhook or a person settles it; `"resend"` repeats it at the risk of sending it twice.
         on_unclear: OneOf<OnUnclear>;
-        /// Age at which a message that could not be handed over fails as `expired`.
+        /// Age at which a message that the carrier has not accepted fails as `expired`.
         valid_for: Time<SECOND, DAY>;
-        /// Attempts after which it fails.
+        /// Attempts after which a message fails.
         max_attempts: Count<1, 100>;
-        /// Time to connect.
+        /// Time in which a connection to the carrier must be established.
         connect_timeout: Time<100, MINUTE>;
-        /// Time for a whole call.
+        /// Longest time of a whole request to the carrier.
         timeout: Time<100, { 5 * MINUTE }>;
-        /// Messages a second from one own number; the carrier's own limits depend on the kind of number.
+        /// Most messages of one own number in a second. The carrier's own limit depends on the kind of number.
         number_rate: Limit<NonZeroU32>;
-        /// Calls of one app at the same time.
+        /// Most requests of one app to the carrier at the same time.
         concurrency: Count<1, 1_000>;
-        /// `"strict"`: messages between two numbers go one at a time, in their order. `"relaxed"`: at once.
+        /// `"strict"`: messages between two numbers are sent one at a time, in their order. `"relaxed"`: at the same time.
         ordering: OneOf<Ordering>;
     },
 ];

@@ -18,38 +18,38 @@ use crate::config::{
 /// In the order of the reference page.
 pub(super) static SECTIONS: &[Section] = &[
     section! {
-        /// The public listener, and what holds for every connection.
+        /// The public listener, and the limits of every connection.
         "server", |settings: Settings| settings.server;
-        /// Address of WebSocket, HTTP API, `/live` and `/ready`. Port 0 takes a free one. In development
-        /// mode the default is `127.0.0.1:6001` and only a loopback address is accepted.
+        /// Address and port of WebSockets, the HTTP API, `/live` and `/ready`. Port 0 takes a free port. In
+        /// development mode the default is `127.0.0.1:6001`, and only a loopback address is accepted.
         bind: Address;
-        /// Port instead of the one in `bind`, for environments that set nothing but a port.
+        /// Replaces the port of `bind`, for platforms that set a port only.
         port: Port, example "6001";
-        /// Prefix accepted, but not required, before `/app/…` and `/apps/…`.
+        /// Path that requests may have in front of `/app/…` and `/apps/…`, as in `/ws`. Requests without it are served, too.
         path_prefix: PathPrefix;
-        /// Most WebSocket connections of this process; the next one is closed with 4100. Needs as many
-        /// open files (`switchboard check` compares).
+        /// Most WebSocket connections of this process; the server closes the next one with 4100. The process needs
+        /// a limit of open files above this number (`switchboard check` compares the two).
         max_connections: Count<1, 16_000_000>;
-        /// Proxies whose `X-Forwarded-Proto` is believed: it tells `tls_only` apps that a client came over TLS.
+        /// Addresses of the proxies whose header `X-Forwarded-Proto` the server believes. `tls_only` apps need it to know
+        /// that a client uses TLS.
         trusted_proxies: Networks;
-        /// Threads that own sockets; `"auto"`: processor cores less one, at least one.
+        /// Threads that serve connections. `"auto"`: one less than the processor has cores, at least one.
         shards: Shards;
-        /// Folder for what the server keeps by itself (the database file, the development app). Relative to
-        /// the current folder.
+        /// Folder of the database file and of the development app. A relative path begins at the current folder.
         data_dir: Folder;
         /// Silence after which the server pings a connection; told to clients as `activity_timeout`.
         activity_timeout: WholeSeconds;
         /// Silence after that ping which closes the connection with 4201.
         pong_timeout: Time<1, HOUR>;
-        /// Bytes one connection may leave unread before it is closed with 4100.
+        /// Bytes that may wait for a slow client. Beyond it the server closes the connection with 4100.
         backlog_limit: Size<KB, { 1024 * MB }>;
-        /// Age of the oldest unread event that closes the connection with 4100.
+        /// Longest time that an event may wait for a slow client. Beyond it the server closes the connection with 4100.
         backlog_max_age: Time<1, HOUR>;
-        /// Channels one connection may be subscribed to.
+        /// Most channels that one connection may subscribe to.
         max_channels_per_connection: Count<1, 1_000_000>;
-        /// Time for the head of an HTTP request, from its first byte.
+        /// Time in which the header of an HTTP request must arrive, from its first byte on.
         header_timeout: Time<1, HOUR>;
-        /// How long a kept-alive HTTP connection may wait for its next request.
+        /// Time after which the server closes an HTTP connection without requests.
         idle_timeout: Time<1, DAY>;
     },
     section! {
@@ -62,109 +62,113 @@ pub(super) static SECTIONS: &[Section] = &[
         close_code: CloseCode;
     },
     section! {
-        /// The operators' listener: `/metrics`, `/live`, `/ready`.
+        /// The operators' listener with `/metrics`, `/live`, `/ready` and the calls of `switchboard webhooks`.
         "admin", |settings: Settings| settings.admin;
-        /// Its address. Port 0 takes a free one.
+        /// Address and port. Port 0 takes a free port. Any address but loopback needs `token`.
         bind: Address;
-        /// Bearer token; required when `bind` is not a loopback address. `token_file` reads it from a file.
+        /// Bearer token that requests must carry. `token_file` reads it from a file.
         token: Token, example "${ADMIN_TOKEN}";
     },
     section! {
-        /// Logs go to standard error.
+        /// The log, which goes to standard error.
         "log", |settings: Settings| settings.log;
-        /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,switchboard::traffic=debug`,
-        /// which adds the lines about connections and requests. In development mode these are on.
+        /// Lowest level that is logged: `error`, `warn`, `info`, `debug`, `trace`; or a filter such as
+        /// `info,switchboard::traffic=debug`, which adds lines about connections and requests. In development mode
+        /// these are on.
         level: LogLevel;
-        /// Lines for people or one JSON object a line.
+        /// `"text"`: lines for people. `"json"`: one JSON object in each line.
         format: OneOf<LogFormat>;
     },
     section! {
-        /// Where messages, phone numbers and what is still to be sent are kept. Used when an app has a message
+        /// The database of messages, phone numbers, and requests that wait to be sent. It is used if an app has a message
         /// router (`[routing]`) or webhooks.
         "store", |settings: Settings| settings.store;
-        /// `sqlite:PATH`, a file, relative to `server.data_dir`; or `postgres://user:password@host/database`.
-        /// `url_file` reads it from a file. Passwords are never shown.
+        /// `sqlite:PATH`, a file whose relative path begins at `server.data_dir`; or `postgres://user:password@host/database`.
+        /// `url_file` reads it from a file. `config show` masks the password.
         url: StoreUrl;
-        /// Most connections to PostgreSQL. SQLite needs none.
+        /// Most connections to PostgreSQL. SQLite has no use for it.
         pool: Count<1, 200>;
     },
     section! {
-        /// One table for each app. `[apps.routing]`, `[apps.routing.numbers]`, … below it override keys of
+        /// One `[[apps]]` for each app. `[apps.routing]`, `[apps.routing.numbers]`, … below it replace keys of
         /// `[routing]` for this app.
         "apps", |app: AppSettings| app;
-        /// Identifies the app in the HTTP API.
+        /// Id of the app in the paths of the HTTP API. Digits suit every SDK.
         id: Id, example "1001";
-        /// Public key, part of the WebSocket URL.
+        /// Public key of the app, part of the WebSocket URL and of the page.
         key: AppKey, example "portal-key";
-        /// The first signs, all verify, so that a secret can be replaced without a pause. `secrets_file`
-        /// reads them from a file, one a line.
+        /// Secrets of the app. The server signs with the first and accepts signatures of all, so that a secret can be
+        /// replaced without a pause. `secrets_file` reads them from a file, one in each line.
         secrets: Secrets, example "${PORTAL_SECRET}";
-        /// `false`: connections are closed with 4003, requests get 403.
+        /// `false`: the server closes connections with 4003 and answers requests with 403.
         enabled: Switch;
-        /// `true`: connections without TLS are closed with 4000.
+        /// `true`: the server closes connections without TLS with 4000.
         tls_only: Switch;
-        /// Origins that may connect, as `scheme://host[:port]`; `*` stands for any characters; empty: any.
+        /// Origins of the pages that may connect, as `scheme://host[:port]`; `*` stands for any characters. Empty: all
+        /// origins.
         allowed_origins: Origins;
-        /// Who may send client events: nobody, or subscribers of private and presence channels.
+        /// `"off"`: the server refuses client events (whispers). `"members"`: subscribers of private and presence
+        /// channels may send them.
         client_events: OneOf<ClientEvents>;
-        /// Client events a second for each connection.
+        /// Most client events that a connection may send in a second.
         client_event_rate: Limit<NonZeroU32>;
-        /// Whether subscribers are told how many they are.
+        /// Whether subscribers receive the number of subscribers of their channel.
         subscription_count: Switch;
-        /// Whether signed-in users are told which users of their watchlist are online.
+        /// Whether signed-in users receive events about the users of their watchlist who come and go.
         watchlist: Switch;
-        /// Whether a connection must sign in or subscribe to a private or presence channel in time.
+        /// Whether a connection must sign in, or subscribe to a private or presence channel, within
+        /// `authorization_timeout`.
         authorized_connections: Switch;
-        /// The time for that; beyond it 4009.
+        /// Time of `authorized_connections`. Beyond it the server closes the connection with 4009.
         authorization_timeout: Time<1, HOUR>;
-        /// Size of one event's `data`; limits of requests and frames follow from it.
+        /// Largest `data` of an event. The limits of requests and WebSocket messages follow from it.
         event_size: Size<1, { 16 * MB }>;
         /// Most connections of this app.
         max_connections: Limit<NonZeroU32>;
-        /// Beyond `max_connections`: `"stop"` closes with 4004 (clients give up, as with hosted Pusher),
-        /// `"retry"` with 4100 (they come back).
+        /// Close code of a connection beyond `max_connections`. `"stop"`: 4004, clients give up, as with hosted Pusher.
+        /// `"retry"`: 4100, clients try again.
         over_quota: OneOf<OverQuota>;
-        /// Channels one event may be published to.
+        /// Most channels that one request may publish an event to.
         max_channels_per_event: Count<1, 10_000>;
-        /// Events one batch may hold.
+        /// Most events in one batch request.
         max_batch: Count<1, 10_000>;
-        /// Members of one presence channel.
+        /// Most members of a presence channel.
         presence_members: Count<1, 1_000_000>;
-        /// Size of one member's `user_info`.
+        /// Largest `user_info` of a member.
         presence_member_size: Size<1, MB>;
-        /// How long a cache channel remembers its last event.
+        /// Time for which a cache channel keeps its last event.
         cache_ttl: Time<1, { 30 * DAY }>;
-        /// Events a second through the HTTP API.
+        /// Most events that may be published through the HTTP API in a second.
         publish_rate: Limit<NonZeroU64>;
-        /// How long a channel must be empty, or a user away, before webhooks say so; who is back in time was never
-        /// gone. Members of presence channels are told at once.
+        /// Time that a channel must be empty, or a user offline, before `channel_vacated` or `user_offline` is sent. If
+        /// the channel or user comes back in this time, no webhook is sent. `member_removed` is sent at once.
         webhook_delay: Time<0, HOUR>;
     },
     section! {
-        /// Who is told what happens on the app's channels: one table for each endpoint, below its `[[apps]]`. See
-        /// [webhooks](webhooks.md).
+        /// One `[[apps.webhooks]]` for each endpoint that receives the events of the app's channels, below its `[[apps]]`.
+        /// See [webhooks](webhooks.md).
         "apps.webhooks", |webhook: WebhookSettings| webhook;
-        /// http or https. `url_file` reads it from a file; parameters are never shown.
+        /// Address of the endpoint, http or https. `url_file` reads it from a file. `config show` masks its parameters.
         url: HookUrl, example "https://portal.example/hooks";
-        /// What lists and metrics call it; `""`: eight digits made from the URL. What waits for an endpoint waits
-        /// under this name.
+        /// Name in lists and metrics; `""`: eight digits made from the URL. Waiting requests belong to the name: with
+        /// another name they are not sent.
         name: WebhookName;
-        /// Which events; empty: all of Pusher's (the first seven).
+        /// Events that are sent. Empty: the first seven, which are Pusher's.
         events: ListOf<WebhookEvent>;
-        /// Patterns of the channels whose events are told; `*` stands for any characters; empty: all. Events without
-        /// a channel are not affected.
+        /// Patterns of the channels whose events are sent; `*` stands for any characters. Empty: all channels. Events
+        /// without a channel are sent in any case.
         channels: ChannelPatterns;
-        /// Headers sent with each request, as `{ X-Env = "prod" }`. `X-Pusher-…` and `Content-Type` can't be set.
+        /// Headers sent with each request, as `{ X-Env = "prod" }`. The server sets `X-Pusher-…` and `Content-Type` itself.
         headers: Headers;
-        /// Whether up to 100 events, or what comes within 50 ms, go into one request.
+        /// Whether one request carries all events of 50 ms, up to 100.
         batch: Switch;
-        /// Time for an answer.
+        /// Time in which the endpoint must answer.
         timeout: Time<{ SECOND / 10 }, MINUTE>;
-        /// How long an event is tried before it is given up; it can be sent again for 7 days.
+        /// Time for which the server repeats a failed request. For 7 days more `switchboard webhooks retry` can send it.
         retry_for: Time<SECOND, DAY>;
-        /// Whether the endpoint may have an address that is not part of the internet: loopback, private networks.
+        /// Whether the endpoint may have a loopback or private address.
         allow_private_addresses: Switch;
-        /// Authorities that are believed instead of the public ones.
+        /// PEM file of the certificate authorities to trust instead of the public ones.
         ca_file: CaFile;
     },
 ];

@@ -100,15 +100,15 @@ fn unknown_routing_keys_name_the_nearest() {
     let expected = "\
 switchboard.toml:1: routng: unknown key; did you mean routing?
 switchboard.toml:3: routing.default_regoin: unknown key; did you mean routing.default_region?
-switchboard.toml:4: routing.carrier.twilio: unknown section
+switchboard.toml:4: routing.carrier.twilio: unknown section. `switchboard config reference` lists all keys.
 switchboard.toml:5: routing.numbres: unknown section; did you mean routing.numbers?
 switchboard.toml:7: routing.send.user_rat: unknown key; did you mean routing.send.user_rate?
 switchboard.toml:12: apps.0.default_region: unknown key; did you mean apps.routing.default_region?
 switchboard.toml:13: apps.0.routing.paylod: unknown key; did you mean apps.routing.payload?
 switchboard.toml:14: apps.0.routing.number: unknown section; did you mean apps.routing.numbers?
-environment SWITCHBOARD__APPS__0__ROUTING__IDS: apps.0.routing.ids: is a section: write [apps.routing.ids] and its keys below
+environment SWITCHBOARD__APPS__0__ROUTING__IDS: apps.0.routing.ids: is a section: set its keys, as in SWITCHBOARD__APPS__0__ROUTING__IDS__KIND
 environment SWITCHBOARD__APPS__0__ROUTING__SEND__WIAT: apps.0.routing.send.wiat: unknown key; did you mean SWITCHBOARD__APPS__0__ROUTING__SEND__WAIT?
-environment SWITCHBOARD__ROUTING__CARRIER: routing.carrier: is a section: write [routing.carrier.telnyx] and its keys below";
+environment SWITCHBOARD__ROUTING__CARRIER: routing.carrier: is a section: set its keys, as in SWITCHBOARD__ROUTING__CARRIER__TELNYX__API_KEY";
     assert_eq!(case.problems().join("\n"), expected);
 }
 
