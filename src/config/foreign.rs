@@ -20,14 +20,9 @@ pub(super) fn key(path: &str) -> Option<Advice> {
         Some(whole) => path == whole,
         None => path.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')),
     };
-    // What stands in another server's section goes where that section goes, unless it has advice of its own.
-    let section = path.split('.').next().unwrap_or_default();
-    let is_section = |name: &str| name.strip_prefix('^').unwrap_or(name) == section;
-    let find = |fits: &dyn Fn(&str) -> bool| {
-        let row = table::KEYS.iter().find(|(names, _)| names.iter().any(|name| fits(name)));
-        row.map(|(_, advice)| *advice)
-    };
-    find(&fits).or_else(|| find(&is_section))
+    let row = table::KEYS.iter().find(|(names, _)| names.iter().any(|name| fits(name)));
+    // A key without advice of its own has that of its section.
+    row.map(|(_, advice)| *advice).or_else(|| key(path.rsplit_once('.')?.0))
 }
 
 /// The advice about an environment variable.

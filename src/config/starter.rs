@@ -21,7 +21,7 @@ url = "sqlite:switchboard.db"    # or "postgres://user:password@host/database"
 [[apps]]
 id = "{id}"
 key = "{key}"    # public: pages contain it
-secrets = ["{secret}"]    # keep it private, or write ["${{SECRET}}"] and set that variable
+secrets = ["{secret}"]    # private; or ["${{SECRET}}"] and that variable
 allowed_origins = []    # pages that may connect, as in ["https://portal.example"]; empty: all
 "#
     ))

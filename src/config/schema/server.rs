@@ -66,7 +66,7 @@ pub(super) static SECTIONS: &[Section] = &[
         "admin", |settings: Settings| settings.admin;
         /// Address and port. Port 0 takes a free port. Any address but loopback needs `token`.
         bind: Address;
-        /// Bearer token that requests must carry. `token_file` reads it from a file.
+        /// Bearer token that all requests but `/live` and `/ready` must carry. `token_file` reads it from a file.
         token: Token, example "${ADMIN_TOKEN}";
     },
     section! {
