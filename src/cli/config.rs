@@ -55,12 +55,17 @@ fn setting(row: &Row) -> String {
     }
 }
 
-/// A setting and its source: beside each other where both fit, else the source on a line of its own.
+/// A setting and its source: beside each other where both fit, at the right end if need be; else the source on a
+/// line of its own.
 fn lines(setting: &str, origin: &Origin, column: usize) -> String {
     let source = format!("# {origin}");
     let beside = format!("{setting:column$}  {source}");
     if beside.chars().count() <= WIDTH {
         return format!("{beside}\n");
+    }
+    let rest = WIDTH.saturating_sub(setting.chars().count());
+    if source.chars().count() + 2 <= rest {
+        return format!("{setting}{source:>rest$}\n");
     }
     let mut parts = wrap(setting, WIDTH - INDENT);
     parts.extend(wrap(&source, WIDTH - INDENT));

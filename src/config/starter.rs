@@ -21,7 +21,7 @@ url = "sqlite:switchboard.db"    # or "postgres://user:password@host/database"
 [[apps]]
 id = "{id}"
 key = "{key}"    # public: pages contain it
-secrets = ["{secret}"]    # private; or ["${{SECRET}}"] and that variable
+secrets = ["{secret}"]    # keep it private
 allowed_origins = []    # pages that may connect, as in ["https://portal.example"]; empty: all
 "#
     ))
