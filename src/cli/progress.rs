@@ -8,7 +8,7 @@ use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 /// Time between two plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(2);
 /// Work of so many things begins with a plain line.
-const LONG: usize = 5_000;
+const LONG: usize = 2_000;
 
 /// Reports to standard error while it lives.
 pub(super) struct Progress {
