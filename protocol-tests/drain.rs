@@ -46,7 +46,7 @@ async fn established_connections_are_closed_evenly_over_the_window() {
     let mut times = Vec::new();
     for waiting in waiting {
         let (time, code) = waiting.await.expect("a Close");
-        assert_eq!(code, 4200);
+        assert_eq!(code, 4100);
         times.push(time);
     }
     assert_eq!(server.exit_status(DEADLINE).await.code(), Some(0));
@@ -104,7 +104,16 @@ async fn while_draining_the_server_is_live_and_not_ready_and_turns_newcomers_awa
 
 #[tokio::test]
 async fn the_close_code_is_a_setting() {
-    let server = Config::new().drain("window = \"100ms\"\nclose_code = 4100").start();
+    let server = Config::new().drain("window = \"100ms\"\nclose_code = 4200").start();
+    let mut client = WsClient::connect(&server).await;
+    server.signal(Signal::TERM);
+    assert_eq!(u16::from(client.wait_for_close(DEADLINE).await.code), 4200);
+    assert_eq!(server.exit_status(DEADLINE).await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn by_default_all_are_closed_at_once_with_4100() {
+    let server = Config::new().start();
     let mut client = WsClient::connect(&server).await;
     server.signal(Signal::TERM);
     assert_eq!(u16::from(client.wait_for_close(DEADLINE).await.code), 4100);
@@ -154,8 +163,9 @@ async fn a_client_that_does_not_answer_its_close_does_not_keep_the_server() {
     let mut silent = RawWs::connect(server.public, server.app()).await;
     silent.expect_text().await;
     server.signal(Signal::TERM);
-    assert_eq!(silent.wait_for_close(DEADLINE).await, 4200);
+    assert_eq!(silent.wait_for_close(DEADLINE).await, 4100);
     assert_eq!(server.exit_status(DEADLINE).await.code(), Some(0));
+    assert!(server.output().contains("drained"), "{}", server.output());
 }
 
 #[tokio::test]

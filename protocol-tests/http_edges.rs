@@ -357,6 +357,15 @@ async fn options_gives_browsers_no_permission() {
 }
 
 #[tokio::test]
+async fn health_checks_may_ask_with_options() {
+    let server = shared();
+    for path in ["/", "/live", "/ready"] {
+        // As HAProxy's `option httpchk` asks.
+        exchange(server.public, format!("OPTIONS {path} HTTP/1.0\r\n\r\n")).await.expect_status(200);
+    }
+}
+
+#[tokio::test]
 async fn head_is_answered_without_a_body() {
     let server = shared();
     let mut connection = HttpConnection::connect(server.public).await;

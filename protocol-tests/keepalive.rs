@@ -15,15 +15,14 @@ use crate::harness::{DEADLINE, within};
 
 const PUSHER_PONG: &str = r#"{"event":"pusher:pong","data":"{}"}"#;
 
-/// Pings after a second of silence and closes soon after.
+/// Pings after a second without anything from the client and closes soon after. Clients are told another time.
 static HASTY: SharedServer = SharedServer::new(|| {
-    Config::new().server("shards = 2\nactivity_timeout = \"1s\"\npong_timeout = \"100ms\"")
+    Config::new().server("shards = 2\nping_interval = \"1s\"\npong_timeout = \"100ms\"")
 });
 
-/// Pings after one second of silence and closes after another.
-static IMPATIENT: SharedServer = SharedServer::new(|| {
-    Config::new().server("shards = 2\nactivity_timeout = \"1s\"\npong_timeout = \"1s\"")
-});
+/// Pings after one second without anything from the client and closes after another.
+static IMPATIENT: SharedServer =
+    SharedServer::new(|| Config::new().server("shards = 2\nping_interval = \"1s\"\npong_timeout = \"1s\""));
 
 #[tokio::test]
 async fn pusher_ping_is_answered_whatever_its_data() {
@@ -103,7 +102,7 @@ async fn a_burst_of_control_pings_is_answered_at_least_once() {
 async fn a_silent_client_that_answers_control_pings_stays() {
     let server = IMPATIENT.get();
     let mut client = WsClient::connect(&server).await;
-    assert_eq!(client.activity_timeout, 1);
+    assert_eq!(client.activity_timeout, 120, "the server's own pings do not depend on it");
     for _ in 0..2 {
         // Reading on answers the ping; nothing but control pings comes, never `pusher:ping`.
         let message = client.next_message(DEADLINE).await;
@@ -146,7 +145,7 @@ async fn a_client_that_answers_nothing_is_closed_with_4201_and_cut_off() {
     let start = Instant::now();
     client.established().await;
     assert_eq!(client.next(DEADLINE).await, Some(RawFrame { opcode: PING, payload: Vec::new() }));
-    assert!(start.elapsed() > Duration::from_millis(900), "not before the activity timeout");
+    assert!(start.elapsed() > Duration::from_millis(900), "not before the interval is over");
     let close = client.next(DEADLINE).await.expect("a Close before the end");
     assert_eq!(close.close_code(), Some(4201), "{close:?}");
     assert_eq!(&close.payload[2..], b"Pong reply not received");
@@ -216,6 +215,37 @@ async fn what_the_server_sends_does_not_prove_that_the_client_lives() {
         }
     };
     assert_eq!(within(DEADLINE, "a Close on a busy channel", closed).await, Some(4201));
+}
+
+/// Proxies that look at what clients send cut also listeners of busy channels.
+#[tokio::test]
+async fn a_listener_of_a_busy_channel_is_pinged_as_often_as_a_silent_one() {
+    let server = IMPATIENT.get();
+    let channel = unique("busy-");
+    let mut client = RawWs::connect(server.public, server.app()).await;
+    client.established().await;
+    client.write_text(&format!(r#"{{"event":"pusher:subscribe","data":{{"channel":"{channel}"}}}}"#)).await;
+    client.expect_text().await;
+    let mut publisher = HttpConnection::connect(server.public).await;
+    let event = Request::trigger(server.app(), &json!({"name": "tick", "channel": channel, "data": "1"}));
+    let pinged = async {
+        let mut pings = 0;
+        while pings < 3 {
+            event.send_over(&mut publisher).await.expect_ok("{}");
+            loop {
+                let received = client.next(DEADLINE).await.expect("an open connection");
+                match received.opcode {
+                    TEXT => break,
+                    PING => {
+                        pings += 1;
+                        client.write(&frame(PONG, true, &received.payload)).await;
+                    }
+                    _ => panic!("{received:?}"),
+                }
+            }
+        }
+    };
+    within(DEADLINE, "three pings on a busy channel", pinged).await;
 }
 
 #[tokio::test]

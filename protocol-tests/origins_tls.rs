@@ -1,5 +1,6 @@
 //! Which pages may connect, and apps that accept TLS only.
 
+use crate::harness::DEADLINE;
 use crate::harness::server::{Config, TestServer};
 use crate::harness::shared::{MAIN, SharedServer, TLS_ONLY, shared};
 use crate::harness::ws::WsClient;
@@ -70,14 +71,62 @@ async fn without_a_list_any_origin_connects() {
 #[tokio::test]
 async fn plain_connections_to_a_tls_app_are_refused_with_4000() {
     let server = shared();
-    for headers in [
-        &[][..],
-        &[("X-Forwarded-Proto", "http")],
-        &[("X-Forwarded-Proto", "")],
-        &[("X-Forwarded-Proto", "httpsx")],
-    ] {
-        open(&server, TLS_ONLY, headers).await.expect_refusal(4000, "TLS").await;
+    for (proto, client) in [("http", "203.0.113.1"), ("", "203.0.113.2"), ("httpsx", "203.0.113.3")] {
+        let headers = [("X-Forwarded-Proto", proto), ("X-Forwarded-For", client)];
+        open(&server, TLS_ONLY, &headers).await.expect_refusal(4000, "TLS").await;
     }
+    open(&PICKY.get(), "1002", &[]).await.expect_refusal(4000, "TLS").await;
+}
+
+/// With 4000 its clients would come back over and over without a pause.
+#[tokio::test]
+async fn clients_of_a_proxy_that_does_not_say_how_they_came_are_to_wait() {
+    let server = Config::new().app("1001", "tls_only = true").start();
+    for _ in 0..3 {
+        open(&server, "1001", &[]).await.expect_refusal(4100, "X-Forwarded-Proto").await;
+    }
+    let warnings: Vec<_> = lines_with(&server, "refused with 4100");
+    let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+    for part in [
+        "127.0.0.1",
+        "proxy_set_header X-Forwarded-Proto $scheme;",
+        "http-request set-header X-Forwarded-Proto https if { ssl_fc }",
+        "RequestHeader set X-Forwarded-Proto",
+    ] {
+        assert!(warning.contains(part), "no {part:?} in {warning}");
+    }
+}
+
+#[tokio::test]
+async fn clients_of_a_proxy_that_is_not_trusted_are_to_wait_and_the_log_names_it() {
+    let server =
+        Config::new().server("trusted_proxies = [\"10.0.0.0/8\"]").app("1001", "tls_only = true").start();
+    for proto in ["https", "http"] {
+        open(&server, "1001", &[("X-Forwarded-Proto", proto)])
+            .await
+            .expect_refusal(4100, "trusted_proxies")
+            .await;
+    }
+    let warnings = lines_with(&server, "trusted_proxies = [\"127.0.0.1\"]");
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_was_sent_to_tls_and_comes_back_without_is_to_wait() {
+    let server =
+        Config::new().server("trusted_proxies = [\"10.0.0.0/8\"]").app("1001", "tls_only = true").start();
+    let mut codes = Vec::new();
+    for _ in 0..4 {
+        let mut client = open(&server, "1001", &[]).await;
+        codes.push(u16::from(client.wait_for_close(DEADLINE).await.code));
+    }
+    assert_eq!(codes, [4000, 4000, 4000, 4100]);
+    assert_eq!(lines_with(&server, "come back without it").len(), 1);
+}
+
+/// Lines of the log that contain `part`.
+fn lines_with(server: &TestServer, part: &str) -> Vec<String> {
+    server.output().lines().filter(|line| line.contains(part)).map(str::to_owned).collect()
 }
 
 #[tokio::test]
@@ -92,7 +141,7 @@ async fn a_trusted_proxy_tells_that_the_client_came_over_tls() {
 #[tokio::test]
 async fn anybody_else_is_not_believed() {
     let server = PICKY.get();
-    open(&server, "1002", &[("X-Forwarded-Proto", "https")]).await.expect_refusal(4000, "TLS").await;
+    open(&server, "1002", &[("X-Forwarded-Proto", "https")]).await.expect_refusal(4100, "TLS").await;
 }
 
 #[tokio::test]

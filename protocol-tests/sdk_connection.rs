@@ -12,7 +12,7 @@ use crate::clients::{PusherJs, RECONNECT_LIMIT, each_version, user};
 use crate::harness::http::Request;
 use crate::harness::names::unique;
 use crate::harness::server::{Config, TestServer};
-use crate::harness::shared::{DISABLED, TLS_ONLY, shared};
+use crate::harness::shared::{DISABLED, shared};
 use crate::harness::sign::App;
 use crate::harness::{DEADLINE, within};
 
@@ -42,18 +42,23 @@ async fn an_unknown_key_and_a_disabled_app_stop_the_client_for_good(version: &st
 }
 
 async fn an_app_for_tls_only_sends_the_client_to_tls_at_once(version: &str) {
-    let server = shared();
+    let server = direct_tls_only();
     let mut page = PusherJs::start(version);
     let tls = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let (plain, secure) = (server.public.port(), tls.local_addr().expect("bound").port());
     let ports = json!({"wsPort": plain, "wssPort": secure});
-    page.open_with("ann", server.app_with_id(TLS_ONLY), user("ann"), ports).await;
+    page.open_with("ann", server.app(), user("ann"), ports).await;
     page.fails("ann", 4000).await;
     let hello = within(DEADLINE, "a TLS handshake", async {
         let (mut client, _) = tls.accept().await.expect("a connection");
         client.read_u8().await.expect("a first byte")
     });
     assert_eq!(hello.await, 0x16, "the record type of a TLS handshake");
+}
+
+/// A server with an app for TLS only and without a proxy in front.
+fn direct_tls_only() -> TestServer {
+    Config::new().server("trusted_proxies = [\"10.0.0.0/8\"]").app("1001", "tls_only = true").start()
 }
 
 async fn a_connection_over_a_retried_quota_gets_in_when_there_is_room(version: &str) {

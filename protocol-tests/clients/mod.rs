@@ -51,6 +51,15 @@ impl Driver {
         Self { script: Script::spawn(command), asked: 0 }
     }
 
+    /// Several pages of one kind in one process, with a WebSocket as browsers have it.
+    pub fn fleet(kind: &str, count: usize) -> Self {
+        installed("node_modules/pusher");
+        let mut command = Command::new("node");
+        command.args(["--no-warnings", "--experimental-websocket"]).arg(folder().join("clients/fleet.mjs"));
+        command.arg(kind).arg(count.to_string());
+        Self { script: Script::spawn(command), asked: 0 }
+    }
+
     /// `clients/{file}` in Python.
     pub fn python(file: &str) -> Self {
         let mut command = Command::new(installed(".venv/bin/python"));
@@ -139,6 +148,19 @@ impl PusherJs {
     /// `v8` is the newest release of major version 8 that package.json names.
     pub fn start(version: &str) -> Self {
         Self(Driver::node("pusher-js.mjs", &[version.trim_start_matches('v')]))
+    }
+
+    /// As [`Self::start`], believing one more authority for `wss`, and with a WebSocket as browsers have it.
+    pub fn trusting(version: &str, authority: &Path) -> Self {
+        installed("node_modules/pusher");
+        let mut command = Command::new("node");
+        command
+            .args(["--no-warnings", "--experimental-websocket"])
+            .arg(folder().join("clients/pusher-js.mjs"));
+        command
+            .args([version.trim_start_matches('v'), "own-websocket"])
+            .env("NODE_EXTRA_CA_CERTS", authority);
+        Self(Driver { script: Script::spawn(command), asked: 0 })
     }
 
     /// Begins to connect as the visitor `on`.

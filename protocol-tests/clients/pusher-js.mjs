@@ -1,4 +1,6 @@
 // Drives one published major version of pusher-js: `node pusher-js.mjs 8`.
+// `node --experimental-websocket pusher-js.mjs 7 own-websocket` uses Node's own WebSocket, which says as browsers do whether a
+// connection was closed properly; the one that pusher-js brings does not, and up to 8.1 two such closes are `failed`.
 import { obey, report } from './lines.mjs';
 import { openPortal } from './portal.mjs';
 
@@ -6,6 +8,7 @@ const major = Number(process.argv[2]);
 // 4.x asks the browser for its name before it opens an encrypted channel; Node has none before 21.
 globalThis.navigator ??= { product: 'Gecko' };
 const { default: Pusher } = await import(`pusher-js-${major}`);
+if (process.argv[3] === 'own-websocket') Pusher.Runtime.createWebSocket = (url) => new WebSocket(url);
 const portal = await openPortal();
 const connections = new Map();
 

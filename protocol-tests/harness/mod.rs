@@ -9,6 +9,7 @@
 //! - [`messaging`] is a server with a router, [`carrier`] the stand-in it sends through, [`portal`] the
 //!   backend it calls back, [`databases`] the servers it may keep its records in, [`disk`] a disk that
 //!   hangs or breaks.
+//! - [`proxy`] runs the reverse proxies that Debian has.
 //! - [`script`] runs a Node or Python program that talks in JSON lines.
 //!
 //! Every wait has a deadline, nothing sleeps, and whatever was started ends with its owner.
@@ -22,6 +23,7 @@ pub mod http;
 pub mod messaging;
 pub mod names;
 pub mod portal;
+pub mod proxy;
 pub mod raw_ws;
 pub mod script;
 pub mod server;

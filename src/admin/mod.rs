@@ -100,7 +100,7 @@ impl Admin {
         }
         match request.uri().path() {
             "/live" | "/up" | "/" => text(StatusCode::OK, "OK"),
-            "/ready" if self.hub.is_draining() => {
+            "/ready" if self.hub.is_ending() => {
                 text(StatusCode::SERVICE_UNAVAILABLE, "Server is shutting down")
             }
             "/ready" if self.router.as_ref().is_some_and(|router| !router.is_available()) => {

@@ -16,6 +16,7 @@ mod info;
 mod messaging;
 mod reply;
 mod route;
+mod tls;
 mod trigger;
 mod upgrade;
 mod users;
@@ -29,10 +30,10 @@ use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, Response};
-use ipnet::IpNet;
 
 pub use messaging::openapi;
 pub use reply::ApiError;
+pub use tls::TlsGuard;
 pub use upgrade::Upgrade;
 
 use crate::config::ServerSettings;
@@ -50,7 +51,7 @@ pub struct Api {
     /// The message router, if any app has one.
     router: Option<Router>,
     path_prefix: String,
-    trusted_proxies: Vec<IpNet>,
+    tls: TlsGuard,
 }
 
 /// What a request comes to.
@@ -62,14 +63,9 @@ pub enum Answer {
 }
 
 impl Api {
-    /// An API over these apps.
-    pub fn new(hub: Hub, router: Option<Router>, server: &ServerSettings) -> Self {
-        Self {
-            hub,
-            router,
-            path_prefix: server.path_prefix.clone(),
-            trusted_proxies: server.trusted_proxies.clone(),
-        }
+    /// An API over these apps. The guard is shared by all shards.
+    pub fn new(hub: Hub, router: Option<Router>, server: &ServerSettings, tls: TlsGuard) -> Self {
+        Self { hub, router, path_prefix: server.path_prefix.clone(), tls }
     }
 
     /// Answers one request. `peer` is the address at the other end of the TCP connection.
@@ -88,7 +84,7 @@ impl Api {
             Err(error) => error.into_response(),
         };
         self.log_refusal(&parts, peer, &response);
-        if self.hub.is_draining() {
+        if self.hub.is_ending() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Answer::Response(response)
@@ -167,7 +163,7 @@ impl Api {
 
     /// Whether this process can do its work.
     fn readiness(&self) -> Result<Response<Full<Bytes>>, ApiError> {
-        if self.hub.is_draining() {
+        if self.hub.is_ending() {
             return Err(ApiError::unavailable("Server is shutting down"));
         }
         if self.router.as_ref().is_some_and(|router| !router.is_available()) {

@@ -119,9 +119,11 @@ impl Route {
     pub fn endpoint(self, method: &Method) -> Result<Endpoint, ApiError> {
         let (fits, allowed) = match &self {
             Self::Messaging { .. } | Self::Attachment { .. } => (true, ""),
-            Self::Live | Self::Ready | Self::OpenApi => {
-                (method == Method::GET || method == Method::HEAD, "GET, HEAD")
+            // HAProxy's `option httpchk` asks with OPTIONS unless it is told otherwise.
+            Self::Live | Self::Ready => {
+                (matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS), "GET, HEAD, OPTIONS")
             }
+            Self::OpenApi => (method == Method::GET || method == Method::HEAD, "GET, HEAD"),
             Self::App { action: Action::Trigger | Action::Batch | Action::Terminate(_), .. }
             | Self::TerminateByKey { .. }
             | Self::CarrierWebhook { .. } => (method == Method::POST, "POST"),
@@ -226,7 +228,7 @@ mod tests {
         ] {
             assert_eq!(Route::find(path), route, "{path}");
         }
-        assert!(Route::Live.endpoint(&Method::HEAD).is_ok());
+        assert!([Method::HEAD, Method::OPTIONS].iter().all(|method| Route::Live.endpoint(method).is_ok()));
         assert!(Route::Live.endpoint(&Method::POST).is_err());
     }
 }

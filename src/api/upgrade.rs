@@ -98,9 +98,10 @@ impl Api {
             return refuse(ErrorCode::UnsupportedProtocol, message);
         }
         let app = hub.app();
-        if app.settings.tls_only && !self.is_secure(&parts.headers, peer) {
-            let message = "Application only accepts TLS connections, reconnect with wss://".to_owned();
-            return refuse(ErrorCode::TlsOnly, message);
+        if app.settings.tls_only
+            && let Some(refusal) = self.tls.refusal(hub.id(), &parts.headers, peer)
+        {
+            return Err(refusal);
         }
         let origin = parts.headers.get(ORIGIN).and_then(|origin| origin.to_str().ok());
         if !app.allows_origin(origin) {
@@ -145,7 +146,7 @@ impl Api {
     }
 
     fn is_trusted(&self, peer: IpAddr) -> bool {
-        self.trusted_proxies.iter().any(|network| network.contains(&peer.to_canonical()))
+        self.tls.trusts(peer)
     }
 
     /// The refusal as the log has it. Its text repeats the key of the path, and that may be an app's secret:
@@ -160,17 +161,6 @@ impl Api {
         }
         let message = "the client sent the app's secret in place of its key: take it out of the page";
         Refusal { code: refusal.code, message: message.to_owned() }
-    }
-
-    /// Whether a trusted proxy says that the client came over TLS.
-    fn is_secure(&self, headers: &HeaderMap, peer: IpAddr) -> bool {
-        let is_trusted = self.is_trusted(peer);
-        let scheme = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok());
-        let first = scheme.and_then(|list| list.split(',').next()).map(str::trim);
-        is_trusted
-            && first.is_some_and(|scheme| {
-                scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("wss")
-            })
     }
 }
 

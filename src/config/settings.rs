@@ -45,9 +45,11 @@ pub struct ServerSettings {
     pub shards: Option<NonZeroU32>,
     /// Folder for what the server keeps by itself (the development app).
     pub data_dir: PathBuf,
-    /// Silence after which the server pings; told to clients as `activity_timeout`, whole seconds.
+    /// Told to clients as `activity_timeout`, whole seconds: the silence after which they ping.
     pub activity_timeout: Duration,
-    /// Silence after the ping that closes the connection with 4201.
+    /// Silence of a client after which the server pings it.
+    pub ping_interval: Duration,
+    /// Silence after that ping that closes the connection with 4201.
     pub pong_timeout: Duration,
     /// Bytes one connection may leave unread before it is closed with 4100.
     pub backlog_limit: usize,
@@ -66,7 +68,7 @@ pub struct ServerSettings {
 /// `[server.drain]`: what SIGTERM does to live connections.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DrainSettings {
-    /// Closes are spread evenly over this time.
+    /// Closes are spread evenly over this time; zero: all at once.
     pub window: Duration,
     /// Close code sent to established connections: 4200 (reconnect at once) or 4100 (after a second).
     pub close_code: u16,
@@ -184,6 +186,7 @@ impl Default for ServerSettings {
             shards: None,
             data_dir: PathBuf::from("switchboard-data"),
             activity_timeout: Duration::from_secs(120),
+            ping_interval: Duration::from_secs(25),
             pong_timeout: Duration::from_secs(30),
             backlog_limit: 1 << 20,
             backlog_max_age: Duration::from_secs(10),
@@ -197,7 +200,7 @@ impl Default for ServerSettings {
 
 impl Default for DrainSettings {
     fn default() -> Self {
-        Self { window: Duration::from_secs(20), close_code: 4200 }
+        Self { window: Duration::ZERO, close_code: 4100 }
     }
 }
 

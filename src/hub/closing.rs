@@ -12,6 +12,7 @@ use tokio::task::{spawn_local, yield_now};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
+use super::Hub;
 use super::connection::{Address, ClosedBy, Connection, EngineIo, Phase, Subscription};
 use super::shard::{SLICE, ShardState};
 use crate::protocol::error_code::ErrorCode;
@@ -188,7 +189,9 @@ impl ShardState {
     pub(super) fn begin_drain(&mut self, window: Duration, code: u16) {
         let steps = (window.as_millis() / DRAIN_STEP.as_millis()).max(1) as usize;
         let addresses = self.addresses(|_| true);
+        let under_way = DrainUnderWay(self.hub.clone());
         self.close_all(addresses, steps, move |state, slot| {
+            let _until_the_last = &under_way;
             state.close(slot, CloseCode::from(code), "Server is restarting");
         });
     }
@@ -229,6 +232,15 @@ impl ShardState {
                 close(self, address.slot);
             }
         }
+    }
+}
+
+/// A shard's drain, until every connection was sent its Close frame.
+struct DrainUnderWay(Hub);
+
+impl Drop for DrainUnderWay {
+    fn drop(&mut self) {
+        self.0.inner.drains.fetch_sub(1, Ordering::Release);
     }
 }
 

@@ -86,7 +86,10 @@ struct Inner {
     limits: Arc<ConnectionLimits>,
     connections: Arc<AtomicUsize>,
     loads: Box<[AtomicUsize]>,
+    is_ending: AtomicBool,
     is_draining: AtomicBool,
+    /// Drains of shards that have not sent all their Close frames.
+    drains: AtomicUsize,
     uplink: Arc<dyn Uplink>,
     observers: Observers,
     gatekeeper: OnceLock<Arc<dyn Gatekeeper>>,
@@ -102,7 +105,10 @@ struct Apps {
 /// What holds for every connection of the process; the server's settings in the units the shards use.
 #[derive(Clone, Debug)]
 pub struct ConnectionLimits {
+    /// In seconds, as it is told to clients.
     activity_timeout: u32,
+    /// In steps of the shards' clock.
+    ping_interval: u32,
     /// In steps of the shards' clock.
     pong_timeout: u32,
     backlog_limit: usize,
@@ -173,6 +179,7 @@ impl ConnectionLimits {
         let seconds = |duration| count(duration, Duration::from_secs(1));
         Self {
             activity_timeout: seconds(server.activity_timeout),
+            ping_interval: count(server.ping_interval, shard::STEP),
             pong_timeout: count(server.pong_timeout, shard::STEP),
             backlog_limit: server.backlog_limit,
             backlog_max_age: seconds(server.backlog_max_age),
@@ -191,7 +198,9 @@ impl Hub {
             limits: Arc::new(limits),
             connections: Arc::default(),
             loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
+            is_ending: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
+            drains: AtomicUsize::new(0),
             uplink,
             observers: Observers::default(),
             gatekeeper: OnceLock::new(),
@@ -385,6 +394,21 @@ impl Hub {
         &self.inner.stats
     }
 
+    /// The process will end soon: it is not ready any more, and serves what is still sent to it.
+    pub fn announce_end(&self) {
+        self.inner.is_ending.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`Hub::announce_end`] or [`Hub::drain`] was called.
+    pub fn is_ending(&self) -> bool {
+        self.inner.is_ending.load(Ordering::Relaxed) || self.is_draining()
+    }
+
+    /// Whether a drain has connections left that were not sent a Close frame.
+    pub fn is_closing_connections(&self) -> bool {
+        self.inner.drains.load(Ordering::Acquire) > 0
+    }
+
     /// Whether [`Hub::drain`] was called.
     pub fn is_draining(&self) -> bool {
         self.inner.is_draining.load(Ordering::Relaxed)
@@ -394,7 +418,10 @@ impl Hub {
     /// `window`.
     pub fn drain(&self, window: Duration, close_code: u16) {
         self.inner.is_draining.store(true, Ordering::Relaxed);
-        self.inner.mailboxes.iter().for_each(|mailbox| mailbox.push(Parcel::Drain(window, close_code)));
+        for mailbox in self.inner.mailboxes.iter() {
+            self.inner.drains.fetch_add(1, Ordering::Release);
+            mailbox.push(Parcel::Drain(window, close_code));
+        }
     }
 
     /// Housekeeping, called about once a second: due announcements, expired events.

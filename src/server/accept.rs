@@ -5,7 +5,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use listenfd::ListenFd;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::RunError;
@@ -23,6 +24,29 @@ const FAILURE_PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection on its way to another shard.
 pub type HandedOver = (std::net::TcpStream, SocketAddr, ShardLoad);
+
+/// The socket of the public port.
+pub struct PublicListener {
+    pub socket: TcpListener,
+    /// Whether the socket outlives this process: systemd passed it.
+    is_inherited: bool,
+}
+
+impl PublicListener {
+    /// The socket that systemd passed (`sd_listen_fds(3)`), or one that is bound to `address`.
+    pub fn open(setting: &'static str, address: SocketAddr) -> Result<Self, RunError> {
+        let failed =
+            |error| RunError::Bind { setting, address, reason: explained(setting, address, &error) };
+        // Anything else that is passed, such as a Unix socket, is an error.
+        match ListenFd::from_env().take_tcp_listener(0).map_err(failed)? {
+            None => Ok(Self { socket: bind(setting, address)?, is_inherited: false }),
+            Some(socket) => {
+                prepare(SockRef::from(&socket)).map_err(failed)?;
+                Ok(Self { socket, is_inherited: true })
+            }
+        }
+    }
+}
 
 /// Whether an address could be listened on; it is free again afterwards.
 ///
@@ -70,20 +94,27 @@ fn explained(setting: &str, address: SocketAddr, error: &io::Error) -> String {
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    // Accepted sockets inherit both options. Frames are joined before they are written; waiting for
-    // more would only delay them.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_notsent_lowat(MAX_UNSENT)?;
+    prepare(SockRef::from(&socket))?;
     socket.bind(&address.into())?;
     socket.listen(LISTEN_BACKLOG)?;
     Ok(socket.into())
 }
 
+/// Sets what accepted sockets inherit, and that accepting does not block.
+fn prepare(socket: SockRef<'_>) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    // Frames are joined before they are written; waiting for more would only delay them.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(MAX_UNSENT)
+}
+
 /// Accepts for all shards, on the first one.
-pub async fn accept(http: Rc<Http>, listener: TcpListener, shards: Vec<UnboundedSender<HandedOver>>) {
-    let listener = tokio::net::TcpListener::from_std(listener).expect("bug: the listener is not blocking");
-    loop {
+pub async fn accept(http: Rc<Http>, listener: PublicListener, shards: Vec<UnboundedSender<HandedOver>>) {
+    let PublicListener { socket, is_inherited } = listener;
+    let listener = tokio::net::TcpListener::from_std(socket).expect("bug: the listener is not blocking");
+    // Clients that connect to a socket that outlives this process are left to the next one, which serves them, while
+    // this one could only refuse them.
+    while !(is_inherited && http.hub().is_draining()) {
         match listener.accept().await {
             Ok((stream, peer)) => match http.hub().assign_shard() {
                 None => complain("too many connections, see server.max_connections"),

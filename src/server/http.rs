@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,9 +21,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 
-use super::accept::{HandedOver, accept};
+use super::accept::{HandedOver, PublicListener, accept};
 use super::refuse::refuse;
-use crate::api::{Answer, Api, Upgrade};
+use crate::api::{Answer, Api, TlsGuard, Upgrade};
 use crate::config::ServerSettings;
 use crate::hub::{Hub, Shard, ShardLoad, vital};
 use crate::routing::Router;
@@ -37,10 +37,11 @@ pub struct ShardThread {
     pub router: Option<Router>,
     pub index: usize,
     pub server: ServerSettings,
+    pub tls: TlsGuard,
     pub handed_over: UnboundedReceiver<HandedOver>,
-    pub busy: Busy,
+    pub work: Work,
     /// The first shard accepts, and hands connections to the others.
-    pub listener: Option<(TcpListener, Vec<UnboundedSender<HandedOver>>)>,
+    pub listener: Option<(PublicListener, Vec<UnboundedSender<HandedOver>>)>,
 }
 
 /// HTTP service of one shard.
@@ -50,15 +51,24 @@ pub struct Http {
     shard: Rc<Shard>,
     header_timeout: Duration,
     idle_timeout: Duration,
-    busy: Busy,
+    work: Work,
 }
 
-/// How many requests of the process are being answered.
+/// What of the process's work on connections is not done yet, apart from WebSockets.
 #[derive(Clone, Default)]
-pub struct Busy(Arc<AtomicUsize>);
+pub struct Work {
+    /// Requests that are being answered.
+    pub requests: Tasks,
+    /// Clients that are being turned away.
+    pub refusals: Tasks,
+}
+
+/// A number of things under way.
+#[derive(Clone, Default)]
+pub struct Tasks(Arc<AtomicUsize>);
 
 /// One of them.
-struct BusyRequest<'a>(&'a Busy);
+struct Task<'a>(&'a Tasks);
 
 impl ShardThread {
     /// Runs the shard; returns only if the process ends.
@@ -69,12 +79,12 @@ impl ShardThread {
             .expect("bug: the system gave a thread but no event queue");
         runtime.block_on(async {
             let http = Rc::new(Http {
-                api: Api::new(self.hub.clone(), self.router, &self.server),
+                api: Api::new(self.hub.clone(), self.router, &self.server, self.tls),
                 shard: Shard::new(self.hub.clone(), self.index),
                 hub: self.hub,
                 header_timeout: self.server.header_timeout,
                 idle_timeout: self.server.idle_timeout,
-                busy: self.busy,
+                work: self.work,
             });
             if let Some((listener, shards)) = self.listener.take() {
                 spawn_local(vital(accept(Rc::clone(&http), listener, shards)));
@@ -104,7 +114,10 @@ impl Http {
                 Some((Upgrade::Accept(admission, newcomer), stream, leftover)) => {
                     http.shard.attach(admission, newcomer.as_deref(), load, stream, &leftover);
                 }
-                Some((Upgrade::Refuse(refusal), stream, leftover)) => refuse(stream, leftover, refusal).await,
+                Some((Upgrade::Refuse(refusal), stream, leftover)) => {
+                    let _refusal = http.work.refusals.begin();
+                    refuse(stream, leftover, refusal).await;
+                }
                 None => {}
             }
         });
@@ -122,9 +135,9 @@ impl Http {
         let service = service_fn(|request| {
             clock.set(Phase::Busy);
             let answer = self.api.handle(request, peer.ip());
-            let busy = self.busy.begin();
+            let request = self.work.requests.begin();
             async {
-                let _busy = busy;
+                let _request = request;
                 let response = match answer.await {
                     Answer::Response(response) => response,
                     Answer::Upgrade(response, kind) => {
@@ -172,19 +185,19 @@ impl Http {
     }
 }
 
-impl Busy {
+impl Tasks {
     /// How many there are.
     pub fn count(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn begin(&self) -> BusyRequest<'_> {
+    fn begin(&self) -> Task<'_> {
         self.0.fetch_add(1, Ordering::Relaxed);
-        BusyRequest(self)
+        Task(self)
     }
 }
 
-impl Drop for BusyRequest<'_> {
+impl Drop for Task<'_> {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::Relaxed);
     }

@@ -14,7 +14,7 @@ mod services;
 mod shutdown;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::thread;
@@ -82,17 +82,17 @@ pub fn run(
 ) -> Result<(), RunError> {
     let files = raise_file_limit();
     files.apply(&mut settings);
-    let listener = accept::bind("server.bind", settings.server.bind)?;
+    let listener = accept::PublicListener::open("server.bind", settings.server.bind)?;
     let admin_listener = accept::bind("admin.bind", settings.admin.bind)?;
-    let addresses = Addresses { public: listener.local_addr()?, admin: admin_listener.local_addr()? };
+    let addresses = Addresses { public: listener.socket.local_addr()?, admin: admin_listener.local_addr()? };
 
     let shards = shard_count(&settings.server);
     let hub = Hub::new(shards, ConnectionLimits::new(&settings.server), Arc::new(Alone));
     hub.set_apps(settings.apps.clone());
     let service = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let services = service.block_on(services::open(&settings, &hub))?;
-    let busy = http::Busy::default();
-    start_shards(&hub, services.router.as_ref(), &settings.server, listener, shards, &busy)?;
+    let work = http::Work::default();
+    start_shards(&hub, services.router.as_ref(), &settings.server, listener, shards, &work)?;
 
     service.block_on(async {
         let mut signals = shutdown::Signals::listen()?;
@@ -116,7 +116,7 @@ pub fn run(
                 Signal::End(end) => break end,
             }
         };
-        shutdown::end(end, signals, &hub, &services, &busy, &settings.server.drain).await
+        shutdown::end(end, signals, &hub, &services, &work, &settings.server.drain).await
     })
 }
 
@@ -130,23 +130,25 @@ fn start_shards(
     hub: &Hub,
     router: Option<&Router>,
     server: &ServerSettings,
-    listener: TcpListener,
+    listener: accept::PublicListener,
     shards: usize,
-    busy: &http::Busy,
+    work: &http::Work,
 ) -> io::Result<()> {
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..shards).map(|_| mpsc::unbounded_channel()).unzip();
     let mut listener = Some((listener, senders));
+    let tls = api::TlsGuard::new(&server.trusted_proxies);
     for (index, receiver) in receivers.into_iter().enumerate() {
-        let work = http::ShardThread {
+        let shard = http::ShardThread {
             hub: hub.clone(),
             router: router.cloned(),
             index,
             server: server.clone(),
+            tls: tls.clone(),
             handed_over: receiver,
-            busy: busy.clone(),
+            work: work.clone(),
             listener: listener.take(),
         };
-        thread::Builder::new().name(format!("shard-{index}")).spawn(move || work.run())?;
+        thread::Builder::new().name(format!("shard-{index}")).spawn(move || shard.run())?;
     }
     Ok(())
 }

@@ -1,20 +1,28 @@
 //! Signals, and the order in which the server ends.
 
 use std::io;
-use std::time::Duration;
+use std::pin::pin;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{self, SignalKind};
 
 use super::RunError;
-use super::http::Busy;
+use super::http::Work;
 use crate::config::DrainSettings;
 use crate::hub::Hub;
 use crate::protocol::error_code::ErrorCode;
 
 use super::services::Services;
 
-/// Time beyond the drain window for clients to answer our Close frames.
+/// Time for clients to answer our Close frames, from the last answer on. Clients that do not answer are cut off: a
+/// phone without a network is not to keep all others from the next process, to which they return a second after
+/// their Close. Those that got the Close frame and are slow to answer lose nothing by it.
+const ANSWER_GRACE: Duration = Duration::from_millis(300);
+/// Time beyond the drain window for all answers and requests.
 const CLOSE_GRACE: Duration = Duration::from_secs(8);
+/// Time for calls to the carrier before connections are closed. Clients stay connected for as long as the process
+/// can't end anyway; less than the 10 s after which `docker stop` kills.
+const CALLS_FIRST: Duration = Duration::from_secs(4);
 /// Time for close frames to leave when the server is told to stop at once.
 const STOP_GRACE: Duration = Duration::from_millis(500);
 /// Time for calls to the carrier that are out; longer than a call may take.
@@ -71,28 +79,26 @@ impl Signals {
     }
 }
 
-/// Ends the server. Draining: not ready, new connections get 4100, established ones are closed over the
-/// window, then the end. Stopping, or a second signal: the end at once.
+/// Ends the server. Draining: not ready, calls that are out come back, new connections get 4100, established ones are
+/// closed over the window, then the end. Stopping, or a second signal: the end at once.
 pub async fn end(
     end: End,
     mut signals: Signals,
     hub: &Hub,
     services: &Services,
-    busy: &Busy,
+    work: &Work,
     drain: &DrainSettings,
 ) -> Result<(), RunError> {
     if end == End::Drain {
         tracing::info!(connections = hub.connections(), window = ?drain.window, "draining");
-        hub.drain(drain.window, drain.close_code);
+        hub.announce_end();
         let emptied = tokio::select! {
-            (emptied, ()) = async {
-                tokio::join!(emptied(hub, busy, drain.window + CLOSE_GRACE), services.begin_end(CALLS))
-            } => emptied,
+            emptied = drained(hub, services, work, drain) => emptied,
             () = signals.next_end() => false,
         };
         if emptied {
             services.end().await;
-            tracing::info!("drained");
+            tracing::info!(unanswered = hub.connections(), "drained");
             return Ok(());
         }
     }
@@ -100,7 +106,7 @@ pub async fn end(
     let (emptied, ()) = tokio::join!(
         async {
             hub.drain(Duration::ZERO, ErrorCode::OverCapacity.number());
-            emptied(hub, busy, STOP_GRACE).await
+            emptied(hub, work, STOP_GRACE).await
         },
         services.begin_end(STOP_GRACE)
     );
@@ -108,10 +114,32 @@ pub async fn end(
     if emptied || end == End::Stop { Ok(()) } else { Err(RunError::CutOff(hub.connections())) }
 }
 
-/// Whether all connections ended, and all requests were answered, within `limit`.
-async fn emptied(hub: &Hub, busy: &Busy, limit: Duration) -> bool {
+/// Lets calls come back, then closes all connections; whether that was done in time.
+async fn drained(hub: &Hub, services: &Services, work: &Work, drain: &DrainSettings) -> bool {
+    let mut calls = pin!(services.begin_end(CALLS));
+    let are_back = tokio::time::timeout(CALLS_FIRST, &mut calls).await.is_ok();
+    hub.drain(drain.window, drain.close_code);
+    let rest = async {
+        if !are_back {
+            calls.await;
+        }
+    };
+    tokio::join!(emptied(hub, work, drain.window + CLOSE_GRACE), rest).0
+}
+
+/// Whether all requests were answered, and all connections ended or were given the time to, within `limit`.
+async fn emptied(hub: &Hub, work: &Work, limit: Duration) -> bool {
     let gone = async {
-        while hub.connections() > 0 || busy.count() > 0 {
+        let (mut fewest, mut since) = (usize::MAX, Instant::now());
+        loop {
+            let open = hub.connections() + work.refusals.count();
+            if open < fewest || hub.is_closing_connections() {
+                (fewest, since) = (open, Instant::now());
+            }
+            let is_quiet = !hub.is_closing_connections() && since.elapsed() >= ANSWER_GRACE;
+            if work.requests.count() == 0 && (open == 0 || is_quiet) {
+                break;
+            }
             tokio::time::sleep(POLL).await;
         }
         // An answer that was given is not yet on its way.

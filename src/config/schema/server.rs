@@ -37,9 +37,12 @@ pub(super) static SECTIONS: &[Section] = &[
         shards: Shards;
         /// Folder of the database file and of the development app. A relative path begins at the current folder.
         data_dir: Folder;
-        /// Silence after which the server pings a connection; told to clients as `activity_timeout`.
+        /// Silence after which clients are to ping; sent to them as `activity_timeout`.
         activity_timeout: WholeSeconds;
-        /// Silence after that ping which closes the connection with 4201.
+        /// Time without anything from a client after which the server pings it. Proxies cut connections on which
+        /// nothing comes: nginx, lighttpd and Varnish after 60 s, HAProxy after 50 s with the usual settings.
+        ping_interval: Time<{ SECOND / 10 }, HOUR>;
+        /// Silence after the server's ping which closes the connection with 4201.
         pong_timeout: Time<1, HOUR>;
         /// Bytes that may wait for a slow client. Beyond it the server closes the connection with 4100.
         backlog_limit: Size<KB, { 1024 * MB }>;
@@ -55,10 +58,11 @@ pub(super) static SECTIONS: &[Section] = &[
     section! {
         /// What SIGTERM does to live connections.
         "server.drain", |settings: Settings| settings.server.drain;
-        /// Closes are spread evenly over this time.
+        /// Closes are spread evenly over this time. `"0s"`, all at once, suits a single server: clients are back about a
+        /// second later. Several servers behind a load balancer: `"20s"`, so that the others get the reconnects bit by bit.
         window: Time<0, HOUR>;
-        /// Close code for established connections: 4200 (clients reconnect at once, right behind a load
-        /// balancer) or 4100 (after a second, right for a single server that restarts).
+        /// Close code for established connections: 4100 (clients reconnect after a second, when a single server is there
+        /// again) or 4200 (at once, for several servers behind a load balancer).
         close_code: CloseCode;
     },
     section! {
