@@ -1,12 +1,10 @@
-//! What `serve` prints for people. The only place that prints secrets, and only the development app's.
+//! What `serve` prints for people. It prints no secret but the development app's.
 
-use std::fmt::Write;
-use std::net::SocketAddr;
-
-use crate::config::{AppSettings, Endpoint, Loaded};
+use super::laravel::{self, Block, Form, Values};
+use crate::config::Loaded;
 use crate::server::Addresses;
 
-/// Addresses, and in development mode everything a Laravel project needs.
+/// Addresses, and in development mode what a Laravel project needs.
 pub(super) fn text(loaded: &Loaded, addresses: &Addresses) -> String {
     let Addresses { public, admin } = addresses;
     let mut text = format!(
@@ -15,94 +13,40 @@ pub(super) fn text(loaded: &Loaded, addresses: &Addresses) -> String {
     );
     if loaded.settings.development {
         for app in &loaded.settings.apps {
-            text.push_str(&development(app, &Client::new(&loaded.endpoint, *public)));
+            text.push_str(&development(&laravel::values(app, &loaded.endpoint, *public)));
         }
     }
     text
 }
 
-/// Where clients reach the server.
-struct Client {
-    host: String,
-    port: String,
-    scheme: String,
-}
-
-impl Client {
-    fn new(endpoint: &Endpoint, public: SocketAddr) -> Self {
-        let host = match public {
-            SocketAddr::V4(address) => address.ip().to_string(),
-            SocketAddr::V6(address) => format!("[{}]", address.ip()),
-        };
-        Self {
-            host: endpoint.host.clone().unwrap_or(host),
-            port: endpoint.port.clone().unwrap_or_else(|| public.port().to_string()),
-            scheme: endpoint.scheme.clone().unwrap_or_else(|| "http".to_owned()),
-        }
-    }
-}
-
-fn development(app: &AppSettings, client: &Client) -> String {
-    let AppSettings { id, key, secrets, .. } = app;
-    let secret = secrets.first().map_or("", |secret| secret.expose());
-    let Client { host, port, scheme } = client;
-    let tls = scheme == "https";
-    let mut text = String::new();
-    // Writing to a String cannot fail.
-    let _ = write!(
-        text,
+/// Both `.env` blocks fit one terminal; the command prints the rest.
+fn development(values: &Values) -> String {
+    let env = |form| laravel::text(form, Block::Env, values).unwrap_or_default();
+    format!(
         r#"
-Development mode: no app is configured, so this one was made. It stays the same after a restart.
-For your own set PUSHER_APP_ID, PUSHER_APP_KEY and PUSHER_APP_SECRET or write switchboard.toml
-(switchboard config init).
+Development mode: no app is configured, so the server made one and keeps it after a restart.
+Client events (whispers) are on for it; for an app of your own they are off until you set client_events.
 
-  id      {id}
-  key     {key}
-  secret  {secret}
+.env of Laravel 11 to 13:
 
-Laravel, .env:
+{}
+.env of Laravel 9 and 10, and of the programs in examples/backend:
 
-BROADCAST_CONNECTION=pusher
-BROADCAST_DRIVER=pusher
-PUSHER_APP_ID={id}
-PUSHER_APP_KEY={key}
-PUSHER_APP_SECRET={secret}
-PUSHER_HOST={host}
-PUSHER_PORT={port}
-PUSHER_SCHEME={scheme}
-PUSHER_APP_CLUSTER=mt1
-VITE_PUSHER_APP_KEY="${{PUSHER_APP_KEY}}"
-VITE_PUSHER_HOST="${{PUSHER_HOST}}"
-VITE_PUSHER_PORT="${{PUSHER_PORT}}"
-VITE_PUSHER_SCHEME="${{PUSHER_SCHEME}}"
-VITE_PUSHER_APP_CLUSTER="${{PUSHER_APP_CLUSTER}}"
+{}
+  switchboard laravel                what else to paste: commands, Echo, Vue, React
+  switchboard laravel --form pusher  the same for Laravel 9 and 10 (Laravel 8: --form mix)
+  switchboard serve --env-file .env  run with the app of a .env file instead of this one
 
-Laravel Echo:
-
-import Echo from 'laravel-echo';
-import Pusher from 'pusher-js';
-
-window.Pusher = Pusher;
-window.Echo = new Echo({{
-    broadcaster: 'pusher',
-    key: '{key}',
-    cluster: 'mt1',
-    wsHost: '{host}',
-    wsPort: {port},
-    wssPort: {port},
-    forceTLS: {tls},
-    enabledTransports: ['ws', 'wss'],
-}});
-
-"#
-    );
-    text
+"#,
+        env(Form::Reverb),
+        env(Form::Pusher)
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{self, Sources};
+    use crate::config::{self, AppSettings, Sources};
 
     fn loaded(environment: &[(&str, &str)]) -> Loaded {
         let environment = environment.iter().map(|(name, value)| (name.into(), value.into())).collect();
@@ -136,9 +80,11 @@ mod tests {
             "PUSHER_PORT=6001",
             "PUSHER_SCHEME=http",
             "VITE_PUSHER_APP_KEY=\"${PUSHER_APP_KEY}\"",
-            "    key: 'the-key',",
-            "    wsPort: 6001,",
-            "    forceTLS: false,",
+            "BROADCAST_CONNECTION=reverb",
+            "REVERB_APP_ID=123456",
+            "REVERB_APP_SECRET=the-secret",
+            "REVERB_PORT=6001",
+            "VITE_PUSHER_APP_CLUSTER=\"${PUSHER_APP_CLUSTER}\"",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in {text}");
         }
@@ -151,9 +97,7 @@ mod tests {
         loaded.settings.development = true;
         loaded.settings.apps = vec![AppSettings::new("1", "k", "s")];
         let text = text(&loaded, &addresses());
-        for line in
-            ["PUSHER_HOST=ws.example.com", "PUSHER_PORT=443", "    wssPort: 443,", "    forceTLS: true,"]
-        {
+        for line in ["PUSHER_HOST=ws.example.com", "PUSHER_PORT=443", "REVERB_SCHEME=https"] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in {text}");
         }
     }

@@ -9,6 +9,7 @@ mod banner;
 mod check;
 mod config;
 mod health;
+mod laravel;
 mod numbers;
 mod progress;
 mod serve;
@@ -25,6 +26,7 @@ use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 
 use crate::config::{Problem, Problems, Sources};
+use laravel::LaravelCommand;
 use terminal::Terminal;
 use webhooks::WebhooksCommand;
 
@@ -114,6 +116,8 @@ enum Command {
     /// Show, explain and begin the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Print what to paste into a Laravel project: commands, .env, Echo, Vue, React
+    Laravel(LaravelCommand),
     /// Import and list the phone numbers of an app
     #[command(subcommand)]
     Numbers(NumbersCommand),
@@ -224,6 +228,10 @@ pub fn run(
         Command::Config(ConfigCommand::Reference) => config::reference(&mut terminal),
         Command::Config(ConfigCommand::Init) => config::init(&mut terminal),
         Command::Config(ConfigCommand::Docs) => config::docs(&mut terminal),
+        // It prints the development app's credentials, so it makes them as `serve` does.
+        Command::Laravel(command) => {
+            laravel::run(&command, &options.sources(environment, true), &mut terminal)
+        }
         Command::Numbers(command) => {
             let sources = options.sources(environment, command.needs_app());
             numbers::run(command, &sources, &mut terminal)

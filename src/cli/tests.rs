@@ -235,6 +235,58 @@ fn init_and_docs_print_what_the_library_makes() {
 }
 
 #[test]
+fn the_laravel_blocks_are_those_of_the_configured_app() {
+    let folder = folder(&format!("{FREE_PORTS}{APP}"));
+    let print = |arguments: &str| {
+        command(
+            folder.path(),
+            &format!("switchboard laravel --config @/c.toml --bind 0.0.0.0:6001 {arguments}"),
+        )
+    };
+    let all = print("--form reverb");
+    assert_eq!(all.exit, Exit::Fine, "{}", all.err);
+    for part in
+        ["REVERB_APP_KEY=k\n", "REVERB_HOST=127.0.0.1\n", "echo.js", "@laravel/echo-vue", "composer require"]
+    {
+        assert!(all.out.contains(part), "{part} is missing in {}", all.out);
+    }
+    assert!(!all.out.contains("hidden") && all.out.contains("--show-secret"), "{}", all.out);
+
+    let env = print("env --show-secret --url https://ws.portal.example");
+    assert!(env.out.starts_with("BROADCAST_CONNECTION=reverb\nREVERB_APP_ID=1\n"), "{}", env.out);
+    for line in [
+        "REVERB_APP_SECRET=hidden",
+        "REVERB_HOST=ws.portal.example",
+        "REVERB_PORT=443",
+        "REVERB_SCHEME=https",
+    ] {
+        assert!(env.out.lines().any(|found| found == line), "{line} is missing in {}", env.out);
+    }
+    let json = print("env --json").json();
+    assert!(json["env"].as_str().is_some_and(|text| text.contains("REVERB_APP_KEY=k\n")), "{json}");
+}
+
+#[test]
+fn a_mistyped_laravel_command_is_answered_with_what_to_write() {
+    let two =
+        folder(&format!("{FREE_PORTS}{APP}{}", APP.replace("\"1\"", "\"2\"").replace("\"k\"", "\"l\"")));
+    let one = folder(&format!("{FREE_PORTS}{APP}"));
+    for (folder, arguments, answer) in [
+        (&two, "env", "choose one of 1, 2 with --app ID"),
+        (&two, "env --app 3", "there is no app 3; the configuration has 1, 2"),
+        (&one, "env", "server.bind has port 0"),
+        (&one, "env --url ws.portal.example", "write http://HOST:PORT or https://HOST"),
+        (&one, "vue --form mix --url http://x", "it has commands, env, broadcasting, echo"),
+        (&one, "react --form laravel", "possible values: reverb, pusher, mix"),
+        (&one, "dotenv", "possible values: commands, env"),
+    ] {
+        let ended = command(folder.path(), &format!("switchboard laravel --config @/c.toml {arguments}"));
+        assert_eq!((ended.exit, ended.out.as_str()), (Exit::Misused, ""), "{arguments}");
+        assert!(ended.err.contains(answer), "{arguments}: {}", ended.err);
+    }
+}
+
+#[test]
 fn numbers_are_imported_and_listed() {
     let folder = folder(&format!("{FREE_PORTS}{APP}"));
     let csv = "number;user_id;status;label;is_default\n(312) 555-0100;7;;Sales;1\n+13125550101;;reserved;;\n";

@@ -21,11 +21,11 @@ const APP_FAMILIES: [&str; 3] = ["PUSHER_APP", "REVERB_APP", "SOKETI_DEFAULT_APP
 /// Where clients reach the server, as far as Laravel's variables say so. For printed snippets only.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Endpoint {
-    /// `PUSHER_HOST`.
+    /// `PUSHER_HOST` or `REVERB_HOST`.
     pub host: Option<String>,
-    /// `PUSHER_PORT`.
+    /// `PUSHER_PORT` or `REVERB_PORT`.
     pub port: Option<String>,
-    /// `PUSHER_SCHEME`.
+    /// `PUSHER_SCHEME` or `REVERB_SCHEME`.
     pub scheme: Option<String>,
 }
 
@@ -148,9 +148,15 @@ impl Environment {
         Vec::new()
     }
 
+    /// All three from one family: the one that the app comes from, otherwise the first with a host. Laravel's
+    /// `.env.example` has `PUSHER_PORT` also in projects that use the other family.
     pub(super) fn endpoint(&self) -> Endpoint {
-        let get = |name| self.get(name).filter(|value| !value.is_empty()).map(str::to_owned);
-        Endpoint { host: get("PUSHER_HOST"), port: get("PUSHER_PORT"), scheme: get("PUSHER_SCHEME") }
+        let get = |name: String| self.get(&name).filter(|value| !value.is_empty()).map(str::to_owned);
+        let families = ["PUSHER", "REVERB"];
+        let has = |part| move |family: &&&str| get(format!("{family}_{part}")).is_some();
+        let family = families.iter().find(has("APP_KEY")).or_else(|| families.iter().find(has("HOST")));
+        let of = |part| get(format!("{}_{part}", family.unwrap_or(&families[0])));
+        Endpoint { host: of("HOST"), port: of("PORT"), scheme: of("SCHEME") }
     }
 }
 
@@ -238,6 +244,24 @@ mod tests {
         let secret = environment(&pusher).app(&mut Vec::new()).remove(2);
         assert_eq!(secret.raw, Raw::List(vec![Raw::Text("p,1".to_owned())]));
         assert_eq!(environment(&empty).app(&mut Vec::new()), []);
+    }
+
+    #[test]
+    fn the_address_comes_from_the_family_of_the_app() {
+        let pusher = [("PUSHER_HOST", "p"), ("PUSHER_PORT", "1")];
+        let reverb = [("REVERB_HOST", "r"), ("REVERB_SCHEME", "https")];
+        for (pairs, host, port, scheme) in [
+            (pusher.to_vec(), Some("p"), Some("1"), None),
+            (reverb.to_vec(), Some("r"), None, Some("https")),
+            ([pusher, reverb].concat(), Some("p"), Some("1"), None),
+            ([&pusher[..], &reverb, &[("REVERB_APP_KEY", "k")]].concat(), Some("r"), None, Some("https")),
+            ([&[("PUSHER_PORT", "443")], &reverb[..]].concat(), Some("r"), None, Some("https")),
+            (vec![("PUSHER_HOST", "")], None, None, None),
+        ] {
+            let endpoint = environment(&pairs).endpoint();
+            let found = (endpoint.host.as_deref(), endpoint.port.as_deref(), endpoint.scheme.as_deref());
+            assert_eq!(found, (host, port, scheme), "{pairs:?}");
+        }
     }
 
     #[test]

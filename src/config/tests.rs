@@ -296,7 +296,7 @@ fn the_environment_defines_an_app_only_when_the_file_has_none() {
 #[test]
 fn a_laravel_env_file_defines_the_app_and_the_endpoint() {
     let text = "APP_NAME=\"My App\"\nSECRET='s3cret'\nREVERB_APP_ID=9\nREVERB_APP_KEY=\"rk\"\n\
-                REVERB_APP_SECRET=\"${SECRET}\"\nPUSHER_HOST=ws.example.com\nPUSHER_PORT=443\nPUSHER_SCHEME=https\n";
+                REVERB_APP_SECRET=\"${SECRET}\"\nREVERB_HOST=ws.example.com\nREVERB_PORT=443\nREVERB_SCHEME=https\n";
     let loaded = Case::without_file().env_file(text).load();
     assert_eq!(loaded.settings.apps, [AppSettings::new("9", "rk", "s3cret")]);
     assert_eq!(loaded.endpoint.host.as_deref(), Some("ws.example.com"));

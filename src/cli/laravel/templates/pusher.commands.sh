@@ -1,0 +1,2 @@
+composer require pusher/pusher-php-server
+npm i laravel-echo pusher-js
