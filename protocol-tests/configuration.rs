@@ -429,7 +429,7 @@ impl Development {
         let (stdout, stderr) = (Output::default(), Output::default());
         let (sender, printed) = mpsc::channel();
         stdout.follow(child.stdout.take().expect("piped"), move |line| {
-            if line == "});" {
+            if line.contains("switchboard serve --env-file") {
                 // Nobody waits any more once this has been seen.
                 let _ = sender.send(());
             }
@@ -478,24 +478,19 @@ async fn development_mode_prints_what_to_paste_and_serves_it_also_after_a_restar
     assert!(app.key.len() >= 16 && app.secret.len() >= 32, "{app:?}");
     let port = first.public().port().to_string();
     let text = first.stdout.text();
-    for line in [
-        "BROADCAST_CONNECTION=pusher",
-        "PUSHER_SCHEME=http",
-        "PUSHER_APP_CLUSTER=mt1",
-        "VITE_PUSHER_APP_KEY=\"${PUSHER_APP_KEY}\"",
-        "VITE_PUSHER_HOST=\"${PUSHER_HOST}\"",
-        "VITE_PUSHER_PORT=\"${PUSHER_PORT}\"",
-        "window.Echo = new Echo({",
-        "    broadcaster: 'pusher',",
-        &format!("    key: '{}',", app.key),
-        "    cluster: 'mt1',",
-        "    wsHost: '127.0.0.1',",
-        &format!("    wsPort: {port},"),
-        "    forceTLS: false,",
-        "    enabledTransports: ['ws', 'wss'],",
-    ] {
+    for line in
+        [&format!("REVERB_APP_KEY={}", app.key), "PUSHER_SCHEME=http", "VITE_PUSHER_PORT=\"${PUSHER_PORT}\""]
+    {
         assert!(text.lines().any(|found| found == line), "{line:?} is not in\n{text}");
     }
+    // The command prints the same blocks for the same app.
+    for form in ["reverb", "pusher"] {
+        let url = format!("http://127.0.0.1:{port}");
+        let block = finished(folder.path(), &["laravel", "env", "--form", form, "--url", &url]);
+        assert_eq!(block.code, Some(0), "{}", block.stderr);
+        assert!(text.contains(&format!("\n\n{}\n", block.stdout)), "{} is not in\n{text}", block.stdout);
+    }
+    assert!(text.lines().count() <= 50, "it does not fit one terminal\n{text}");
     assert!(text.contains(&format!("http://127.0.0.1:{port}")), "{text}");
 
     let path = format!("/app/{}?protocol=7", app.key);

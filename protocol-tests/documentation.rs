@@ -29,7 +29,7 @@ fn cells(row: &str) -> Option<Vec<&str>> {
 }
 
 /// What stands between backticks.
-fn code(text: &str) -> Vec<&str> {
+pub fn code(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
 }
 

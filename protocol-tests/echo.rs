@@ -58,13 +58,13 @@ each_echo! {
 async fn broadcast(sdk: &mut Sdk, server: &TestServer, channel: &str, name: &str, data: &str) {
     let body = json!({"name": name, "data": data, "channel": channel});
     let request = json!({"method": "POST", "resource": "/events", "body": body});
-    let answer = sdk.php(server, server.app(), request).await;
+    let answer = sdk.send(server, server.app(), request).await;
     assert_eq!(answer, json!({"status": 200, "body": {}}));
 }
 
 async fn each_listener_hears_its_event_once(mut echo: Echo) {
     let server = shared();
-    let mut sdk = Sdk::node();
+    let mut sdk = Sdk::php();
     let listeners = [
         "MessageReceived",
         ".MessageReceived",
@@ -143,7 +143,7 @@ async fn each_listener_hears_its_event_once(mut echo: Echo) {
 
 async fn private_presence_and_encrypted_channels_hear_and_whisper(mut echo: Echo) {
     let server = shared();
-    let mut sdk = Sdk::node();
+    let (mut sdk, mut php) = (Sdk::node(), Sdk::php());
     let room = unique("room");
     echo.connect("ann", &server, user("ann")).await;
     echo.connect("bob", &server, user("bob")).await;
@@ -174,7 +174,7 @@ async fn private_presence_and_encrypted_channels_hear_and_whisper(mut echo: Echo
         (&format!("private-cache-{room}"), r"App\Events\Kept"),
     ] {
         let data = format!(r#"{{"body":"h\u00e9","on":"{channel}"}}"#);
-        broadcast(&mut sdk, &server, channel, name, &data).await;
+        broadcast(&mut php, &server, channel, name, &data).await;
     }
     let sealed = json!([format!("private-encrypted-{room}"), r"App\Events\Sealed", {"n": 1}]);
     sdk.call(&server, server.app(), "trigger", sealed).await;
@@ -282,7 +282,7 @@ async fn to_others_leaves_the_sender_out(mut echo: Echo) {
 
 async fn a_path_prefix_is_accepted_before_the_key(mut echo: Echo) {
     let server = Config::new().server("path_prefix = \"/realtime\"").start();
-    let mut sdk = Sdk::node();
+    let mut sdk = Sdk::php();
     let room = unique("room");
     echo.connect_with("ann", &server, user("ann"), json!({"wsPath": "/realtime"})).await;
     echo.chain("ann", json!([["private", room], ["listen", "Posted"]])).await;
@@ -290,7 +290,7 @@ async fn a_path_prefix_is_accepted_before_the_key(mut echo: Echo) {
     // PHP's `path` option, which is not signed.
     let body = json!({"name": r"App\Events\Posted", "data": "[]", "channel": format!("private-{room}")});
     let request = json!({"method": "POST", "resource": "/events", "path": "/realtime", "body": body});
-    assert_eq!(sdk.php(&server, server.app(), request).await["status"], 200);
+    assert_eq!(sdk.send(&server, server.app(), request).await["status"], 200);
     assert_eq!(echo.heard("ann", "listen").await, json!([]));
 }
 

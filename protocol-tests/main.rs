@@ -21,6 +21,7 @@ mod http_auth;
 mod http_edges;
 mod idempotency;
 mod keepalive;
+mod laravel;
 mod limits;
 mod logging;
 mod messaging;

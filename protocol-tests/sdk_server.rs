@@ -290,21 +290,22 @@ async fn node_is_told_the_counts_it_asks_for_when_it_publishes() {
 
 #[tokio::test]
 async fn php_publishes_its_own_escapes_to_one_or_many_channels() {
-    let (server, mut sdk) = (shared(), Sdk::node());
+    let (server, mut sdk) = (shared(), Sdk::php());
     let mut client = WsClient::connect(&server).await;
     let (one, other) = (unique("private-user"), unique("private-user"));
     client.subscribe(&one).await;
     client.subscribe(&other).await;
-    // json_encode(['body' => 'hé', 'url' => 'a/b', 'price' => 1.0]) with PHP's default flags.
-    let data = r#"{"body":"h\u00e9","url":"a\/b","price":1.0}"#;
+    // PHP encodes the payload.
+    let payload = json!({"body": "h\u{e9} \u{1f600}", "none": [], "sum": 0.1 + 0.2, "url": "a/b"});
+    let data = r#"{"body":"h\u00e9 \ud83d\ude00","none":[],"sum":0.30000000000000004,"url":"a\/b"}"#;
     let name = r"App\Events\MessageReceived";
     for body in [
-        json!({"name": name, "data": data, "channel": one}),
-        json!({"name": name, "data": data, "channels": [one, other]}),
+        json!({"name": name, "data": payload, "channel": one}),
+        json!({"name": name, "data": payload, "channels": [one, other]}),
         json!({"name": name, "data": "[]", "channels": [one]}),
     ] {
         let request = json!({"method": "POST", "resource": "/events", "body": body});
-        let answer = sdk.php(&server, server.app(), request).await;
+        let answer = sdk.send(&server, server.app(), request).await;
         assert_eq!(answer, json!({"status": 200, "body": {}}));
     }
     for (channel, text) in [(&one, data), (&one, data), (&other, data), (&one, "[]")] {
@@ -315,7 +316,7 @@ async fn php_publishes_its_own_escapes_to_one_or_many_channels() {
 
 #[tokio::test]
 async fn php_asks_with_array_parameters() {
-    let (server, mut sdk) = (shared(), Sdk::node());
+    let (server, mut sdk) = (shared(), Sdk::php());
     let app = server.app_with_id(COUNTING);
     let mut client = WsClient::connect_to(&server, app).await;
     let room = unique("presence-room");
@@ -323,7 +324,7 @@ async fn php_asks_with_array_parameters() {
     for info in [json!(["user_count", "subscription_count"]), json!("user_count,subscription_count")] {
         let request =
             json!({"method": "GET", "resource": format!("/channels/{room}"), "params": {"info": info}});
-        let answer = sdk.php(&server, app, request).await;
+        let answer = sdk.send(&server, app, request).await;
         let body = json!({"occupied": true, "user_count": 1, "subscription_count": 1});
         assert_eq!(answer, json!({"status": 200, "body": body}));
     }
@@ -332,7 +333,7 @@ async fn php_asks_with_array_parameters() {
 #[tokio::test]
 async fn php_does_not_sign_its_path_option() {
     let server = Config::new().server("path_prefix = \"/realtime\"").start();
-    let mut sdk = Sdk::node();
+    let mut sdk = Sdk::php();
     for (method, resource, body) in [
         ("POST", "/events", json!({"name": "E", "data": "{}", "channel": "room"})),
         ("GET", "/channels", Value::Null),
@@ -342,7 +343,7 @@ async fn php_does_not_sign_its_path_option() {
         if !body.is_null() {
             request["body"] = body;
         }
-        let answer = sdk.php(&server, server.app(), request).await;
+        let answer = sdk.send(&server, server.app(), request).await;
         assert_eq!(answer["status"], 200, "{answer}");
     }
 }

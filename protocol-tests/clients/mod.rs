@@ -67,6 +67,13 @@ impl Driver {
         Self { script: Script::spawn(command), asked: 0 }
     }
 
+    /// `clients/{file}` in PHP.
+    pub fn php(file: &str, args: &[&str]) -> Self {
+        let mut command = Command::new("php");
+        command.arg(folder().join("clients").join(file)).args(args);
+        Self { script: Script::spawn(command), asked: 0 }
+    }
+
     /// The answer to one command, or the whole refusal.
     pub async fn try_ask(&mut self, action: &str, options: Value) -> Result<Value, Value> {
         self.try_ask_within(DEADLINE, action, options).await
@@ -292,10 +299,8 @@ impl Sdk {
     }
 
     /// Requests as Composer's `pusher/pusher-php-server` makes them, made by PHP.
-    pub fn php_itself() -> Self {
-        let mut command = Command::new("php");
-        command.arg(folder().join("clients/sdk.php"));
-        Self(Driver { script: Script::spawn(command), asked: 0 })
+    pub fn php() -> Self {
+        Self(Driver::php("sdk.php", &[]))
     }
 
     /// Requests as the gem `pusher` makes them, made by Ruby.
@@ -325,11 +330,11 @@ impl Sdk {
         self.0.try_ask("call", call).await
     }
 
-    /// Sends a request in the form of the PHP SDK (Node only); returns its status and body.
-    pub async fn php(&mut self, server: &TestServer, app: &App, mut request: Value) -> Value {
+    /// Sends a request in the form of the PHP SDK (PHP only); returns its status and body.
+    pub async fn send(&mut self, server: &TestServer, app: &App, mut request: Value) -> Value {
         request["app"] = credentials(app);
         request["port"] = server.public.port().into();
-        self.0.ask("php", request).await
+        self.0.ask("send", request).await
     }
 }
 

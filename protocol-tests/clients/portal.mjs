@@ -8,8 +8,9 @@ import Pusher from 'pusher';
 /**
  * @param {{id: string, key: string, secret: string, masterKey?: string}[]} apps
  * @param {Record<string, {type: string, body: string}>} files what GET answers, by path
+ * @param {{key: string, who: object}} [session] the app and the visitor of pages that name none
  */
-export async function openPortal(apps = [], files = {}) {
+export async function openPortal(apps = [], files = {}, session = {}) {
   const signers = new Map();
   const trust = ({ id, key, secret, masterKey }) =>
     signers.set(key, {
@@ -25,8 +26,8 @@ export async function openPortal(apps = [], files = {}) {
       return response.end(files[pathname].body);
     }
     const form = new URLSearchParams(await text(request));
-    const who = JSON.parse(form.get('who') ?? '{}');
-    const signer = signers.get(form.get('key'))?.[who.forged ? 'forged' : 'honest'];
+    const who = form.has('who') ? JSON.parse(form.get('who')) : (session.who ?? {});
+    const signer = signers.get(form.get('key') ?? session.key)?.[who.forged ? 'forged' : 'honest'];
     const answer = signer && !who.refuse && routes[pathname]?.(signer, form, who);
     response.writeHead(answer ? 200 : 403, { 'content-type': 'application/json' });
     response.end(JSON.stringify(answer || { message: 'This action is unauthorized.' }));

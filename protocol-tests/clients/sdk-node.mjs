@@ -1,7 +1,6 @@
-// Drives the published Node server SDK, and sends requests in the form of the PHP SDK.
+// Drives the published Node server SDK.
 import Pusher from 'pusher';
 import { obey } from './lines.mjs';
-import { sendAsPhp } from './php-form.mjs';
 
 await obey({
   async call({ app, port, method, args }) {
@@ -23,5 +22,4 @@ await obey({
     const valid = webhook.isValid();
     return { valid, events: valid ? webhook.getEvents() : null };
   },
-  php: sendAsPhp,
 });

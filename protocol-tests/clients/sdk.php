@@ -1,66 +1,44 @@
 <?php
-// Sends what pusher-php-server 7.2 sends for $pusher->get() and $pusher->post(): the signature over the
-// parameters as they are, the query encoded by RFC 3986, and anything but 200 an exception. The package
-// itself comes through Composer only.
+// Sends what pusher-php-server 7.2 sends, as PHP itself encodes it: JSON with \/ and \uXXXX, arrays of parameters as
+// info[0]=…&info[1]=… with encoded brackets. The package itself comes through Composer only.
 
 declare(strict_types=1);
 
-final class ApiError extends Exception
+require_once __DIR__ . '/pusher-request.php';
+
+/** $pusher->get() and $pusher->post(), with anything but 200 as an error. */
+function call_method(object $command, array $app, string $base): array
 {
+    [$path, $argument] = $command->args;
+    [$status, $answer] = $command->method === 'post'
+        ? send_request($base, $app, 'POST', $path, [], json_encode($argument, JSON_THROW_ON_ERROR))
+        : send_request($base, $app, 'GET', $path, (array) $argument, null);
+
+    return $status === 200 ? ['ok' => json_decode($answer)] : ['error' => $answer, 'status' => $status];
 }
 
-/** @param array<string, mixed> $params */
-function signed(array $app, string $method, string $path, array $params): string
+/** A request of the given form, with its status. The option `path` stands before the address and is not signed. */
+function send_form(object $command, array $app, string $base): array
 {
-    $params = array_merge(
-        ['auth_key' => $app['key'], 'auth_timestamp' => time(), 'auth_version' => '1.0'],
-        $params,
+    $body = $command->body ?? null;
+    if (isset($body->data) && ! is_string($body->data)) {
+        $body->data = json_encode($body->data, JSON_THROW_ON_ERROR);
+    }
+    [$status, $answer] = send_request(
+        $base . ($command->path ?? ''),
+        $app,
+        $command->method,
+        $command->resource,
+        (array) ($command->params ?? []),
+        $body === null ? null : json_encode($body, JSON_THROW_ON_ERROR),
     );
-    ksort($params);
-    $joined = [];
-    foreach ($params as $key => $value) {
-        $joined[] = $key . '=' . (is_array($value) ? implode(',', $value) : $value);
-    }
-    $text = "$method\n$path\n" . implode('&', $joined);
-    $params['auth_signature'] = hash_hmac('sha256', $text, $app['secret']);
 
-    return http_build_query($params, '', '&', PHP_QUERY_RFC3986);
-}
-
-/** @param array<string, mixed> $params */
-function send(array $app, int $port, string $method, string $path, array $params, ?string $body): object
-{
-    $path = "/apps/{$app['id']}$path";
-    if ($body !== null) {
-        $params['body_md5'] = md5($body);
-    }
-    $query = signed($app, $method, $path, $params);
-    $options = [
-        'method' => $method,
-        'header' => "Content-Type: application/json\r\nX-Pusher-Library: pusher-http-php 7.2.6\r\nConnection: close",
-        'content' => $body ?? '',
-        'ignore_errors' => true,
-        'protocol_version' => 1.1,
-    ];
-    $answer = file_get_contents("http://127.0.0.1:$port$path?$query", false, stream_context_create(['http' => $options]));
-    $status = (int) explode(' ', $http_response_header[0])[1];
-    if ($status !== 200) {
-        throw new ApiError((string) $answer, $status);
-    }
-
-    return json_decode((string) $answer, false, 512, JSON_THROW_ON_ERROR);
+    return ['ok' => ['status' => $status, 'body' => json_decode($answer)]];
 }
 
 while (($line = fgets(STDIN)) !== false) {
-    $command = json_decode($line, true, 512, JSON_THROW_ON_ERROR);
-    ['app' => $app, 'port' => $port, 'method' => $method, 'args' => $args] = $command;
-    try {
-        $answer = $method === 'post'
-            ? send($app, $port, 'POST', $args[0], [], json_encode($args[1], JSON_THROW_ON_ERROR))
-            : send($app, $port, 'GET', $args[0], $args[1], null);
-        $report = ['id' => $command['id'], 'ok' => $answer];
-    } catch (ApiError $error) {
-        $report = ['id' => $command['id'], 'error' => $error->getMessage(), 'status' => $error->getCode()];
-    }
-    echo json_encode($report, JSON_THROW_ON_ERROR), "\n";
+    $command = json_decode($line, false, 512, JSON_THROW_ON_ERROR);
+    $send = $command->do === 'call' ? 'call_method' : 'send_form';
+    $report = $send($command, (array) $command->app, "http://127.0.0.1:$command->port");
+    echo json_encode(['id' => $command->id] + $report, JSON_THROW_ON_ERROR), "\n";
 }

@@ -26,7 +26,7 @@ async fn t35_the_python_sdk_sends_and_lists() {
 async fn t35_requests_of_php_send_and_list() {
     let post = |path: &str, body: Value| ("post", json!([path, body]));
     let get = |path: &str, params: Value| ("get", json!([path, params]));
-    an_sdk_sends_and_lists(Sdk::php_itself(), post, get, "Grüße / 👋 + & =").await;
+    an_sdk_sends_and_lists(Sdk::php(), post, get, "Grüße / 👋 + & =").await;
 }
 
 #[tokio::test]
