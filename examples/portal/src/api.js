@@ -1,10 +1,11 @@
 /** The portal's own routes, relative to the page. */
 
-/** An answer that is not 200, or none at all (`status` 0). */
+/** An answer that is not 200, or none at all (`status` 0). `code` is the server's, as in its `error.code`. */
 export class ApiError extends Error {
-  constructor(status, message) {
+  constructor(status, message, code) {
     super(message);
     this.status = status;
+    this.code = code;
   }
 
   /** Whether the same request may succeed later. */
@@ -16,7 +17,7 @@ export class ApiError extends Error {
 export const get = (path, query = {}) => call('GET', `${path}?${new URLSearchParams(query)}`);
 export const post = (path, body = {}) => call('POST', path, JSON.stringify(body));
 
-/** Brings a file for a conversation; answers where it is then. */
+/** Uploads a file for a conversation; returns its link. */
 export async function upload(conversation, file) {
   const { name, type, size } = file;
   const { attachment, upload: to } = await post('attachments', {
@@ -26,8 +27,14 @@ export async function upload(conversation, file) {
     size,
   });
   const response = await fetch(to.url, { method: to.method, headers: to.headers, body: file }).catch(() => null);
-  if (!response?.ok) throw new ApiError(response?.status ?? 0, `${name} could not be uploaded.`);
+  if (!response) throw new ApiError(0, 'The connection failed.');
+  if (!response.ok) throw await refusal(response);
   return attachment.url;
+}
+
+async function refusal(response) {
+  const { error } = await response.json().catch(() => ({}));
+  return new ApiError(response.status, error?.message ?? 'That did not work.', error?.code);
 }
 
 async function call(method, path, body) {
@@ -42,7 +49,8 @@ async function call(method, path, body) {
   } catch {
     throw new ApiError(0, 'The portal cannot be reached.');
   }
-  const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw new ApiError(response.status, answer.error?.message ?? 'That did not work.');
-  return answer;
+  if (!response.ok) throw await refusal(response);
+  return response.json().catch(() => {
+    throw new ApiError(0, 'The portal gave no readable answer.');
+  });
 }

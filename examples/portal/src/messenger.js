@@ -7,7 +7,7 @@
 import { computed, reactive, watch } from 'vue';
 import { get, post } from './api.js';
 import { announce, isVisible, notify } from './attention.js';
-import { connection, watchConnection } from './connection.js';
+import { connection, reconnect, watchConnection } from './connection.js';
 import { broadcasting, userId } from './page.js';
 import { changeMessage, isWhole, markRead, putConversation, putMessage, putNewest } from './records.js';
 import { contactName, summary } from './words.js';
@@ -16,6 +16,10 @@ import { contactName, summary } from './words.js';
 const TYPING_PAUSE = 3_000;
 /** When what failed is tried again, if nothing else makes it so. */
 const AGAIN = 5_000;
+/** So many threads at the top of the list are loaded ahead: they open at once, and the list knows what failed in them. */
+const AHEAD = 8;
+/** More pages of the list are loaded until each unread conversation is there, but not more than so many. */
+const UNREAD_PAGES = 5;
 
 export const messenger = reactive({
   conversations: [],
@@ -78,8 +82,8 @@ function subscribe(conversationId) {
 function take({ message, conversation }) {
   if (!isWhole(message) || !isWhole(conversation)) return reload();
   takeConversation(conversation);
-  // A thread that was never opened is loaded when it is.
-  if (messenger.threads[message.conversation_id]) putMessage(messagesOf(message.conversation_id), message);
+  // The rest of a thread that is not loaded yet comes when it is opened.
+  putMessage(threadOf(message.conversation_id).messages, message);
 }
 
 async function receive(event) {
@@ -144,23 +148,53 @@ export function reload() {
 
 async function load() {
   try {
-    const { conversations, next } = await get('conversations');
-    conversations.forEach(takeConversation);
-    if (!messenger.hasLoaded) messenger.nextConversations = next;
+    await loadConversations();
     messenger.hasLoaded = true;
-    connection.isReachable = true;
     connection.isSignedOut = false;
+    comeBack();
     if (messenger.openId !== null) await loadThread(messenger.openId);
     // Threads that are not on the screen are loaded when they are opened again.
     for (const id of Object.keys(messenger.threads)) messenger.threads[id].isStale = id !== String(messenger.openId);
     await flush();
     await readOpen();
+    await loadAhead();
   } catch (error) {
     connection.isSignedOut = error.status === 401;
     connection.isReachable = !error.isPassing;
     if (error.isPassing) reloadLater();
   }
 }
+
+async function loadConversations() {
+  const { conversations, next, unread_total: unread } = await get('conversations');
+  conversations.forEach(takeConversation);
+  if (messenger.hasLoaded) return;
+  messenger.nextConversations = next;
+  for (let page = 1; page < UNREAD_PAGES && messenger.nextConversations && unreadTotal.value < unread; page += 1) {
+    await loadMoreConversations();
+  }
+}
+
+/** The backend answers again, so the server is there again too: pusher-js would wait up to 15 s before it tries. */
+function comeBack() {
+  const wasAway = !connection.isReachable;
+  connection.isReachable = true;
+  if (wasAway && connection.isDown) reconnect();
+}
+
+/** One after the other, so that nothing that was asked for has to wait. */
+async function loadAhead() {
+  for (const conversation of messenger.conversations.slice(0, AHEAD)) {
+    if (isReloadDue) return;
+    const thread = messenger.threads[conversation.id];
+    const isKnown = thread?.hasLoaded && (!thread.isStale || isSettled(conversation, thread.messages.at(-1)));
+    if (conversation.last_message_at && !isKnown) await loadThread(conversation.id);
+  }
+}
+
+/** Whether the last message is known and nothing will become of it. */
+const isSettled = (conversation, last) =>
+  last && !(last.created_at < conversation.last_message_at) && !['sending', 'sent', 'scheduled'].includes(last.status);
 
 let later;
 function reloadLater() {
@@ -178,8 +212,10 @@ async function loadThread(conversationId) {
   const { messages, next } = await get(`conversations/${conversationId}/messages`);
   const thread = threadOf(conversationId);
   const reachesBack = putNewest(thread.messages, messages);
-  if (!reachesBack) thread.next = next;
+  // What came by events before it was loaded does not say how far back the thread reaches.
+  if (!reachesBack || !thread.hasLoaded) thread.next = next;
   thread.hasLoaded = true;
+  thread.isStale = false;
 }
 
 export async function loadOlder(conversationId) {
@@ -275,7 +311,7 @@ async function hand(message) {
       reloadLater();
       throw error;
     }
-    Object.assign(message, { status: 'failed', error: { title: error.message } });
+    Object.assign(message, { status: 'failed', error: { code: error.code, title: error.message } });
   }
 }
 

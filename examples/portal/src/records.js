@@ -8,13 +8,14 @@ const isOlder = (record, than) => record.updated_at < than.updated_at;
 /** Whether an event carries the record itself: with `payload = "ids"`, or when it is too large, it does not. */
 export const isWhole = (record) => record?.created_at !== undefined;
 
-/** Puts a conversation into the list, the most active first. */
+/** Puts a conversation into the list: those with unread messages first, then the most active. */
 export function putConversation(conversations, conversation) {
   const index = conversations.findIndex(({ id }) => id === conversation.id);
   if (index < 0) conversations.push(conversation);
   else if (!isOlder(conversation, conversations[index])) conversations[index] = conversation;
   const active = ({ last_message_at, created_at }) => last_message_at ?? created_at;
-  conversations.sort((a, b) => compare(active(b), active(a)));
+  const isRead = ({ unread_count }) => Number(unread_count === 0);
+  conversations.sort((a, b) => isRead(a) - isRead(b) || compare(active(b), active(a)));
 }
 
 /**

@@ -1,4 +1,5 @@
 /** How things are called on the page. */
+import { reason } from './failures.js';
 
 export const contactName = ({ contact }) => contact.name || formatNumber(contact.phone_number);
 
@@ -22,29 +23,30 @@ export function summary(message) {
   return message.body || (message.media_urls.length ? 'Attachment' : '');
 }
 
-/** The row of a conversation says what was said last; without a text it is a picture, or nothing is left. */
-export function preview(conversation, messages = []) {
-  if (conversation.last_message) return conversation.last_message;
-  const last = messages.at(-1);
-  return last ? summary(last) : conversation.last_message_at ? 'Attachment' : 'No messages yet';
-}
-
-const PICTURE = /\.(avif|gif|jpe?g|png|svg|webp)$/i;
-
-/** How a link is shown; null if it leads to anything but the web. */
-export function attachment(url) {
-  if (!/^https?:\/\//i.test(url)) return null;
-  const path = url.split(/[?#]/)[0];
-  return { url, name: decoded(path.split('/').pop()) || url, isPicture: PICTURE.test(path) };
-}
-
-function decoded(name) {
-  try {
-    return decodeURIComponent(name);
-  } catch {
-    return name;
+/**
+ * What the row of a conversation says: the last message, `Not sent` with the reason if it failed. `thread` has messages
+ * that are known, maybe none.
+ */
+export function preview(conversation, thread) {
+  const last = newest(conversation, thread);
+  if (last?.direction === 'OUTBOUND' && isFaulty(last)) {
+    const why = reason(last);
+    return { isFaulty: true, text: why ? `${statusText(last)}: ${why}` : statusText(last) };
   }
+  // Without a text it is a file, or nothing is left.
+  const text = last
+    ? (last.direction === 'OUTBOUND' ? `You: ${summary(last)}` : summary(last))
+    : conversation.last_message || (conversation.last_message_at ? 'Attachment' : 'No messages yet');
+  return { isFaulty: false, text };
 }
+
+/** The last message of a conversation, if it is known: events may have brought a newer one than its thread has. */
+function newest(conversation, thread) {
+  const last = thread?.messages.at(-1);
+  return last && (last.isLocal || !(last.created_at < conversation.last_message_at)) ? last : undefined;
+}
+
+export const isFaulty = ({ status }) => ['failed', 'unconfirmed'].includes(status);
 
 const STATUS = {
   waiting: 'Waiting for the connection',
@@ -59,8 +61,6 @@ const STATUS = {
 };
 
 export const statusText = ({ status }) => STATUS[status] ?? status;
-
-export const reason = ({ error }) => (error?.code ? `${error.title} (${error.code})` : error?.title) ?? '';
 
 const time = new Intl.DateTimeFormat(undefined, { hour: 'numeric', minute: '2-digit' });
 const day = new Intl.DateTimeFormat(undefined, { weekday: 'long', month: 'long', day: 'numeric' });
