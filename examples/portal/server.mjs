@@ -118,7 +118,7 @@ const broadcasting = JSON.stringify({
 });
 const HEADERS = {
   'content-security-policy':
-    "default-src 'self'; connect-src 'self' ws: wss: http: https:; img-src 'self' http: https: data:; frame-ancestors 'none'",
+    "default-src 'self'; connect-src 'self' ws: wss: http: https:; img-src 'self' http: https: blob:; frame-ancestors 'none'",
   'referrer-policy': 'no-referrer',
   'x-content-type-options': 'nosniff',
 };
@@ -175,23 +175,35 @@ function send(response, status, type, body) {
   response.end(isJson ? JSON.stringify(body) : body);
 }
 
-/** Says no. switchboard's refusals are passed on, its absence is 503. */
+/** Passes a refusal of switchboard on; without one, it is away: 503. No error's text goes out: it may hold the signed URL. */
 function refuse(response, error) {
   if (response.headersSent) return response.end();
-  if (error instanceof Refusal) return send(response, error.status, 'json', { error: { message: error.message } });
+  const say = (status, message) => send(response, status, 'json', { error: { message } });
+  if (error instanceof Refusal) return say(error.status, error.message);
   if (error.name !== 'PusherRequestError') {
-    console.error(error);
-    return send(response, 500, 'json', { error: { message: 'Something went wrong.' } });
+    console.error(withoutQueries(error.stack));
+    return say(500, 'Something went wrong.');
   }
-  if (error.status === undefined) return send(response, 503, 'json', { error: { message: 'Messages are not available now.' } });
   if (error.status === 401) {
     // To the page 401 would mean that its user is not signed in.
-    console.error(`switchboard refuses the app: ${error.body}`);
-    return send(response, 500, 'json', { error: { message: 'The portal is set up wrongly.' } });
+    console.error('switchboard refuses the key, the secret or the time of the portal (401).');
+    return say(500, 'The portal is set up wrongly.');
   }
+  if (!isRefusal(error.body)) return say(503, 'Messages are not available now.');
   response.writeHead(error.status, { ...HEADERS, 'content-type': 'application/json' });
   response.end(error.body);
 }
+
+/** Whether this is the messaging API's `{"error": …}`, not a page of a proxy in between. */
+function isRefusal(body) {
+  try {
+    return typeof JSON.parse(body).error === 'object';
+  } catch {
+    return false;
+  }
+}
+
+const withoutQueries = (text) => String(text).replace(/\?\S*/g, '?…');
 
 async function text(request) {
   const chunks = [];
