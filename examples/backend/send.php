@@ -7,34 +7,50 @@
 //     $pusher->trigger('user.2', 'App\Events\Greeting', ['text' => $text]);
 //     $answer = $pusher->post('/messaging/messages', json_encode(['user_id' => 1, 'to' => …, 'text' => $text]));
 //
-// Below is the same without any package: what $pusher->post() does.
+// Below is the same without any package, as $pusher->post() does it.
 
 declare(strict_types=1);
+
+/** @return never */
+function fail(string $reason)
+{
+    fwrite(STDERR, "$reason\n");
+    exit(1);
+}
+
+/** A variable of the block that the server printed. */
+function setting(string $name): string
+{
+    return getenv($name) ?: fail("$name is not set. Load the block that the server printed: set -a; . ./.env; set +a");
+}
 
 /** @param array<string, mixed> $body */
 function post(string $path, array $body): object
 {
     $json = json_encode($body, JSON_THROW_ON_ERROR);
-    $path = '/apps/' . getenv('PUSHER_APP_ID') . $path;
+    $path = '/apps/' . setting('PUSHER_APP_ID') . $path;
     // In the order of their names.
     $query = http_build_query([
-        'auth_key' => getenv('PUSHER_APP_KEY'),
+        'auth_key' => setting('PUSHER_APP_KEY'),
         'auth_timestamp' => time(),
         'auth_version' => '1.0',
         'body_md5' => md5($json),
     ]);
-    $signature = hash_hmac('sha256', "POST\n$path\n$query", getenv('PUSHER_APP_SECRET'));
-    $url = getenv('PUSHER_SCHEME') . '://' . getenv('PUSHER_HOST') . ':' . getenv('PUSHER_PORT')
-        . "$path?$query&auth_signature=$signature";
-    $answer = file_get_contents($url, false, stream_context_create(['http' => [
+    $signature = hash_hmac('sha256', "POST\n$path\n$query", setting('PUSHER_APP_SECRET'));
+    $server = setting('PUSHER_SCHEME') . '://' . setting('PUSHER_HOST') . ':' . setting('PUSHER_PORT');
+    // PHP's own warning would hold the signed URL.
+    $stream = @fopen("$server$path?$query&auth_signature=$signature", 'r', false, stream_context_create(['http' => [
         'method' => 'POST',
         'header' => "Content-Type: application/json\r\nConnection: close",
         'content' => $json,
         'ignore_errors' => true,
     ]]));
-    if (! str_contains($http_response_header[0] ?? '', ' 200')) {
-        fwrite(STDERR, "$answer\n");
-        exit(1);
+    if ($stream === false) {
+        fail("No server answers at $server. Is it running?");
+    }
+    $answer = (string) stream_get_contents($stream);
+    if (! str_contains(stream_get_meta_data($stream)['wrapper_data'][0], ' 200')) {
+        fail($answer);
     }
 
     return json_decode($answer, false, 512, JSON_THROW_ON_ERROR);
@@ -45,7 +61,7 @@ $text = $argv[1] ?? 'Hello';
 // An event: `data` is JSON in a string.
 post('/events', ['name' => 'App\Events\Greeting', 'channel' => 'user.2', 'data' => json_encode(['text' => $text])]);
 
-// Who has which number; once is enough.
+// The owners of the numbers; once is enough.
 post('/messaging/phone_numbers', ['phone_numbers' => [
     ['number' => '+13125550100', 'user_id' => 1],
     ['number' => '+13125550101', 'user_id' => 2],

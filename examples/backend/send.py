@@ -1,10 +1,20 @@
-"""An event and a message with the stock SDK (pip install pusher): `python3 examples/backend/send.py "Hello"`."""
+"""An event and a message with the stock SDK: `python examples/backend/send.py "Hello"`. README.md says what to install."""
 
 import sys
 from os import environ
 
-from pusher import Pusher
-from pusher.http import Request
+try:
+    from pusher import Pusher
+    from pusher.errors import PusherError
+    from pusher.http import Request
+    from requests import RequestException
+except ImportError:
+    sys.exit("The SDK is missing. Install it into a virtual environment, as examples/backend/README.md says.")
+
+NAMES = ["PUSHER_APP_ID", "PUSHER_APP_KEY", "PUSHER_APP_SECRET", "PUSHER_HOST", "PUSHER_PORT", "PUSHER_SCHEME"]
+for name in NAMES:
+    if not environ.get(name):
+        sys.exit(f"{name} is not set. Load the block that the server printed: set -a; . ./.env; set +a")
 
 pusher = Pusher(
     app_id=environ["PUSHER_APP_ID"],
@@ -22,11 +32,21 @@ def post(path, body):
     return client.http.send_request(Request(client, "POST", f"/apps/{environ['PUSHER_APP_ID']}{path}", body))
 
 
-text = sys.argv[1] if len(sys.argv) > 1 else "Hello"
-pusher.trigger("user.2", r"App\Events\Greeting", {"text": text})
+def send(text):
+    pusher.trigger("user.2", r"App\Events\Greeting", {"text": text})
 
-# Who has which number; once is enough.
-numbers = [{"number": "+13125550100", "user_id": 1}, {"number": "+13125550101", "user_id": 2}]
-post("/messaging/phone_numbers", {"phone_numbers": numbers})
-answer = post("/messaging/messages", {"user_id": 1, "to": "(312) 555-0101", "text": text})
-print(answer["message"]["status"])
+    # The owners of the numbers; once is enough.
+    numbers = [{"number": "+13125550100", "user_id": 1}, {"number": "+13125550101", "user_id": 2}]
+    post("/messaging/phone_numbers", {"phone_numbers": numbers})
+    answer = post("/messaging/messages", {"user_id": 1, "to": "(312) 555-0101", "text": text})
+    print(answer["message"]["status"])
+
+
+try:
+    send(sys.argv[1] if len(sys.argv) > 1 else "Hello")
+except RequestException:
+    # Its text holds the signed URL, so it is not printed.
+    server = f"{environ['PUSHER_SCHEME']}://{environ['PUSHER_HOST']}:{environ['PUSHER_PORT']}"
+    sys.exit(f"No server answers at {server}. Is it running?")
+except PusherError as refusal:
+    sys.exit(f"The server refuses it: {refusal}")

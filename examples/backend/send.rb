@@ -6,29 +6,37 @@
 #     pusher.trigger('user.2', 'App\Events\Greeting', { text: text })
 #     pusher.post('/messaging/messages', { user_id: 1, to: …, text: text })
 #
-# Below is the same without any gem: what pusher.post does.
+# Below is the same without any gem, as pusher.post does it.
 
 require 'digest'
 require 'json'
 require 'net/http'
 require 'openssl'
 
+# A variable of the block that the server printed.
+def setting(name)
+  value = ENV.fetch(name, '')
+  value.empty? ? abort("#{name} is not set. Load the block that the server printed: set -a; . ./.env; set +a") : value
+end
+
 def post(path, body)
   json = JSON.generate(body)
-  path = "/apps/#{ENV.fetch('PUSHER_APP_ID')}#{path}"
+  path = "/apps/#{setting('PUSHER_APP_ID')}#{path}"
   # In the order of their names.
   query = URI.encode_www_form(
-    auth_key: ENV.fetch('PUSHER_APP_KEY'),
+    auth_key: setting('PUSHER_APP_KEY'),
     auth_timestamp: Time.now.to_i,
     auth_version: '1.0',
     body_md5: Digest::MD5.hexdigest(json)
   )
-  signature = OpenSSL::HMAC.hexdigest('SHA256', ENV.fetch('PUSHER_APP_SECRET'), "POST\n#{path}\n#{query}")
-  server = "#{ENV.fetch('PUSHER_SCHEME')}://#{ENV.fetch('PUSHER_HOST')}:#{ENV.fetch('PUSHER_PORT')}"
+  signature = OpenSSL::HMAC.hexdigest('SHA256', setting('PUSHER_APP_SECRET'), "POST\n#{path}\n#{query}")
+  server = "#{setting('PUSHER_SCHEME')}://#{setting('PUSHER_HOST')}:#{setting('PUSHER_PORT')}"
   url = URI("#{server}#{path}?#{query}&auth_signature=#{signature}")
   answer = Net::HTTP.post(url, json, 'Content-Type' => 'application/json')
   abort answer.body unless answer.code == '200'
   JSON.parse(answer.body)
+rescue SystemCallError, SocketError
+  abort "No server answers at #{server}. Is it running?"
 end
 
 text = ARGV.fetch(0, 'Hello')
@@ -36,7 +44,7 @@ text = ARGV.fetch(0, 'Hello')
 # An event: `data` is JSON in a string.
 post('/events', name: 'App\Events\Greeting', channel: 'user.2', data: JSON.generate(text: text))
 
-# Who has which number; once is enough.
+# The owners of the numbers; once is enough.
 post('/messaging/phone_numbers',
      phone_numbers: [{ number: '+13125550100', user_id: 1 }, { number: '+13125550101', user_id: 2 }])
 answer = post('/messaging/messages', user_id: 1, to: '(312) 555-0101', text: text)

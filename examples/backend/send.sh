@@ -1,7 +1,14 @@
 #!/usr/bin/env bash
-# An event and a message without any SDK: `examples/backend/send.sh "Hello"`. What signs a request is shown
-# by post(); beware that others on the machine can see openssl's arguments while it runs.
+# An event and a message without any SDK: `examples/backend/send.sh "Hello"`. post() signs a request; beware that other users of
+# the machine can see openssl's arguments while it runs.
 set -euo pipefail
+
+for name in PUSHER_APP_ID PUSHER_APP_KEY PUSHER_APP_SECRET PUSHER_HOST PUSHER_PORT PUSHER_SCHEME; do
+    if [[ -z ${!name:-} ]]; then
+        echo "$name is not set. Load the block that the server printed: set -a; . ./.env; set +a" >&2
+        exit 1
+    fi
+done
 
 post() {
     local path="/apps/$PUSHER_APP_ID$1" body=$2 md5 query signature
@@ -24,7 +31,7 @@ text=$(json "${1:-Hello}")
 # An event: `data` is JSON in a string.
 post /events "{\"name\":\"App\\\\Events\\\\Greeting\",\"channel\":\"user.2\",\"data\":$(json "{\"text\":$text}")}"
 
-# Who has which number; once is enough.
+# The owners of the numbers; once is enough.
 post /messaging/phone_numbers '{"phone_numbers":[{"number":"+13125550100","user_id":1},{"number":"+13125550101","user_id":2}]}'
 
 # A message of user 1, to a number.
