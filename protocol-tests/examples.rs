@@ -8,12 +8,13 @@ use std::time::Instant;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::{self, UnboundedReceiver};
 
-use crate::clients::{Driver, chromium, example, installed, screenshot};
+use crate::clients::{Driver, RECONNECT_LIMIT, chromium, example, installed, screenshot};
 use crate::harness::http::exchange;
 use crate::harness::messaging::RECEIVED;
+use crate::harness::names::free_port;
 use crate::harness::server::{BINARY, Config, Output, TestServer, end_with_us, run};
 use crate::harness::ws::WsClient;
 use crate::harness::{DEADLINE, within};
@@ -91,7 +92,8 @@ async fn the_echo_page_in_chromium_shows_what_a_backend_sends() {
     let mut browser = Driver::node("echo-page.mjs", &[]);
     let page = format!("file://{}", example("echo.html").display());
     browser.ask("open", json!({"url": page, "executable": chromium()})).await;
-    let form = json!({"key": server.app().key, "server": server.public.to_string()});
+    let form =
+        json!({"key": server.app().key, "server": server.public.to_string(), "until": "listening to user.2"});
     browser.ask("listen", form).await;
     send(&server, found("node"), "send.js", TEXT).await;
     let events = browser.ask("events", json!({"count": 2})).await;
@@ -100,34 +102,92 @@ async fn the_echo_page_in_chromium_shows_what_a_backend_sends() {
     assert_eq!(events, json!([format!("Greeting: {TEXT}"), format!("MessageReceived: {TEXT}")]));
 }
 
+#[tokio::test]
+async fn the_echo_page_says_why_it_is_not_connected_and_lets_one_try_again() {
+    let server = Config::new().start();
+    let (key, address) = (server.app().key.clone(), server.public.to_string());
+    let closed = format!("127.0.0.1:{}", free_port());
+    let mut browser = Driver::node("echo-page.mjs", &[]);
+    let page = format!("file://{}", example("echo.html").display());
+    browser.ask("network", json!({"isThere": false})).await;
+    browser.ask_within(RECONNECT_LIMIT, "open", json!({"url": page, "executable": chromium()})).await;
+    let blocked = json!({"key": key, "server": address, "until": "could not be loaded from cdn.jsdelivr.net. Is there"});
+    browser.ask("listen", blocked).await;
+    browser.ask("network", json!({"isThere": true})).await;
+    // The page is never loaded again.
+    for (key, server, until) in [
+        (key.as_str(), "127.0.0.1", "The port is missing. Write 127.0.0.1:6001"),
+        (&key, "http://localhost", "The port is missing. Write localhost:6001"),
+        (&key, &format!("{address}/app/x"), &format!("host and port only, as in {address}")),
+        (&key, "ftp://127.0.0.1:6001", "as in 127.0.0.1:6001"),
+        (&key, "127.0.0.1:60010000", "ports go from 1 to 65535"),
+        (&key, &closed, &format!("No switchboard answers at ws://{closed}. Is the server running")),
+        ("no-such-key", &address, "(4001). Correct that and press Listen again."),
+        (&key, &format!("http://{address}"), "listening to user.2"),
+    ] {
+        let form = json!({"key": key, "server": server, "until": until});
+        let said = browser.ask("listen", form).await;
+        browser.ask("screenshot", json!({"path": screenshot("echo-refused.png")})).await;
+        assert!(said.as_str().is_some_and(|said| said.contains(until)), "{said}");
+        if key == "no-such-key" {
+            assert!(said.as_str().is_some_and(|said| said.contains("The server says: ")), "{said}");
+        }
+    }
+    browser.ask("close", json!({})).await;
+}
+
 /// The demonstration of `make demo`, which ends when this is dropped.
 struct Demo {
     child: Child,
     _guard: Child,
     lines: Vec<String>,
+    printed: UnboundedReceiver<String>,
     _folder: TempDir,
+}
+
+/// The demonstration, not started yet, with its data in this folder.
+fn demo(folder: &TempDir) -> Command {
+    example("portal/dist/index.html");
+    let mut command = Command::new(found("node"));
+    command.arg(example("portal/demo.mjs")).env("SWITCHBOARD", BINARY).env("DATA_DIR", folder.path());
+    command.env_remove("TELNYX_API_KEY").env_remove("CHANNELS").env_remove("PUBLIC_URL");
+    command.env("PUSHER_PORT", "0").env("PORT", "0");
+    command
 }
 
 impl Demo {
     /// Starts it and waits until it has said all.
     async fn start() -> Self {
         let folder = TempDir::new().expect("a temporary folder");
-        let mut command = Command::new(found("node"));
-        command.arg(example("portal/demo.mjs")).env("SWITCHBOARD", BINARY).env("DATA_DIR", folder.path());
-        command.env_remove("TELNYX_API_KEY").env_remove("CHANNELS").env_remove("PUBLIC_URL");
+        let mut command = demo(&folder);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("Node starts");
         let guard = end_with_us(child.id());
-        let (sender, mut printed) = mpsc::unbounded_channel();
+        let (sender, printed) = mpsc::unbounded_channel();
         Output::default().follow(child.stdout.take().expect("stdout is piped"), move |line| {
             // A closed receiver means that all was read.
             let _ = sender.send(line.to_owned());
         });
-        let mut lines: Vec<String> = Vec::new();
-        while lines.last().is_none_or(|line| line != "Ctrl-C ends it.") {
-            let line = within(DEADLINE, "the demonstration", printed.recv()).await;
-            lines.push(line.unwrap_or_else(|| panic!("it ended: {lines:?}")));
+        let mut demo = Self { child, _guard: guard, lines: Vec::new(), printed, _folder: folder };
+        demo.prints("Ctrl-C ends it.").await;
+        demo
+    }
+
+    /// Waits for a line with this text.
+    async fn prints(&mut self, text: &str) {
+        loop {
+            let line = within(RECONNECT_LIMIT, text, self.printed.recv()).await;
+            let line = line.unwrap_or_else(|| panic!("it ended: {:?}", self.lines));
+            self.lines.push(line);
+            if self.lines.last().is_some_and(|line| line.contains(text)) {
+                return;
+            }
         }
-        Self { child, _guard: guard, lines, _folder: folder }
+    }
+
+    /// The process that it last said the server is.
+    fn server(&self) -> Pid {
+        let id = self.lines.iter().rev().find_map(|line| line.split_once("kill -9 ")?.1.trim().parse().ok());
+        id.and_then(Pid::from_raw).expect("the id of a process")
     }
 
     /// Addresses in what it printed that are followed by this.
@@ -179,4 +239,49 @@ async fn the_demo_prints_two_links_and_ends_all_it_started() {
         tokio::task::yield_now().await;
     }
     assert!(demo.child.wait().expect("our own child").success());
+}
+
+#[tokio::test]
+async fn a_killed_server_comes_back_in_the_demo_and_its_pages_recover() {
+    let mut demo = Demo::start().await;
+    let mut browser = Driver::node("messenger.mjs", &[]);
+    browser.ask("visit", json!({"portal": format!("http://{}", demo.addresses("/?user=")[0])})).await;
+    let command = json!({"on": "Ann", "user": 1, "executable": chromium(), "options": {}});
+    browser.ask_within(RECONNECT_LIMIT, "open", command).await;
+    browser.ask("pick", json!({"on": "Ann", "name": "Ben Ortiz"})).await;
+    browser.ask("pictures", json!({"on": "Ann", "name": "Attachment: floor-plan.png"})).await;
+    kill_process(demo.server(), Signal::KILL).expect("it runs");
+    demo.prints("switchboard ended (SIGKILL).").await;
+    browser.ask("shows", json!({"on": "Ann", "text": "Try now"})).await;
+    browser.ask("write", json!({"on": "Ann", "text": "Written meanwhile"})).await;
+    browser.ask("screenshot", json!({"on": "Ann", "path": screenshot("demo-killed.png")})).await;
+    demo.prints("switchboard runs again").await;
+    let sent = json!({"on": "Ann", "text": "Written meanwhile", "status": "delivered"});
+    browser.ask_within(RECONNECT_LIMIT, "sees", sent).await;
+    let gone = json!({"on": "Ann", "text": "Try now", "gone": true});
+    browser.ask_within(RECONNECT_LIMIT, "shows", gone).await;
+    assert!(demo.child.try_wait().expect("our own child").is_none(), "the demonstration ended");
+    browser.ask("close", json!({})).await;
+    demo.interrupt();
+    assert!(demo.child.wait().expect("our own child").success());
+}
+
+#[tokio::test]
+async fn the_demo_says_which_port_is_taken_and_how_to_choose_another() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = taken.local_addr().expect("an address").port();
+    for (variable, value, said) in [
+        ("PUSHER_PORT", port.to_string(), format!("another program listens on port {port} of this machine")),
+        ("PORT", port.to_string(), format!("another program listens on port {port} of this machine")),
+        ("PORT", "http".to_owned(), "PORT=http is no port: write a number from 1 to 65535".to_owned()),
+    ] {
+        let folder = TempDir::new().expect("a temporary folder");
+        let mut command = demo(&folder);
+        command.env(variable, &value);
+        let done = tokio::task::spawn_blocking(move || run(command, "")).await.expect("no panic");
+        assert_eq!(done.code, Some(1), "{}{}", done.stdout, done.stderr);
+        assert!(done.stderr.contains(&said), "{}", done.stderr);
+        assert!(done.stderr.contains(&format!("{variable}=")), "{}", done.stderr);
+        assert_eq!(done.stdout, "", "nothing was started");
+    }
 }

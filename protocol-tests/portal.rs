@@ -5,6 +5,10 @@ use serde_json::{Value, json};
 use crate::clients::{Driver, RECONNECT_LIMIT, chromium, example, screenshot};
 use crate::harness::messaging::{ANN, BOB, OUTSIDE, Router, SENT, Setup, plain};
 
+mod files;
+mod laravel;
+mod reading;
+
 /// The carrier's stand-in refuses messages to this number.
 const INVALID: &str = "+15005550001";
 
@@ -42,7 +46,7 @@ impl Portal {
             "CHANNELS": channels,
         });
         let mut browser = Driver::node("messenger.mjs", &[]);
-        let address = browser.ask("start", json!({"env": env})).await;
+        let address = browser.ask_within(RECONNECT_LIMIT, "start", json!({"env": env})).await;
         let address = address.as_str().expect("an address").to_owned();
         Self { router, browser, address }
     }
@@ -200,7 +204,7 @@ async fn a_failed_message_shows_why_and_can_be_tried_again() {
     portal.on("Ann", "begin", json!({"number": INVALID, "name": "Typo"})).await;
     portal.write("Ann", "Anybody there?").await;
     let failed = portal.sees("Ann", "Anybody there?", "failed").await;
-    assert!(failed.contains("Not sent: Invalid 'to' address (40310)"), "{failed}");
+    assert!(failed.contains("Not sent: The number is wrong or cannot receive text messages."), "{failed}");
     portal.on("Ann", "pick", json!({"name": "Carla Diaz"})).await;
     portal.router.carrier.fault("invalid_number", 1, json!({})).await;
     portal.write("Ann", "Second thoughts").await;
@@ -256,32 +260,6 @@ async fn an_inbound_sms_arrives_and_counts_as_unread_until_it_is_seen() {
     portal.on("Ann's other tab", "title", json!({"title": "Messages"})).await;
     assert_eq!(portal.on("Ann's other tab", "notified", json!({"count": 0})).await, json!([]));
     portal.close(&["Ann", "Ann's other tab"]).await;
-}
-
-#[tokio::test]
-async fn attachments_are_shown_by_their_link() {
-    let mut portal = Portal::start().await.talking().await;
-    let link = format!("{}/floor-plan.svg", portal.address);
-    portal.on("Ann", "write", json!({"text": "The plan", "link": link})).await;
-    portal.on("Ben", "pictures", json!({"name": "Attachment: floor-plan.svg"})).await;
-    portal.on("Ann", "write", json!({"text": "", "link": "https://files.example/contract.pdf"})).await;
-    portal.gets("Ben", "contract.pdf").await;
-    portal.close(&["Ann", "Ben"]).await;
-}
-
-#[tokio::test]
-async fn files_are_uploaded_past_the_backend_and_shown_to_the_other() {
-    // A picture of one pixel.
-    const PICTURE: &str =
-        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
-    let mut portal = Portal::start().await.talking().await;
-    let file = json!({"name": "plan.png", "type": "image/png", "base64": PICTURE});
-    portal.on("Ann", "upload", file).await;
-    portal.screenshot("Ann", "portal-upload.png").await;
-    portal.write("Ann", "The plan").await;
-    portal.on("Ben", "pictures", json!({"name": "Attachment: plan.png"})).await;
-    portal.screenshot("Ben", "portal-uploaded.png").await;
-    portal.close(&["Ann", "Ben"]).await;
 }
 
 /// The server is killed while both write, and comes back on the same port and data.
@@ -419,10 +397,12 @@ async fn everything_can_be_done_with_the_keyboard() {
 async fn it_suits_phones_and_desktops_in_light_and_dark() {
     let mut portal = Portal::start().await;
     let phone = json!({"width": 390, "height": 780});
+    let narrow = json!({"width": 320, "height": 568});
     for (page, user, viewport, scheme) in [
         ("phone-light", 1, &phone, "light"),
         ("desktop-dark", 2, &json!({"width": 1440, "height": 900}), "dark"),
         ("phone-dark", 1, &phone, "dark"),
+        ("phone-narrow", 1, &narrow, "light"),
         ("desktop-light", 2, &json!({"width": 1024, "height": 700}), "light"),
     ] {
         let is_phone = page.starts_with("phone");
@@ -430,8 +410,9 @@ async fn it_suits_phones_and_desktops_in_light_and_dark() {
             json!({"viewport": viewport, "colorScheme": scheme, "hasTouch": is_phone, "isMobile": is_phone});
         portal.open(page, user, options).await;
     }
-    let pages = ["phone-light", "phone-dark", "desktop-light", "desktop-dark"];
+    let pages = ["phone-light", "phone-dark", "phone-narrow", "desktop-light", "desktop-dark"];
     for page in pages {
+        assert_eq!(portal.on(page, "fits", json!({})).await, true, "{page}");
         portal.screenshot(page, &format!("portal-{page}-list.png")).await;
         let name = if page.starts_with("phone") { "Ben Ortiz" } else { "Ann Lee" };
         portal.on(page, "pick", json!({"name": name})).await;
@@ -493,6 +474,26 @@ async fn the_backend_answers_only_for_the_signed_in_user() {
         (json!({"method": "POST", "path": "/1/api/messages", "form": {"to": BOB, "text": "forged"}}), 415),
     ] {
         assert_eq!(portal.on("Ann", "request", request.clone()).await, status, "{request}");
+    }
+    portal.close(&["Ann"]).await;
+}
+
+#[tokio::test]
+async fn without_the_server_the_backend_answers_503_and_no_signed_address() {
+    let mut portal = Portal::start().await;
+    portal.open("Ann", 1, json!({})).await;
+    portal.router.kill();
+    for request in [
+        json!({"path": "/1/api/conversations"}),
+        json!({"path": "/1/api/conversations/1/messages"}),
+        json!({"method": "POST", "path": "/1/api/messages", "body": {"to": BOB, "text": "Hi"}}),
+        json!({"method": "POST", "path": "/1/api/conversations", "body": {"to": BOB}}),
+    ] {
+        let mut whole = request.clone();
+        whole["whole"] = true.into();
+        let answer = portal.on("Ann", "request", whole).await;
+        assert_eq!(answer["status"], 503, "{request}");
+        assert!(!answer["body"].as_str().expect("a text").contains("auth_signature"), "{answer}");
     }
     portal.close(&["Ann"]).await;
 }

@@ -6,7 +6,9 @@ import { QUIET, shoot } from './pages.mjs';
 
 // What the content delivery network has is what npm has; the page's hashes would tell.
 const PACKAGES = { 'pusher-js': 'pusher-js-8', 'laravel-echo': 'laravel-echo-2' };
+let isNetworkThere = true;
 const fulfill = async (route) => {
+  if (!isNetworkThere) return route.abort('internetdisconnected');
   const [, name, file] = /\/npm\/([\w-]+)@[\d.]+\/(.*)$/.exec(route.request().url());
   await route.fulfill({
     body: await readFile(`${import.meta.dirname}/../node_modules/${PACKAGES[name]}/${file}`),
@@ -27,12 +29,18 @@ await obey({
     await page.route('https://cdn.jsdelivr.net/**', fulfill);
     await page.goto(url);
   },
-  // Fills in the form and waits until the page listens.
-  async listen({ key, server }) {
+  // Whether the scripts' host can be reached.
+  async network({ isThere }) {
+    isNetworkThere = isThere;
+  },
+  // Fills in the form, presses the button, and answers what the page then says that has this text in it.
+  async listen({ key, server, until }) {
     await page.getByLabel('Key').fill(key);
     await page.getByLabel('Server', { exact: true }).fill(server);
     await page.getByRole('button', { name: 'Listen' }).click();
-    await page.getByText('listening to user.2').waitFor();
+    const state = page.getByRole('status').filter({ hasText: until });
+    await state.waitFor();
+    return state.innerText();
   },
   // Waits for so many events and returns their texts.
   async events({ count }) {

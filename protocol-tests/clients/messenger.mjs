@@ -59,6 +59,30 @@ function observe() {
   };
 }
 
+const chip = (on, name) => page(on).getByRole('list', { name: 'Attachments' }).getByText(name);
+
+/** A file of the driver's machine, or one with this content. */
+async function content_of({ path, name, type, base64 }) {
+  const buffer = path ? await readFile(path) : Buffer.from(base64, 'base64');
+  return { name, mimeType: type, buffer };
+}
+
+/** Gives an element a file as a drag or the clipboard does. Runs in the page. */
+function transfer(target, { by, name, mimeType, base64 }) {
+  const data = new DataTransfer();
+  data.items.add(new File([Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))], name, { type: mimeType }));
+  const init = { bubbles: true, cancelable: true };
+  if (by === 'paste') return target.dispatchEvent(new ClipboardEvent('paste', { ...init, clipboardData: data }));
+  for (const type of ['dragenter', 'dragover', 'drop']) {
+    const isAccepted = !target.dispatchEvent(new DragEvent(type, { ...init, dataTransfer: data }));
+    // A browser drops only where `dragover` was accepted.
+    if (type === 'dragover' && !isAccepted) throw new Error('files cannot be dropped here');
+  }
+}
+
+/** When the page was laid out and painted, whatever was under way. Runs in the page. */
+const twoFrames = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+
 await obey({
   /** Starts the portal; `env` says where the server is. */
   async start({ env }) {
@@ -72,6 +96,10 @@ await obey({
       return line;
     }
     throw new Error('the portal ended');
+  },
+  /** Looks at a portal that runs already. */
+  async visit({ portal }) {
+    address = portal;
   },
   /** Signs a user in on a page of its own, with further options for the browser's context. */
   async open({ on, user, executable, options = {} }) {
@@ -105,19 +133,86 @@ await obey({
     await dialog.getByRole('button', { name: 'Begin' }).click();
     await dialog.waitFor({ state: 'hidden' });
   },
-  /** Uploads a file; it lies beside the text that is written next. */
-  async upload({ on, name, type, base64 }) {
-    await page(on).getByRole('button', { name: 'Attach a file' }).click();
-    const file = { name, mimeType: type, buffer: Buffer.from(base64, 'base64') };
-    await page(on).locator('input[type=file]').setInputFiles(file);
-    await page(on).getByRole('list', { name: 'Attachments' }).getByText(name).waitFor(VISIBLE);
+  /** Chooses a file in the dialog that the paper clip opens; it lies beside the text that is written next. */
+  async upload({ on, ...file }) {
+    const opened = page(on).waitForEvent('filechooser');
+    await page(on).getByRole('button', { name: 'Attach files' }).click();
+    const { name, mimeType, buffer } = await content_of(file);
+    await (await opened).setFiles({ name, mimeType, buffer });
+    await chip(on, name).waitFor(VISIBLE);
   },
-  async write({ on, text, link }) {
-    if (link) {
-      await page(on).getByRole('button', { name: 'Attach a file' }).click();
-      await page(on).getByRole('textbox', { name: 'Link of the attachment' }).fill(link);
-      await page(on).getByRole('button', { name: 'Add', exact: true }).click();
-    }
+  /** Drops a file on the open conversation, or pastes it where a message is written. */
+  async hand_over({ on, by, ...file }) {
+    const { name, mimeType, buffer } = await content_of(file);
+    const target = by === 'drop' ? page(on).locator('.messages') : field(on);
+    await target.evaluate(transfer, { by, name, mimeType, base64: buffer.toString('base64') });
+    await chip(on, name).waitFor(VISIBLE);
+  },
+  /** What must not work without connection: uploads end without an answer. */
+  async lose_uploads({ on, lost = true }) {
+    const uploads = (url) => url.pathname.startsWith('/attachments/');
+    if (lost) await page(on).route(uploads, (route) => route.abort());
+    else await page(on).unrouteAll();
+  },
+  /** Pictures of messages are not there before `release`. */
+  async hold_pictures({ on }) {
+    const known = pages.get(on);
+    const released = new Promise((resolve) => (known.release = resolve));
+    const held = async (route) => {
+      await released;
+      await route.continue();
+    };
+    await page(on).route((url) => url.pathname.startsWith('/attachments/'), held);
+  },
+  /** Answers how much higher the messages have become when the pictures are there. */
+  async release_pictures({ on, name }) {
+    const height = () => page(on).locator('.scroller').evaluate(({ scrollHeight }) => scrollHeight);
+    const before = await height();
+    pages.get(on).release();
+    const picture = page(on).getByRole('img', { name });
+    await picture.evaluate((image) => image.decode());
+    await page(on).evaluate(twoFrames);
+    return (await height()) - before;
+  },
+  /** Scrolls with the wheel as far up as it goes. */
+  async scroll_up({ on }) {
+    await page(on).locator('.messages').hover({ position: { x: 5, y: 5 } });
+    await page(on).mouse.wheel(0, -20_000);
+    await page(on).waitForFunction(() => document.querySelector('.scroller').scrollTop === 0);
+    await page(on).evaluate(twoFrames);
+  },
+  /** Pixels of messages below the visible part, and above it. */
+  async scrolled({ on }) {
+    await page(on).evaluate(twoFrames);
+    return page(on).locator('.scroller').evaluate((scroller) => ({
+      below: Math.round(scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight),
+      above: Math.round(scroller.scrollTop),
+    }));
+  },
+  /** The names in the list, from its top. */
+  async order({ on }) {
+    const names = await page(on).locator('.conversation .name').allInnerTexts();
+    return names.map((name) => name.split('\n')[0].trim());
+  },
+  /** Waits for this order of the list. */
+  async ordered({ on, names }) {
+    const is = (names) => {
+      const rows = [...document.querySelectorAll('.conversation')];
+      return names.every((name, index) => rows[index]?.innerText.includes(name));
+    };
+    await page(on).waitForFunction(is, names, { timeout: PATIENCE });
+  },
+  /** Links in the text of a message: what they say, where they lead, and what they may do there. */
+  async links({ on, text }) {
+    return bubble(on, text)
+      .locator('.text a')
+      .evaluateAll((links) => links.map(({ textContent, href, rel, target }) => ({ textContent, href, rel, target })));
+  },
+  /** All elements inside the text of a message, by name. */
+  async elements({ on, text }) {
+    return bubble(on, text).locator('.text *').evaluateAll((elements) => elements.map(({ localName }) => localName));
+  },
+  async write({ on, text }) {
     await field(on).fill(text);
     await page(on).getByRole('button', { name: 'Send' }).click();
   },
@@ -251,15 +346,15 @@ await obey({
   async reload({ on }) {
     await page(on).reload();
   },
-  /** The status of a request to the portal, as this page's user. */
-  async request({ on, method = 'GET', path, form, body }) {
+  /** The status of a request to the portal, as this page's user, and its body if asked for. */
+  async request({ on, method = 'GET', path, form, body, whole = false }) {
     const response = await page(on).context().request.fetch(`${address}${path}`, {
       method,
       form,
       data: body,
       maxRedirects: 0,
     });
-    return response.status();
+    return whole ? { status: response.status(), body: await response.text() } : response.status();
   },
   screenshot: ({ on, path }) => shoot(page(on), path),
   /** Errors of the page's scripts. */
@@ -268,6 +363,6 @@ await obey({
   },
   async close() {
     await browser.close();
-    application.kill();
+    application?.kill();
   },
 });

@@ -303,6 +303,13 @@ impl Sdk {
         Self(Driver::php("sdk.php", &[]))
     }
 
+    /// The Laravel code of a page of documentation, which a stand-in of the framework runs.
+    pub fn laravel(page: &Path) -> Self {
+        let mut command = Command::new("php");
+        command.arg(folder().join("clients/laravel.php")).arg(page);
+        Self(Driver { script: Script::spawn(command), asked: 0 })
+    }
+
     /// Requests as the gem `pusher` makes them, made by Ruby.
     pub fn ruby_itself() -> Self {
         let mut command = Command::new("ruby");
@@ -325,7 +332,17 @@ impl Sdk {
         method: &str,
         args: Value,
     ) -> Result<Value, Value> {
-        let port = server.public.port();
+        self.try_call_at(server.public.port(), app, method, args).await
+    }
+
+    /// As [`Self::try_call`], of whatever listens on this port, if anything does.
+    pub async fn try_call_at(
+        &mut self,
+        port: u16,
+        app: &App,
+        method: &str,
+        args: Value,
+    ) -> Result<Value, Value> {
         let call = json!({"app": credentials(app), "port": port, "method": method, "args": args});
         self.0.try_ask("call", call).await
     }

@@ -179,6 +179,11 @@ impl Router {
         self.portal.as_mut().expect("`Setup::portal` was called")
     }
 
+    /// Where the server listens while it runs.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Where SQLite keeps the records.
     pub fn database_file(&self) -> PathBuf {
         self.home.path().join("data/switchboard.db")
