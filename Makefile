@@ -9,6 +9,7 @@ run: ## Start the server; without a configuration it makes itself a development 
 
 demo: ## Show the messenger: server, a stand-in of the carrier, and a portal with two users
 	examples/portal/build
+	@node examples/portal/demo/preflight.mjs
 	cargo build --release
 	@node examples/portal/demo.mjs
 

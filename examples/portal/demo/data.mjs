@@ -1,4 +1,4 @@
-// What the demonstration begins with: numbers, contacts, and a day's messages of a small letting agency.
+// The data of a fresh demonstration: numbers, contacts, and a day's messages of a small letting agency.
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { failing, outsider, users } from '../users.mjs';
@@ -7,7 +7,7 @@ import { failing, outsider, users } from '../users.mjs';
 const PATIENCE = 5_000;
 
 /**
- * Fills an empty store; what is there stays. `standIn` is the address of the carrier's stand-in. Without it the carrier is
+ * Fills an empty store, and leaves one with conversations as it is. `standIn` is the address of the carrier's stand-in. Without it the carrier is
  * real, and nothing is sent to these numbers, which are nobody's.
  */
 export async function fill(pusher, standIn) {
@@ -17,8 +17,10 @@ export async function fill(pusher, standIn) {
   if ((await api.conversations(1)).length) return;
   await api.post('contacts', { user_id: 1, ...users[2] });
   await api.post('contacts', { user_id: 2, ...users[1] });
+  for (const user_id of [1, 2]) {
+    await api.post('conversations', { user_id, to: outsider.number, contact: { name: outsider.name } });
+  }
   if (standIn) await textMessages(api, standIn);
-  else await api.post('conversations', { user_id: 1, to: outsider.number, contact: { name: outsider.name } });
   await internalMessages(api);
 }
 

@@ -2,8 +2,14 @@
 // the settings of other programs would lead nowhere, and nobody would know why.
 import { createServer } from 'node:net';
 
-/** The port that `variable` names; 0 is any that is free. Throws a sentence for people. */
-export async function port(variable, byDefault, name) {
+/** The ports of the server and of the portal. Throws a sentence for people. */
+export const ports = async () => ({
+  server: await port('PUSHER_PORT', 6001, 'switchboard'),
+  portal: await port('PORT', 8000, 'The portal'),
+});
+
+/** The port that `variable` names; 0 is any that is free. */
+async function port(variable, byDefault, name) {
   const text = process.env[variable] || String(byDefault);
   const wanted = Number(text);
   if (!/^\d+$/.test(text) || wanted > 65_535) {
