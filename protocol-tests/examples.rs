@@ -91,7 +91,7 @@ async fn the_echo_page_in_chromium_shows_what_a_backend_sends() {
     let server = Config::new().start();
     let mut browser = Driver::node("echo-page.mjs", &[]);
     let page = format!("file://{}", example("echo.html").display());
-    browser.ask("open", json!({"url": page, "executable": chromium()})).await;
+    browser.ask_within(RECONNECT_LIMIT, "open", json!({"url": page, "executable": chromium()})).await;
     let form =
         json!({"key": server.app().key, "server": server.public.to_string(), "until": "listening to user.2"});
     browser.ask("listen", form).await;

@@ -1,4 +1,4 @@
-// An event and a message with the stock SDK: `node examples/backend/send.js "Hello"`. README.md says what to install.
+// An event and a message with the stock SDK: `node examples/backend/send.js "Hello"`. Packages: README.md.
 let Pusher;
 try {
   Pusher = require('pusher');

@@ -1,4 +1,4 @@
-"""An event and a message with the stock SDK: `python examples/backend/send.py "Hello"`. README.md says what to install."""
+"""An event and a message with the stock SDK: `python examples/backend/send.py "Hello"`. Packages: README.md."""
 
 import sys
 from os import environ

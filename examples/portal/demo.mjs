@@ -4,7 +4,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Pusher from 'pusher';
 import { fill } from './demo/data.mjs';
-import { port } from './demo/ports.mjs';
+import { ports } from './demo/ports.mjs';
 import { end, giveUp, start } from './demo/programs.mjs';
 import { failing, outsider, users } from './users.mjs';
 
@@ -28,7 +28,7 @@ async function credentials() {
   }
 }
 
-/** The stand-in's address and what switchboard is told of it; with Telnyx itself there is none. */
+/** The stand-in's address and the settings for it; with Telnyx itself there is no stand-in. */
 async function carrier(publicUrl) {
   if (process.env.TELNYX_API_KEY) return { env: { PUBLIC_URL: publicUrl } };
   const args = [`${root}/protocol-tests/carrier/fake_telnyx.py`, '--port', '0', '--quiet'];
@@ -47,7 +47,7 @@ async function keepServing(env) {
   const { pid, ended } = await start('switchboard', SWITCHBOARD, args, env);
   ended.then(async (sentence) => {
     if (!sentence) return;
-    console.log(`\n${sentence} The pages say so, and keep what is written now. It starts again in ${PAUSE / 1_000} s.`);
+    console.log(`\n${sentence} The pages say so, and keep new messages for later. It starts again in ${PAUSE / 1_000} s.`);
     await sleep(PAUSE);
     const again = await keepServing(env);
     console.log(`switchboard runs again, with all it had; the pages come back by themselves. Once more: kill -9 ${again}`);
@@ -57,8 +57,7 @@ async function keepServing(env) {
 
 async function run() {
   const app = await credentials();
-  const serverPort = await port('PUSHER_PORT', 6001, 'switchboard');
-  const portalPort = await port('PORT', 8000, 'The portal');
+  const { server: serverPort, portal: portalPort } = await ports();
   const env = {
     PUSHER_APP_ID: app.id,
     PUSHER_APP_KEY: app.key,

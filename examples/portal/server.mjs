@@ -1,4 +1,4 @@
-// The portal's backend: knows who is signed in, and calls switchboard's API for them with the stock Pusher
+// The portal's backend: keeps the session of each user, and calls switchboard's API for that user with the stock Pusher
 // SDK. The app's secret stays here. README.md has the same routes as a Laravel controller.
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
@@ -32,7 +32,7 @@ const pusher = new Pusher({
 const get = async (path, params) => (await pusher.get({ path: `/messaging${path}`, params })).json();
 const post = async (path, body) => (await pusher.post({ path: `/messaging${path}`, body })).json();
 
-// Below /<user>/api/. `user_id` is always the signed-in user's: what it may not see is 404 in switchboard.
+// Below /<user>/api/. `user_id` is always the signed-in user's; for records of other users switchboard answers 404.
 const routes = [
   ['GET', 'conversations', ({ user_id, query }) => get('/conversations', only({ user_id, before: query.before }))],
   ['POST', 'conversations', ({ user_id, body }) => post('/conversations', { user_id, to: body.to, contact: { name: body.name } })],
@@ -41,7 +41,7 @@ const routes = [
   ['POST', 'conversations/:id/read', ({ user_id, id, body }) => post(`/conversations/${id}/read`, { user_id, up_to: body.up_to })],
   ['POST', 'conversations/:id/typing', ({ user_id, id, body }) =>
     post(`/conversations/${id}/typing`, { user_id, typing: body.typing })],
-  // The page then brings the file to the address in the answer, past this backend.
+  // The page then uploads the file to the address in the answer, past this backend.
   ['POST', 'attachments', ({ user_id, body: { conversation_id, name, content_type, size } }) =>
     post('/attachments', { user_id, conversation_id, name, content_type, size })],
   ['POST', 'messages', ({ user_id, body: { to, text, media_urls, key } }) =>
@@ -69,7 +69,7 @@ async function answerApi(request, path, query, user_id) {
   throw new Refusal(404, 'There is no such route.');
 }
 
-/** What Laravel has in routes/channels.php. */
+/** The rules of routes/channels.php in Laravel. */
 async function authorizeChannel(user_id, { socket_id, channel_name = '' }) {
   const [, kind, id] = /^private-(user|messenger)\.(\w+)$/.exec(channel_name) ?? [];
   const isAllowed =
@@ -108,7 +108,7 @@ function redirect(response, location) {
   response.end();
 }
 
-// One build serves any server: what Vite would take from VITE_PUSHER_… is put into the page here.
+// One build serves any server: the settings that Vite would take from VITE_PUSHER_… are put into the page here.
 const broadcasting = JSON.stringify({
   key: PUSHER_APP_KEY,
   host: process.env.VITE_PUSHER_HOST ?? PUSHER_HOST,
@@ -136,7 +136,7 @@ async function page(user) {
 const TYPES = { '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.html': 'text/html; charset=utf-8' };
 
 async function asset(path) {
-  // Only what the build makes: no other characters, so no way out of the folder.
+  // Only files of the build: no other characters, so no way out of the folder.
   if (!/^\/(assets\/)?[\w-]+(\.[\w-]+)*\.(js|css|svg)$/.test(path)) throw new Refusal(404, 'There is no such page.');
   try {
     return await readFile(`${import.meta.dirname}/dist${path}`);
