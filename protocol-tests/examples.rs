@@ -24,7 +24,7 @@ const GREETING: &str = r"App\Events\Greeting";
 const TEXT: &str = "Gr\u{fc}\u{df}e, \"quoted\" & \\ 100 %";
 
 /// `program examples/backend/{file} text`, with the variables of a Laravel `.env`.
-async fn send(server: &TestServer, program: impl Into<PathBuf>, file: &str, text: &str) -> String {
+fn backend(server: &TestServer, program: impl Into<PathBuf>, file: &str, text: &str) -> Command {
     let app = server.app();
     let mut command = Command::new(program.into());
     command.arg(example("backend").join(file)).arg(text).envs([
@@ -36,6 +36,12 @@ async fn send(server: &TestServer, program: impl Into<PathBuf>, file: &str, text
         ("PUSHER_SCHEME", "http".to_owned()),
     ]);
     command.env("NODE_PATH", installed("node_modules"));
+    command
+}
+
+/// Runs a backend, which must succeed; returns what it prints.
+async fn send(server: &TestServer, program: impl Into<PathBuf>, file: &str, text: &str) -> String {
+    let command = backend(server, program, file, text);
     let done = tokio::task::spawn_blocking(move || run(command, "")).await.expect("no panic");
     assert_eq!(done.code, Some(0), "{file}: {}{}", done.stdout, done.stderr);
     done.stdout
@@ -84,6 +90,33 @@ async fn a_backend_in_python() {
 #[tokio::test]
 async fn a_backend_in_ruby() {
     sends_an_event_and_a_message(found("ruby"), "send.rb").await;
+}
+
+#[tokio::test]
+async fn a_backend_says_what_is_missing_and_prints_no_signed_address() {
+    let server = Config::new().start();
+    let closed = free_port().to_string();
+    for (program, file) in [
+        (found("bash"), "send.sh"),
+        (found("php"), "send.php"),
+        (found("node"), "send.js"),
+        (installed(".venv/bin/python"), "send.py"),
+        (found("ruby"), "send.rb"),
+    ] {
+        for (variable, value, said) in [
+            ("PUSHER_PORT", closed.as_str(), closed.as_str()),
+            ("PUSHER_APP_KEY", "", "PUSHER_APP_KEY is not set. Load the block that the server printed"),
+            ("PUSHER_APP_KEY", "no-such-key", "Unknown auth_key"),
+        ] {
+            let mut command = backend(&server, &program, file, TEXT);
+            command.env(variable, value);
+            let done = tokio::task::spawn_blocking(move || run(command, "")).await.expect("no panic");
+            let printed = done.stdout + &done.stderr;
+            assert_ne!(done.code, Some(0), "{file} with {variable}={value}: {printed}");
+            assert!(printed.contains(said), "{file} with {variable}={value}: {printed}");
+            assert!(!printed.contains("auth_signature"), "{file} with {variable}={value}: {printed}");
+        }
+    }
 }
 
 #[tokio::test]
