@@ -2,7 +2,7 @@
 .PHONY: help run demo test lint fmt bench fuzz deps clean
 
 help: ## List these targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf 'make %-8s %s\n' "$$name" "$$text"; done
 
 run: ## Start the server; without a configuration it makes itself a development app
 	cargo run --release
@@ -29,9 +29,7 @@ bench: ## Measure throughput, latency and memory
 	cargo bench --bench broadcaster
 
 fuzz: ## Fuzz each parser for a minute (needs cargo-fuzz and a C++ compiler)
-	for target in client_message http_auth; do \
-		RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir protocol-tests/fuzz $$target -- -max_total_time=60 || exit 1; \
-	done
+	@protocol-tests/fuzz/run
 
 deps: ## Install what the tests need and this machine lacks
 	@protocol-tests/install

@@ -1,7 +1,7 @@
 //! The budget benchmark: what a delivery, an event, a connection cost the server, beside a raw epoll sender.
 //!
 //! ```text
-//! cargo bench --bench broadcaster -- [SCENARIO…] [--rounds N] [--quick] [--json FILE]
+//! cargo bench --bench broadcaster -- [SCENARIO…] [--rounds N] [--quick] [--json FILE] [--svg FILE]
 //! ```
 //!
 //! Roles in one program, which executes itself again: the orchestrator (`main`, `server`, `report`), the
@@ -9,22 +9,28 @@
 //! the other, where the server under test runs when it is its turn. Every run has a fresh server process; servers take turns within each round.
 //! `docs/performance.md` explains the rows and the method.
 
+mod chart;
 mod load;
 mod process;
+#[path = "../progress.rs"]
+mod progress;
 mod raw;
 mod receiver;
 mod report;
 mod scenario;
 mod server;
+#[path = "../stop.rs"]
+mod stop;
 mod wire;
 
 use std::fs;
-use std::io;
-use std::path::PathBuf;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use clap::{Parser, ValueEnum};
 use process::{Cores, spawn_pinned};
+use progress::Progress;
 use report::Sample;
 use scenario::{Job, Outcome, Scenario};
 use server::Candidate;
@@ -35,6 +41,8 @@ const SUBJECT: &str = "switchboard";
 const BUSY_GENERATOR: f64 = 0.9;
 /// Above this share of waiting for the core, other work on the machine has disturbed the run.
 const DISTURBED: f64 = 0.1;
+/// As shells say it of a program that ended by Ctrl-C.
+const INTERRUPTED: u8 = 130;
 
 /// Measures switchboard beside a raw epoll sender and checks every delivery.
 #[derive(Parser)]
@@ -52,12 +60,21 @@ struct Options {
     /// Write every sample to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Draw the chart of cost per delivery and memory per connection (needs paced, saturated and idle)
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Measure nothing, and draw what an earlier run wrote with --json
+    #[arg(long, value_name = "FILE", requires = "svg", conflicts_with = "json")]
+    from: Option<PathBuf>,
     /// Measure another switchboard binary too
     #[arg(long, value_name = "PATH=NAME", value_parser = server::parse_binary)]
     server: Vec<Candidate>,
     /// Measure a running Pusher server too
     #[arg(long, value_name = "NAME=HOST:PORT,PID,APP_ID,KEY,SECRET", value_parser = server::parse_running)]
     target: Vec<Candidate>,
+    /// Start another Pusher server with a shell command, anew for each run, and measure it too
+    #[arg(long, value_name = "NAME=HOST:PORT,APP_ID,KEY,SECRET,COMMAND", value_parser = server::parse_peer)]
+    peer: Vec<Candidate>,
     /// Measure only the servers of these names
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
@@ -88,7 +105,10 @@ fn main() -> ExitCode {
             println!("run me with: cargo bench --bench broadcaster");
             Ok(ExitCode::SUCCESS)
         }
-        Some(_) => orchestrate(&Options::parse()),
+        Some(_) => match Options::parse() {
+            Options { from: Some(from), svg: Some(svg), .. } => redraw(&from, &svg),
+            options => orchestrate(&options),
+        },
     };
     done.unwrap_or_else(|error| {
         eprintln!("broadcaster: {error}");
@@ -96,7 +116,33 @@ fn main() -> ExitCode {
     })
 }
 
+/// Draws the chart of an earlier run.
+fn redraw(from: &Path, svg: &Path) -> io::Result<ExitCode> {
+    draw(&serde_json::from_slice(&fs::read(from)?)?, svg)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn draw(document: &serde_json::Value, file: &Path) -> io::Result<()> {
+    write_whole(file, chart::svg(document).map_err(io::Error::other)?.as_bytes())
+}
+
+/// Writes a file beside its place and then puts it there, so that no reader sees half of it.
+fn write_whole(file: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut whole = tempfile::Builder::new().permissions(readable()).tempfile_in(folder)?;
+    whole.write_all(content)?;
+    whole.persist(file)?;
+    println!("wrote {}", file.display());
+    Ok(())
+}
+
+/// As a file that is created without further words, not one for its owner alone.
+fn readable() -> fs::Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(0o666)
+}
+
 fn orchestrate(options: &Options) -> io::Result<ExitCode> {
+    stop::listen();
     let limit = rlimit::increase_nofile_limit(u64::MAX)?;
     let cores = Cores::choose()?;
     println!("server on core {}, generator on core {}, {limit} open files", cores.server, cores.generator);
@@ -111,10 +157,16 @@ fn orchestrate(options: &Options) -> io::Result<ExitCode> {
     }
     let candidates = candidates(options)?;
     let servers: Vec<_> = candidates.iter().map(|candidate| candidate.name().to_owned()).collect();
-    let mut bench = Bench { options, cores, candidates, samples: Vec::new(), failures: 0 };
+    let (scenarios, rounds) = (scenarios(options), rounds(options));
+    let runs = scenarios.iter().map(|&scenario| rounds as usize * suiting(&candidates, scenario).count());
+    let mut bench = Bench::new(options, cores, runs.sum(), candidates);
     let mut lines = Vec::new();
-    for scenario in scenarios(options) {
-        bench.measure(scenario, options.rounds.unwrap_or(if options.quick { 1 } else { 3 }));
+    for scenario in scenarios {
+        bench.measure(scenario, rounds);
+        if stop::is_wanted() {
+            println!("stopped: {}, nothing was written", bench.progress.summary("runs"));
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
         let new = report::lines(scenario, &bench.samples, &servers, SUBJECT);
         println!("\n{}", report::table(&new, &servers));
         lines.extend(new);
@@ -122,10 +174,15 @@ fn orchestrate(options: &Options) -> io::Result<ExitCode> {
     let missed = lines.iter().filter(|line| line.must_met == Some(false)).count();
     println!("all together\n\n{}", report::table(&lines, &servers));
     println!("(in brackets: ratio to raw-each, median of the rounds' ratios)");
+    let document = bench.document(&servers, &lines);
     if let Some(path) = &options.json {
-        fs::write(path, serde_json::to_vec_pretty(&bench.document(&servers, &lines))?)?;
+        write_whole(path, &serde_json::to_vec_pretty(&document)?)?;
     }
-    println!("musts missed: {missed}; runs with violations: {}", bench.failures);
+    if let Some(path) = &options.svg {
+        draw(&document, path)?;
+    }
+    let done = bench.progress.summary("runs");
+    println!("{done}; musts missed: {missed}; runs with violations: {}", bench.failures);
     Ok(match (bench.failures, missed) {
         (1.., _) => ExitCode::FAILURE,
         (0, 1..) if options.enforce => ExitCode::from(3),
@@ -137,7 +194,7 @@ fn orchestrate(options: &Options) -> io::Result<ExitCode> {
 fn self_test(options: &Options, cores: Cores) -> ExitCode {
     let faulty = ["raw-losing", "raw-doubling", "raw-swapping"].map(Candidate::Faulty).to_vec();
     let expected = faulty.len();
-    let mut bench = Bench { options, cores, candidates: faulty, samples: Vec::new(), failures: 0 };
+    let mut bench = Bench::new(options, cores, expected, faulty);
     bench.measure(Scenario::Saturated, 1);
     println!("{} of {expected} faulty senders caught", bench.failures);
     if bench.failures == expected { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -147,11 +204,20 @@ fn scenarios(options: &Options) -> Vec<Scenario> {
     if options.scenarios.is_empty() { Scenario::value_variants().to_vec() } else { options.scenarios.clone() }
 }
 
+fn rounds(options: &Options) -> u32 {
+    options.rounds.unwrap_or(if options.quick { 1 } else { 3 })
+}
+
+/// Those about which a scenario says anything.
+fn suiting(candidates: &[Candidate], scenario: Scenario) -> impl Iterator<Item = &Candidate> {
+    candidates.iter().filter(move |candidate| candidate.suits(scenario))
+}
+
 fn candidates(options: &Options) -> io::Result<Vec<Candidate>> {
     let subject =
         Candidate::Binary { name: SUBJECT.to_owned(), path: env!("CARGO_BIN_EXE_switchboard").into() };
     let mut candidates = vec![Candidate::RawEach, Candidate::RawJoin, subject];
-    candidates.extend(options.server.iter().chain(&options.target).cloned());
+    candidates.extend(options.server.iter().chain(&options.target).chain(&options.peer).cloned());
     if let Some(stranger) =
         options.only.iter().find(|name| candidates.iter().all(|known| known.name() != *name))
     {
@@ -170,23 +236,32 @@ struct Bench<'a> {
     samples: Vec<Sample>,
     /// Runs in which a promise was broken.
     failures: usize,
+    progress: Progress,
 }
 
-impl Bench<'_> {
+impl<'a> Bench<'a> {
+    fn new(options: &'a Options, cores: Cores, runs: usize, candidates: Vec<Candidate>) -> Self {
+        let progress = Progress::new(runs);
+        Self { options, cores, candidates, samples: Vec::new(), failures: 0, progress }
+    }
+
     fn measure(&mut self, scenario: Scenario, rounds: u32) {
         println!("\n{}", scenario.name());
         for round in 0..rounds {
-            for candidate in self.candidates.clone() {
-                if candidate.suits(scenario) {
-                    let outcome = self.run(&candidate, scenario, round);
-                    let outcome = outcome.unwrap_or_else(|error| Outcome {
-                        violations: vec![error.to_string()],
-                        ..Outcome::default()
-                    });
-                    self.tell(round, candidate.name(), &outcome);
-                    let server = candidate.name().to_owned();
-                    self.samples.push(Sample { scenario, round, server, outcome });
+            for candidate in suiting(&self.candidates.clone(), scenario) {
+                let (name, server) = (scenario.name(), candidate.name().to_owned());
+                self.progress.begin(&format!("{name}, round {} of {rounds}, {server}", round + 1));
+                let outcome = self.run(candidate, scenario, round);
+                if stop::is_wanted() {
+                    return;
                 }
+                self.progress.end();
+                let outcome = outcome.unwrap_or_else(|error| Outcome {
+                    violations: vec![error.to_string()],
+                    ..Outcome::default()
+                });
+                self.tell(round, &server, &outcome);
+                self.samples.push(Sample { scenario, round, server, outcome });
             }
         }
     }
@@ -260,6 +335,7 @@ impl Bench<'_> {
         serde_json::json!({
             "cores": self.cores,
             "quick": self.options.quick,
+            "rounds": rounds(self.options),
             "kernel": fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim(),
             "servers": servers,
             "rows": lines,

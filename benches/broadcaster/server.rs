@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -58,6 +58,8 @@ pub enum Candidate {
     Binary { name: String, path: PathBuf },
     /// A server somebody else has started.
     Running(Target),
+    /// A server that a shell command starts.
+    Peer { name: String, address: SocketAddr, credentials: Credentials, command: String },
 }
 
 impl Candidate {
@@ -67,7 +69,7 @@ impl Candidate {
             Self::RawEach => "raw-each",
             Self::RawJoin => "raw-join",
             Self::Faulty(role) => role,
-            Self::Binary { name, .. } => name,
+            Self::Binary { name, .. } | Self::Peer { name, .. } => name,
             Self::Running(target) => &target.name,
         }
     }
@@ -83,7 +85,7 @@ impl Candidate {
                 Presence | StalledReader | Webhooks | Batch | ClientEvents | Idle | Connect | Churn
             ),
             // Webhooks are switched on and off by the configuration, which is ours only for what is started here.
-            Self::Running(_) => scenario != Webhooks,
+            Self::Running(_) | Self::Peer { .. } => scenario != Webhooks,
             Self::Faulty(_) | Self::Binary { .. } => true,
         }
     }
@@ -112,6 +114,12 @@ impl Candidate {
                 Server::spawn(name, &mut command, cores.server, folder)
             }
             Self::Running(target) => Ok(Server { target: target.clone(), process: None }),
+            Self::Peer { name, address, credentials, command } => {
+                let mut shell = Command::new("sh");
+                // The shell becomes the server, whose process is measured.
+                shell.args(["-c", &format!("exec {command}")]);
+                Server::of_peer(name, *address, credentials.clone(), &mut shell, cores.server)
+            }
         }
     }
 }
@@ -141,6 +149,19 @@ pub fn parse_running(text: &str) -> Result<Candidate, String> {
             secret: secret.to_owned(),
         },
     }))
+}
+
+/// Parses `NAME=HOST:PORT,APP_ID,KEY,SECRET,COMMAND`.
+pub fn parse_peer(text: &str) -> Result<Candidate, String> {
+    const FORM: &str = "expected NAME=HOST:PORT,APP_ID,KEY,SECRET,COMMAND";
+    let (name, rest) = text.split_once('=').ok_or(FORM)?;
+    let parts: Vec<&str> = rest.splitn(5, ',').collect();
+    let [address, app_id, key, secret, command] = parts[..] else { return Err(FORM.to_owned()) };
+    let address =
+        address.to_socket_addrs().map_err(|error| format!("{address}: {error}"))?.next().ok_or(FORM)?;
+    let [app_id, key, secret] = [app_id, key, secret].map(str::to_owned);
+    let credentials = Credentials { app_id, key, secret };
+    Ok(Candidate::Peer { name: name.to_owned(), address, credentials, command: command.to_owned() })
 }
 
 /// A server that listens. Killed when dropped, if it was started here.
@@ -175,6 +196,34 @@ impl Server {
         };
         let (address, admin) = (ready.public, ready.admin);
         let target = Target { name: name.to_owned(), address, admin, pid: ready.pid, credentials };
+        Ok(Self { target, process: Some(process) })
+    }
+
+    /// Starts a program that says nothing of itself, and waits until something listens at its address.
+    fn of_peer(
+        name: &str,
+        address: SocketAddr,
+        credentials: Credentials,
+        command: &mut Command,
+        core: usize,
+    ) -> io::Result<Self> {
+        if TcpStream::connect(address).is_ok() {
+            return Err(io::Error::other(format!("something else listens at {address}: stop it first")));
+        }
+        let folder = tempfile::tempdir()?;
+        let log = File::create(folder.path().join("stderr"))?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let mut process = Process { child: spawn_pinned(core, command)?, folder };
+        let end = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(address).is_err() {
+            let state = process.child.try_wait()?;
+            if state.is_some() || Instant::now() > end {
+                return Err(io::Error::other(format!("{name} did not start ({state:?}): {}", process.log())));
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        let pid = process.child.id();
+        let target = Target { name: name.to_owned(), address, admin: None, pid, credentials };
         Ok(Self { target, process: Some(process) })
     }
 

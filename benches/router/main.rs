@@ -12,8 +12,11 @@
 
 mod client;
 mod disk;
+#[path = "../progress.rs"]
+mod progress;
 mod server;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -22,12 +25,17 @@ use futures_util::future::join_all;
 use serde_json::json;
 
 use client::{Client, Listener};
+use progress::Progress;
 use server::Server;
 
 /// Users with a number each; senders are among them.
 const USERS: usize = 128;
 /// Messages a second while latency is measured.
 const PACE: u32 = 100;
+/// As shells say it of a program that ended by Ctrl-C.
+const INTERRUPTED: u8 = 130;
+/// How long the disk is measured, each way.
+const DISK_TIME: Duration = Duration::from_secs(3);
 
 /// Measures the message router.
 #[derive(Parser)]
@@ -50,16 +58,29 @@ struct Options {
 fn main() -> ExitCode {
     let options = Options::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(run(&options));
-    ExitCode::SUCCESS
+    runtime.block_on(async {
+        tokio::select! {
+            () = run(&options) => ExitCode::SUCCESS,
+            // The server and its folder end with what is dropped here.
+            _ = tokio::signal::ctrl_c() => {
+                println!("stopped");
+                ExitCode::from(INTERRUPTED)
+            }
+        }
+    })
 }
 
 async fn run(options: &Options) {
     let time = Duration::from_secs(options.seconds);
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let delay = Duration::from_millis(options.flush_delay);
-    let flushes = disk::flushes(folder.path(), delay, Duration::from_secs(3));
-    let commits = disk::commits(folder.path(), delay, Duration::from_secs(3));
+    let mut progress = Progress::new(5);
+    progress.begin("flushes of the disk");
+    let flushes = beside(folder.path(), delay, disk::flushes).await;
+    progress.end();
+    progress.begin("commits of SQLite");
+    let commits = beside(folder.path(), delay, disk::commits).await;
+    progress.end();
     let slow_disk = (!delay.is_zero()).then(|| disk::slow(folder.path(), delay));
     println!(
         "fdatasync of a page:        {:>8.0} a second, p50 {:?}, p99 {:?}",
@@ -75,9 +96,13 @@ async fn run(options: &Options) {
     let numbers: Vec<_> = (0..USERS).map(|user| json!({"number": number(user), "user_id": user})).collect();
     client.post("phone_numbers", &json!({"phone_numbers": numbers})).await;
 
+    progress.begin("messages of 1 sender");
     let one = throughput(&client, &server, 1, time).await;
+    progress.end();
     println!("internal, 1 sender:         {:>8.0} a second, {:.0} µs of CPU each", one.rate, one.cpu_each);
+    progress.begin("messages of 64 senders");
     let many = throughput(&client, &server, 64, time).await;
+    progress.end();
     println!("internal, 64 senders:       {:>8.0} a second, {:.0} µs of CPU each", many.rate, many.cpu_each);
     println!(
         "64 senders are {:.1} × the rate of one flush a message, {:.1} × one commit a message, {:.1} × one sender",
@@ -85,7 +110,20 @@ async fn run(options: &Options) {
         many.rate / commits.rate,
         many.rate / one.rate
     );
+    progress.begin("from the call to the browser");
     latency(&client, &server, time, &flushes).await;
+    progress.end();
+    println!("{}", progress.summary("measurements"));
+}
+
+/// Measures the disk on another thread, so that Ctrl-C is heard meanwhile.
+async fn beside(
+    folder: &Path,
+    delay: Duration,
+    measure: fn(&Path, Duration, Duration) -> disk::Rate,
+) -> disk::Rate {
+    let folder = folder.to_owned();
+    tokio::task::spawn_blocking(move || measure(&folder, delay, DISK_TIME)).await.expect("measured")
 }
 
 fn number(user: usize) -> String {
