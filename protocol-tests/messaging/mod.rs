@@ -17,5 +17,6 @@ mod once_only;
 mod operating;
 mod own;
 mod portal_database;
+mod reference;
 mod routing;
 mod settings;

@@ -71,7 +71,7 @@ codes! {
     RequestTimeout = "request_timeout", 408;
     /// The idempotency key was used for another request.
     IdempotencyMismatch = "idempotency_mismatch", 409;
-    /// No address is configured that links to attachments could lead to.
+    /// No address for links to attachments is configured (`attachments.public_url`).
     AttachmentsDisabled = "attachments_disabled", 409;
     /// The message can't be changed (any more).
     NotEditable = "not_editable", 409;
@@ -89,23 +89,23 @@ codes! {
     TypeNotAllowed = "type_not_allowed", 415;
     /// A field is missing, or has a value that it can't have.
     InvalidField = "invalid_field", 422;
-    /// A phone number that is none.
+    /// A text in place of a number is no phone number.
     InvalidNumber = "invalid_number", 422;
     /// The recipient is the sender.
     SelfMessage = "self_message", 422;
     /// The user has several numbers, and none is the obvious one.
     FromRequired = "from_required", 422;
-    /// Neither text nor media.
+    /// The message has neither text nor media.
     NoContent = "no_content", 422;
     /// The text is too long.
     TooLong = "too_long", 422;
-    /// Too many media.
+    /// The message has too many media.
     TooManyMedia = "too_many_media", 422;
-    /// The recipient is an own number that nobody has.
+    /// The recipient is an own number without a user.
     RecipientUnassigned = "recipient_unassigned", 422;
-    /// Too many messages.
+    /// The user, or the app, sends too many messages.
     RateLimited = "rate_limited", 429;
-    /// It can't be told who owns a number.
+    /// The server can't find out which user has a number.
     DirectoryUnavailable = "directory_unavailable", 503;
     /// The message store can't be written.
     StorageUnavailable = "storage_unavailable", 503;

@@ -87,7 +87,7 @@ pub struct MessageList {
 /// `POST /conversations/{id}/read`.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct ReadRequest {
-    /// Who read.
+    /// The user who read.
     user_id: Option<UserRef>,
     /// The last message that was read; all of them if not given.
     up_to: Option<UserRef>,

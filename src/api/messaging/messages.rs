@@ -20,7 +20,7 @@ pub struct SendAnswer {
     conversation: ConversationJson,
     /// Whether it went to a portal user, without carrier.
     internal: bool,
-    /// Whether it was sent before, with the same idempotency key; it is told as it is now.
+    /// Whether it was sent before, with the same idempotency key; the answer shows its present state.
     replayed: bool,
 }
 
@@ -68,7 +68,7 @@ pub struct DeleteRequest {
 enum DeleteScope {
     /// The user no longer sees it.
     Me,
-    /// Nobody sees its text any more.
+    /// It has no text any more, for both sides.
     Everyone,
 }
 

@@ -39,7 +39,7 @@ pub struct OptOutRequest {
     number: Option<String>,
 }
 
-/// Numbers that want no messages.
+/// Numbers that opted out of messages.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct OptOutList {
     /// All of them.
@@ -49,7 +49,7 @@ pub struct OptOutList {
 /// `GET /callbacks`.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct CallbacksRequest {
-    /// `failed`, which is also meant when it is not given.
+    /// Only `failed`, the default.
     state: Option<CallbackState>,
     /// At most so many, up to 200; 50 if not given.
     #[serde(default, deserialize_with = "whole")]
@@ -83,7 +83,7 @@ pub struct CallbackList {
 pub struct ResendRequest {
     /// Which ones, up to 1000.
     ids: Option<Vec<i64>>,
-    /// All that were given up, instead of `ids`.
+    /// All that the server gave up, instead of `ids`.
     all: Option<bool>,
 }
 
@@ -104,7 +104,7 @@ pub async fn name_contact(caller: Caller, request: NameRequest) -> Result<Contac
     Ok(ContactAnswer { contact: contact.json(&app.settings.routing) })
 }
 
-/// Numbers that want no messages.
+/// Numbers that opted out of messages.
 pub async fn opt_outs(caller: Caller, _request: NoFields) -> Result<OptOutList, RoutingError> {
     let Caller { router, app, .. } = caller;
     Ok(OptOutList { opt_outs: router.opt_outs(app).await? })

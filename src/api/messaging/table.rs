@@ -45,7 +45,7 @@ macro_rules! calls {
 }
 
 calls! {
-    /// Sends a message: to another user of the portal without carrier, to everybody else through it.
+    /// Sends a message: to another user of the portal directly, to any other number through the carrier.
     POST "/messages" messages::send: SendRequest => messages::SendAnswer, User
         [FromNotOwned OptedOut NotFound IdempotencyMismatch DirectoryAmbiguous InvalidNumber SelfMessage
          FromRequired NoContent TooLong TooManyMedia RecipientUnassigned RateLimited DirectoryUnavailable];
@@ -61,10 +61,10 @@ calls! {
     /// Lists a conversation's messages, newest first.
     GET "/conversations/{id}/messages" conversations::messages:
         conversations::MessagesRequest => conversations::MessageList, User [NotFound];
-    /// Marks a conversation's messages as read; the sender of internal ones learns of it.
+    /// Marks a conversation's messages as read, and shows that to the sender of internal ones.
     POST "/conversations/{id}/read" conversations::read:
         conversations::ReadRequest => conversations::ReadAnswer, User [NotFound];
-    /// Tells the other side of an internal conversation that the user types.
+    /// Shows the other side of an internal conversation that the user types.
     POST "/conversations/{id}/typing" conversations::typing: conversations::TypingRequest => Done, User
         [NotFound];
     /// Shows a message.
@@ -80,10 +80,10 @@ calls! {
     /// Hands a failed or unconfirmed message to the carrier again.
     POST "/messages/{id}/retry" messages::retry: UserRequest => messages::MessageAnswer, User
         [FromNotOwned OptedOut NotFound NotRetryable];
-    /// Takes back a message that was not handed to the carrier yet.
+    /// Takes back a message that the carrier does not have yet.
     POST "/messages/{id}/cancel" messages::cancel: UserRequest => messages::MessageAnswer, User
         [NotFound NotCancellable];
-    /// Announces a file for a conversation, which the page then brings with a PUT.
+    /// Announces a file for a conversation, which the page then uploads with a PUT.
     POST "/attachments" attachments::announce: attachments::AnnounceRequest => attachments::AnnounceAnswer, User
         [NotFound AttachmentsDisabled TypeNotAllowed];
     /// Lists the directory's phone numbers.
@@ -96,7 +96,7 @@ calls! {
     POST "/phone_numbers/assign" phone_numbers::assign:
         phone_numbers::AssignRequest => phone_numbers::NumberAnswer, Portal
         [NotFound InvalidNumber DirectoryReadOnly];
-    /// Takes a phone number out of use; nobody has it any more.
+    /// Takes a phone number out of use and from its user.
     POST "/phone_numbers/release" phone_numbers::release:
         phone_numbers::NumberRequest => phone_numbers::NumberAnswer, Portal
         [NotFound InvalidNumber DirectoryReadOnly];
@@ -104,25 +104,25 @@ calls! {
     POST "/phone_numbers/suspend" phone_numbers::suspend:
         phone_numbers::NumberRequest => phone_numbers::NumberAnswer, Portal
         [NotFound InvalidNumber DirectoryReadOnly];
-    /// Tells whether a message to a number would be internal.
+    /// Answers whether a message to a number would be internal.
     POST "/phone_numbers/lookup" phone_numbers::look_up: phone_numbers::NumberRequest => Lookup, Portal
         [InvalidNumber DirectoryAmbiguous DirectoryUnavailable];
     /// Gives a user's contact a name.
     POST "/contacts" operations::name_contact: operations::NameRequest => operations::ContactAnswer, Portal
         [InvalidNumber];
-    /// Lists the numbers that want no messages.
+    /// Lists the numbers that opted out of messages.
     GET "/opt_outs" operations::opt_outs: NoFields => operations::OptOutList, Portal [];
-    /// Notes that a number wants no messages.
+    /// Records that a number opted out of messages.
     POST "/opt_outs" operations::add_opt_out: operations::OptOutRequest => operations::OptOutList, Portal
         [InvalidNumber];
-    /// Notes that a number wants messages again.
+    /// Removes the opt-out of a number.
     POST "/opt_outs/remove" operations::remove_opt_out:
         operations::OptOutRequest => operations::OptOutList, Portal [InvalidNumber];
-    /// Lists callbacks to the portal that were given up.
+    /// Lists the callbacks to the portal that the server gave up.
     GET "/callbacks" operations::callbacks: operations::CallbacksRequest => operations::CallbackList, Portal [];
-    /// Sends callbacks that were given up again.
+    /// Sends callbacks again that the server gave up.
     POST "/callbacks/resend" operations::resend: operations::ResendRequest => operations::ResendAnswer, Portal [];
-    /// Shows how directory, carrier and outbox stand.
+    /// Shows the state of directory, carrier and outbox.
     GET "/status" operations::status: NoFields => crate::routing::Overview, Portal [];
     /// Makes a token with which a browser makes calls for one user, for demonstrations without a backend.
     POST "/user_tokens" user_tokens::create: user_tokens::TokenRequest => user_tokens::TokenAnswer, Portal [];

@@ -28,9 +28,9 @@ const PURPOSE: &[u8] = b"switchboard user token\n";
 /// `POST /user_tokens`.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct TokenRequest {
-    /// For whom.
+    /// The user.
     user_id: Option<UserRef>,
-    /// Seconds it is to live, up to 86400; an hour if not given.
+    /// Seconds until it ends, up to 86400; an hour if not given.
     #[serde(default, deserialize_with = "whole")]
     #[schemars(with = "Option<u32>")]
     ttl: Option<i64>,
