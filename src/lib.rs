@@ -94,4 +94,53 @@ mod tests {
             }
         }
     }
+
+    /// What `docs/architecture.md` shows of the table above: a drawing, and who may import what.
+    const DRAWING: [&str; 2] = ["<!-- rooms: made from src/lib.rs -->\n", "<!-- end of rooms -->\n"];
+
+    fn imports_of(module: &str) -> &'static [&'static str] {
+        ALLOWED.iter().find(|(name, _)| *name == module).map_or(&[], |(_, allowed)| allowed)
+    }
+
+    /// Whether `from` reaches `to` over one import or several.
+    fn reaches(from: &str, to: &str) -> bool {
+        imports_of(from).iter().any(|next| *next == to || reaches(next, to))
+    }
+
+    /// An arrow for each import that does not follow from others, so that the drawing stays readable.
+    fn drawing() -> String {
+        let mut text = String::from("```mermaid\nflowchart TD\n");
+        for (module, allowed) in ALLOWED.iter().rev() {
+            let follows = |import: &str| allowed.iter().any(|other| reaches(other, import));
+            for import in allowed.iter().filter(|import| !follows(import)) {
+                text.push_str(&format!("  {module} --> {import}\n"));
+            }
+        }
+        text.push_str(
+            "```\n\n<details><summary>All imports</summary>\n\n| Folder | May import |\n|---|---|\n",
+        );
+        for (module, allowed) in ALLOWED.iter().rev() {
+            let names: Vec<_> = allowed.iter().map(|import| format!("`{import}`")).collect();
+            let names = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+            text.push_str(&format!("| `src/{module}` | {names} |\n"));
+        }
+        text.push_str("\n</details>\n\n");
+        text
+    }
+
+    /// `UPDATE_DOCS=1 cargo test --lib drawing` writes it.
+    #[test]
+    fn the_drawing_shows_the_imports() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/architecture.md");
+        let page = fs::read_to_string(path).expect("the page");
+        let [begin, end] = DRAWING;
+        let (before, rest) = page.split_once(begin).expect("the begin of the drawing");
+        let (_, after) = rest.split_once(end).expect("the end of the drawing");
+        let made = format!("{before}{begin}\n{}{end}{after}", drawing());
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            fs::write(path, &made).expect("written");
+        } else {
+            assert!(page == made, "stale: UPDATE_DOCS=1 cargo test --lib drawing");
+        }
+    }
 }

@@ -17,7 +17,8 @@
 //! 3. `subscription_succeeded` precedes every event of that channel on that connection.
 //! 4. A cached event is sent once to a new subscriber: after `subscription_succeeded`, or live.
 //! 5. A presence member is announced for its first connection and for the end of its last one.
-//! 6. Between nodes: at most once; each publisher's order is kept.
+//! 6. Each node serves its own connections. An [`Uplink`] to other nodes, of which there is none yet, delivers at
+//!    most once and keeps each publisher's order.
 //!
 //! A reader that is too slow is closed; nothing is ever dropped from the middle of a live connection.
 //!
