@@ -35,8 +35,7 @@ pub struct PublicListener {
 impl PublicListener {
     /// The socket that systemd passed (`sd_listen_fds(3)`), or one that is bound to `address`.
     pub fn open(setting: &'static str, address: SocketAddr) -> Result<Self, RunError> {
-        let failed =
-            |error| RunError::Bind { setting, address, reason: explained(setting, address, &error) };
+        let failed = |error| RunError::Bind { setting, address, reason: explained(setting, address, &error) };
         // Anything else that is passed, such as a Unix socket, is an error.
         match ListenFd::from_env().take_tcp_listener(0).map_err(failed)? {
             None => Ok(Self { socket: bind(setting, address)?, is_inherited: false }),
