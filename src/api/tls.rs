@@ -14,6 +14,7 @@ use hyper::header::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
 use crate::hub::Refusal;
+use crate::logging::seldom::Seldom;
 use crate::protocol::error_code::ErrorCode;
 
 /// How often one address is sent to TLS within [`SPAN_4000`].
@@ -22,8 +23,6 @@ const MOST_4000: u32 = 3;
 const SPAN_4000: Duration = Duration::from_secs(2);
 /// Addresses that are remembered.
 const MAX_ADDRESSES: usize = 10_000;
-/// Pause between two warnings about the same fault.
-const WARNING_PAUSE: Duration = Duration::from_secs(60);
 
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -33,20 +32,14 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub struct TlsGuard {
     trusted_proxies: Arc<[IpNet]>,
     memory: Arc<Mutex<Memory>>,
+    /// One for each [`Fault`].
+    warnings: Arc<[Seldom; 3]>,
 }
 
 #[derive(Default)]
 struct Memory {
     /// When an address was first sent to TLS lately, and how often since.
     sent_to_tls: HashMap<IpAddr, (Instant, u32)>,
-    warnings: [Warnings; 3],
-}
-
-/// What the operator is told about one fault.
-#[derive(Clone, Copy, Default)]
-struct Warnings {
-    last: Option<Instant>,
-    refused_since: u64,
 }
 
 /// How a client came.
@@ -71,7 +64,7 @@ enum Fault {
 impl TlsGuard {
     /// A guard that believes these proxies.
     pub fn new(trusted_proxies: &[IpNet]) -> Self {
-        Self { trusted_proxies: trusted_proxies.into(), memory: Arc::default() }
+        Self { trusted_proxies: trusted_proxies.into(), memory: Arc::default(), warnings: Arc::default() }
     }
 
     /// Whether the peer is a trusted proxy.
@@ -98,8 +91,8 @@ impl TlsGuard {
             Transport::Plain => Fault::CameBack,
             Transport::Unknown(fault) => fault,
         };
-        if let Some(refused) = memory.warnings[fault as usize].count(now) {
-            warn(fault, app, peer, refused);
+        if let Some(suppressed) = self.warnings[fault as usize].admit() {
+            warn(fault, app, peer, suppressed + 1);
         }
         let message = format!("Application only accepts TLS connections, and {}", fault.for_client());
         Some(Refusal { code: ErrorCode::OverCapacity, message })
@@ -121,18 +114,6 @@ impl Memory {
         }
         *count = count.saturating_add(1);
         *count <= MOST_4000
-    }
-}
-
-impl Warnings {
-    /// Counts a refusal; how many there were since the last warning, if it is time for one.
-    fn count(&mut self, now: Instant) -> Option<u64> {
-        self.refused_since += 1;
-        if self.last.is_some_and(|last| now.duration_since(last) < WARNING_PAUSE) {
-            return None;
-        }
-        self.last = Some(now);
-        Some(std::mem::take(&mut self.refused_since))
     }
 }
 
@@ -269,13 +250,5 @@ mod tests {
             code(&guard, now, &[], IpAddr::V4((0xc000_0000 + number).into()));
         }
         assert!(guard.memory.lock().expect("no panic").sent_to_tls.len() <= MAX_ADDRESSES);
-    }
-
-    #[test]
-    fn a_fault_is_told_at_once_and_then_once_a_minute_with_its_count() {
-        let (mut warnings, start) = (Warnings::default(), Instant::now());
-        let after = |seconds| start + Duration::from_secs(seconds);
-        let told = [0, 1, 59, 60, 61].map(|seconds| warnings.count(after(seconds)));
-        assert_eq!(told, [Some(1), None, None, Some(3), None]);
     }
 }

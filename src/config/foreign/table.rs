@@ -39,7 +39,8 @@ pub(super) static KEYS: &[(&[&str], Advice)] = &[
         &["maxrequestsize", "maxrequestsizeinkb", "requestlimitinmb"],
         Use("apps.event_size", "The limit of a request follows from it"),
     ),
-    (&["pinginterval", "activitytimeout"], Use("server.activity_timeout", TIME)),
+    (&["pinginterval"], Use("server.ping_interval", TIME)),
+    (&["activitytimeout"], Use("server.activity_timeout", TIME)),
     (
         &["ratelimiting.terminateonlimit"],
         Needless("an event beyond the limit is refused; the connection stays"),
@@ -189,10 +190,8 @@ pub(super) static VARIABLES: &[(&[&str], Advice)] = &[
     (&["SOKETI_CACHE_*", "SOKETI_RATE_LIMITER_*"], Needless("it is kept in the memory of the process")),
     (&["SOKETI_ADAPTER_*", "SOKETI_CLUSTER_*", "SOKETI_DB_REDIS_*", "SOKETI_MODE"], Needless(ONE_PROCESS)),
     (&["REVERB_SCALING_*", "WEBSOCKETS_*REPLICATION_*"], Needless(ONE_PROCESS)),
-    (
-        &["REVERB_APP_PING_INTERVAL", "REVERB_APP_ACTIVITY_TIMEOUT"],
-        Use("server.activity_timeout", "Write a unit, as in 30s"),
-    ),
+    (&["REVERB_APP_PING_INTERVAL"], Use("server.ping_interval", "Write a unit, as in 30s")),
+    (&["REVERB_APP_ACTIVITY_TIMEOUT"], Use("server.activity_timeout", "Write a unit, as in 30s")),
     (&["REVERB_APP_RATE_LIMIT*"], Use("apps.client_event_rate", "0 means no limit")),
     (&["REVERB_PULSE_*", "REVERB_TELESCOPE_*"], Needless(METRICS)),
 ];
