@@ -157,6 +157,18 @@ async fn info_of_some_events_makes_an_array_with_a_place_for_each() {
     asking["info"] = json!("user_count");
     let answer = send(&server, app, &json!({"batch": [asking, event(&room, "{}")]})).await;
     answer.expect_ok(r#"{"batch":[{},{}]}"#);
+
+    // Nobody is there: zeros, as a query gives them.
+    let (empty_room, nobody) = (unique("presence-room"), unique("c"));
+    let batch: Vec<Value> = [&empty_room, &nobody]
+        .map(|channel| {
+            let mut asking = event(channel, "{}");
+            asking["info"] = json!("user_count,subscription_count");
+            asking
+        })
+        .to_vec();
+    let answer = send(&server, app, &json!({"batch": batch})).await;
+    answer.expect_ok(r#"{"batch":[{"user_count":0,"subscription_count":0},{"subscription_count":0}]}"#);
 }
 
 #[tokio::test]
@@ -169,11 +181,15 @@ async fn each_event_excludes_its_own_socket() {
     first["socket_id"] = json!(one.socket_id());
     let mut second = event(&channel, "2");
     second["socket_id"] = json!(other.socket_id());
-    batch(&server, &json!({"batch": [first, second, event(&channel, "3")]})).await.expect_ok("{}");
-    one.expect("e", "2").await;
-    one.expect("e", "3").await;
-    other.expect("e", "1").await;
-    other.expect("e", "3").await;
+    let mut third = event(&channel, "3");
+    third["socket_id"] = json!("");
+    batch(&server, &json!({"batch": [first, second, third, event(&channel, "4")]})).await.expect_ok("{}");
+    for data in ["2", "3", "4"] {
+        one.expect("e", data).await;
+    }
+    for data in ["1", "3", "4"] {
+        other.expect("e", data).await;
+    }
 }
 
 #[tokio::test]

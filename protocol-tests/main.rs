@@ -39,6 +39,7 @@ mod reload;
 mod restart;
 mod rules;
 mod sdk_connection;
+mod sdk_forms;
 mod sdk_pusher_js;
 mod sdk_server;
 mod slow_consumer;

@@ -1,4 +1,4 @@
-//! The server SDKs of npm and PyPI, and requests in the form of the PHP SDK that Laravel uses.
+//! The server SDKs of npm and PyPI, and requests that PHP makes as the SDK does which Laravel uses.
 
 use serde_json::{Value, json};
 
@@ -286,6 +286,49 @@ async fn node_is_told_the_counts_it_asks_for_when_it_publishes() {
     ]]);
     let answer = sdk.call(&server, app, "triggerBatch", batch).await;
     assert_eq!(answer, json!({"batch": [{}, {"user_count": 1}]}));
+}
+
+/// PHP's acceptance tests compare whole answers.
+#[tokio::test]
+async fn php_and_ruby_are_told_the_counts_of_occupied_and_empty_channels() {
+    let server = shared();
+    let app = server.app_with_id(COUNTING);
+    let mut client = WsClient::connect_to(&server, app).await;
+    let (public, quiet, presence) = (unique("my-channel"), unique("my-channel-2"), unique("presence-my"));
+    client.subscribe(&public).await;
+    let info = json!({"info": "user_count,subscription_count"});
+    let zeros = json!({"user_count": 0, "subscription_count": 0});
+    for (mut sdk, batch) in [(Sdk::php(), "triggerBatch"), (Sdk::ruby_itself(), "trigger_batch")] {
+        let args = json!([[public, presence], "Posted", {"n": 1}, info]);
+        let answer = sdk.call(&server, app, "trigger", args).await;
+        let expected =
+            json!({"channels": {public.as_str(): {"subscription_count": 1}, presence.as_str(): zeros}});
+        assert_eq!(answer, expected);
+        let events = json!([[
+            {"channel": public, "name": "Posted", "data": {"n": 2}, "info": "subscription_count"},
+            {"channel": quiet, "name": "Posted", "data": "text"},
+            {"channel": presence, "name": "Posted", "data": [], "info": "user_count,subscription_count"},
+        ]]);
+        let answer = sdk.call(&server, app, batch, events).await;
+        assert_eq!(answer, json!({"batch": [{"subscription_count": 1}, {}, zeros]}));
+        for data in [json!({"n": 1}), json!({"n": 2})] {
+            assert_eq!(client.wait_for("Posted").await.json(), data);
+        }
+    }
+}
+
+#[tokio::test]
+async fn php_reads_an_empty_list_of_channels_and_ends_the_connections_of_a_user() {
+    let (server, mut sdk) = (shared(), Sdk::php());
+    let none = sdk.call(&server, server.app_with_id(EMPTY), "getChannels", json!([])).await;
+    // PHP's own array: its JSON does not tell a list from a map.
+    assert_eq!(none, json!({"channels": []}));
+    let user = unique("user");
+    let mut client = WsClient::connect(&server).await;
+    client.sign_in(&json!({"id": user}).to_string()).await;
+    let args = json!([user]);
+    assert_eq!(sdk.call(&server, server.app(), "terminateUserConnections", args).await, json!({}));
+    client.expect_refusal(4009, "disconnected by the app").await;
 }
 
 #[tokio::test]

@@ -258,7 +258,7 @@ async fn exclusion_is_by_connection_and_not_by_user() {
 }
 
 #[tokio::test]
-async fn a_socket_that_is_unknown_or_null_excludes_nobody() {
+async fn a_socket_that_is_unknown_empty_or_null_excludes_nobody() {
     let server = shared();
     let channel = unique("c");
     let mut watcher = Watcher::on(&server, &channel).await;
@@ -266,7 +266,9 @@ async fn a_socket_that_is_unknown_or_null_excludes_nobody() {
     let gone_id = gone.socket_id.clone();
     gone.close().await;
     let long = json!("123456789012345678901234567890.98765432109876543210");
-    for socket_id in [json!("1.1"), json!(null), json!(gone_id), json!("0.0"), json!("007.1"), long] {
+    for socket_id in
+        [json!(""), json!("1.1"), json!(null), json!(gone_id), json!("0.0"), json!("007.1"), long]
+    {
         let body = json!({"name": "e", "channel": channel, "data": "1", "socket_id": socket_id});
         trigger(&server, &body).await.expect_ok("{}");
         watcher.expect("e", "1").await;
@@ -280,7 +282,7 @@ async fn a_socket_id_of_another_form_is_refused() {
     let mut watcher = Watcher::on(&server, &channel).await;
     for bad in [
         json!("undefined"),
-        json!(""),
+        json!(" "),
         json!("1"),
         json!("1."),
         json!(".1"),
@@ -326,6 +328,7 @@ async fn info_reports_each_channel_once_with_what_applies_to_it() {
     let server = shared();
     let app = server.app_with_id(COUNTING);
     let (room, user, nobody) = (unique("presence-room"), unique("user."), unique("nobody"));
+    let empty_room = unique("presence-room");
     let mut tabs = Vec::new();
     for id in ["1", "1", "2"] {
         let mut client = WsClient::connect_to(&server, app).await;
@@ -334,14 +337,15 @@ async fn info_reports_each_channel_once_with_what_applies_to_it() {
     }
     let _subscriber = Watcher::on_app(&server, app, &user).await;
     let body = json!({
-        "name": "e", "channels": [room, user, nobody, user], "data": "1",
+        "name": "e", "channels": [room, user, nobody, user, empty_room], "data": "1",
         "info": "user_count,subscription_count",
     });
     let answer = Request::trigger(app, &body).send(server.public).await.expect_status(200);
     let expected = json!({"channels": {
         room.as_str(): {"user_count": 2, "subscription_count": 3},
         user.as_str(): {"subscription_count": 1},
-        nobody.as_str(): {},
+        nobody.as_str(): {"subscription_count": 0},
+        empty_room.as_str(): {"user_count": 0, "subscription_count": 0},
     }});
     assert_eq!(answer.json(), expected);
     assert_eq!(answer.header("content-type"), Some("application/json"));
@@ -359,6 +363,14 @@ async fn info_leaves_out_subscription_count_where_it_is_off() {
     let body = json!({"name": "e", "channel": channel, "data": "1", "info": "subscription_count"});
     let answer = trigger(&server, &body).await.expect_status(200);
     assert_eq!(answer.json(), json!({"channels": {channel.as_str(): {}}}));
+    // Without the switch an empty presence channel still has its users counted.
+    let room = unique("presence-room");
+    let info = "user_count,subscription_count";
+    let body = json!({"name": "e", "channels": [room, channel], "data": "1", "info": info});
+    let expected = json!({"channels": {room.as_str(): {"user_count": 0}, channel.as_str(): {}}});
+    assert_eq!(trigger(&server, &body).await.expect_status(200).json(), expected);
+    let body = json!({"name": "e", "channel": channel, "data": "1", "info": ""});
+    trigger(&server, &body).await.expect_ok("{}");
 }
 
 #[tokio::test]

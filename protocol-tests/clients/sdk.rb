@@ -1,4 +1,4 @@
-# Sends what the gem `pusher` 2 sends for `client.get` and `client.post`: the signature over the parameters as
+# Sends what the gem `pusher` 2 sends for `client.get`, `post`, `trigger` and `trigger_batch`: the signature over the parameters as
 # they are, sorted by their names in lower case, with the body's MD5 among them; the query form-encoded, blanks
 # as `+`; 200 gives the answer with symbols as its first keys, 202 true, anything else an exception. The gem
 # itself comes through RubyGems only.
@@ -51,18 +51,28 @@ def understood(status, body, path)
   end
 end
 
+# The caller's options come first.
+def event(channels, name, data, params = {})
+  params.merge(name: name, channels: Array(channels), data: data.is_a?(String) ? data : JSON.generate(data))
+end
+
+def batch(events)
+  { batch: events.map { |event| event.merge('data' => JSON.generate(event['data'])) } }
+end
+
 $stdout.sync = true
 $stdin.set_encoding('UTF-8')
 $stdin.each_line do |line|
   command = JSON.parse(line)
-  app, port, method, (path, given) = command.values_at('app', 'port', 'method', 'args')
+  app, port, method, args = command.values_at('app', 'port', 'method', 'args')
   report = { id: command['id'] }
   begin
     report[:ok] =
-      if method == 'post'
-        request(app, port, 'POST', path, {}, JSON.generate(given))
-      else
-        request(app, port, 'GET', path, given)
+      case method
+      when 'post' then request(app, port, 'POST', args[0], {}, JSON.generate(args[1]))
+      when 'get' then request(app, port, 'GET', *args)
+      when 'trigger' then request(app, port, 'POST', '/events', {}, JSON.generate(event(*args)))
+      when 'trigger_batch' then request(app, port, 'POST', '/batch_events', {}, JSON.generate(batch(args[0])))
       end
   rescue ApiError => error
     report[:error] = "#{error.class}: #{error.message}"

@@ -26,12 +26,13 @@ struct RawBatch<'a> {
 /// Publishes a batch.
 pub fn trigger(request: &Signed, headers: &HeaderMap) -> Result<Response<Full<Bytes>>, ApiError> {
     let raw: RawBatch<'_> = json::object(body_text(&request.body)?).map_err(invalid_json)?;
-    let batch = raw.batch.ok_or_else(|| ApiError::bad_request("Missing parameter: batch"))?;
+    let batch = raw.batch.ok_or_else(|| ApiError::bad_request("Missing required parameter: batch"))?;
     let items: Vec<&RawValue> = serde_json::from_str(batch.get())
         .map_err(|_| ApiError::bad_request("Expected batch parameter to be an array of events"))?;
     let limit = request.app.settings.max_batch;
     if items.len() > limit {
-        let message = format!("A batch may hold {limit} events, got {} (setting max_batch)", items.len());
+        let message =
+            format!("Batch too large: it may hold {limit} events, got {} (setting max_batch)", items.len());
         return Err(ApiError::bad_request(message));
     }
     let events = items
@@ -62,9 +63,8 @@ fn answer(request: &Signed, events: &[(ChannelName, Event<'_>)]) -> String {
     let objects: Vec<String> = events
         .iter()
         .map(|(channel, event)| {
-            let counts = event
-                .info
-                .map(|info| info.counts_if_occupied(&request.app, channel, &request.hub.channel(channel)));
+            let counts =
+                event.info.map(|info| info.counts(&request.app, channel, &request.hub.channel(channel)));
             format!("{{{}}}", counts.unwrap_or_default())
         })
         .collect();

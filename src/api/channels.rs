@@ -24,7 +24,8 @@ pub fn list(request: &Signed, query: &Query<'_>) -> Result<Response<Full<Bytes>>
     let info = Info::parse(query.list("info").unwrap_or_default())?;
     if info.user_count && !prefix.starts_with("presence-") {
         return Err(ApiError::bad_request(
-            "user_count may only be asked with a filter_by_prefix that begins with presence-",
+            // The misspelling is hosted Pusher's.
+            "user_count may only be requested for presence channels - please supply filter_by_prefix begining with presence-",
         ));
     }
     if info.cache {
@@ -78,7 +79,7 @@ fn cache_member(facts: &ChannelInfo) -> String {
 pub fn users(request: &Signed, name: &str) -> Result<Response<Full<Bytes>>, ApiError> {
     let channel = channel_name(name)?;
     if channel.kind() != ChannelKind::Presence {
-        return Err(ApiError::bad_request("Users can only be listed for presence channels"));
+        return Err(ApiError::bad_request("Users can only be retrieved for presence channels"));
     }
     let ids: Vec<String> = request
         .hub

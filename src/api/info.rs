@@ -7,6 +7,9 @@ use crate::apps::App;
 use crate::hub::ChannelInfo;
 use crate::protocol::channel::{ChannelKind, ChannelName};
 
+/// As hosted Pusher says it, which the SDKs' own tests look for.
+pub const NO_LIST: &str = "info should be a comma separated list of attributes";
+
 /// Attributes asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Info {
@@ -33,7 +36,7 @@ impl Info {
                 _ => {
                     let known = "user_count, subscription_count and cache";
                     return Err(ApiError::bad_request(format!(
-                        "Unknown info attribute '{name}': known are {known}"
+                        "{NO_LIST}: unknown attribute '{name}', known are {known}"
                     )));
                 }
             }
@@ -44,7 +47,9 @@ impl Info {
     /// Refuses attributes that the channel does not have.
     pub fn check(self, app: &App, channel: &ChannelName) -> Result<(), ApiError> {
         if self.user_count && channel.kind() != ChannelKind::Presence {
-            return Err(ApiError::bad_request("user_count is only available for presence channels"));
+            return Err(ApiError::bad_request(
+                "Cannot retrieve the user count unless the channel is a presence channel (user_count)",
+            ));
         }
         if self.cache && !channel.is_cache() {
             return Err(ApiError::bad_request("cache is only available for cache channels"));
@@ -62,13 +67,8 @@ impl Info {
         Ok(())
     }
 
-    /// The counts of an occupied channel as [`Info::counts`] gives them, nothing for an empty one: the form
-    /// of the answer to a publish.
-    pub fn counts_if_occupied(self, app: &App, channel: &ChannelName, info: &ChannelInfo) -> String {
-        if info.subscribers == 0 { String::new() } else { self.counts(app, channel, info) }
-    }
-
-    /// The counts of one channel as members of a JSON object, without those that do not apply.
+    /// The counts of one channel as members of a JSON object, without those that do not apply. A channel with
+    /// nobody on it has counts of zero.
     pub fn counts(self, app: &App, channel: &ChannelName, info: &ChannelInfo) -> String {
         let mut members = String::new();
         if self.user_count && channel.kind() == ChannelKind::Presence {

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::access::Signed;
-use super::info::Info;
+use super::info::{Info, NO_LIST};
 use super::{ApiError, reply};
 use crate::apps::{App, Recorded};
 use crate::protocol::channel::{ChannelKind, ChannelName};
@@ -76,7 +76,7 @@ pub fn trigger(request: &Signed, headers: &HeaderMap) -> Result<Response<Full<By
                 let members: Vec<String> = channels
                     .iter()
                     .map(|channel| {
-                        let counts = info.counts_if_occupied(app, channel, &request.hub.channel(channel));
+                        let counts = info.counts(app, channel, &request.hub.channel(channel));
                         format!(r#""{channel}":{{{counts}}}"#)
                     })
                     .collect();
@@ -153,17 +153,23 @@ pub fn invalid_json(reason: String) -> ApiError {
 impl<'a> RawEvent<'a> {
     /// Everything but the channels.
     pub fn event(&self, app: &App) -> Result<Event<'a>, ApiError> {
-        let name = self.name.and_then(json::decode_string).ok_or_else(|| no_string("name"))?;
+        let name = optional_string(self.name, "name")?.ok_or_else(|| {
+            ApiError::bad_request("Missing required parameter: name. Expected name parameter to be a string")
+        })?;
         check_event_name(&name).map_err(|error| ApiError::bad_request(error.to_string()))?;
-        let info = match optional_string(self.info, "info")? {
-            Some(names) => Some(Info::parse(names.split(','))?),
+        let info = match self.info {
+            Some(raw) => {
+                let names = json::decode_string(raw)
+                    .ok_or_else(|| ApiError::bad_request(format!("{NO_LIST}, as one string")))?;
+                (!names.is_empty()).then(|| Info::parse(names.split(','))).transpose()?
+            }
             None => None,
         };
         Ok(Event { name, data: self.data(app)?, except: self.except()?, info })
     }
 
     fn data(&self, app: &App) -> Result<&'a str, ApiError> {
-        let data = self.data.ok_or_else(|| ApiError::bad_request("Missing parameter: data"))?;
+        let data = self.data.ok_or_else(|| ApiError::bad_request("Missing required parameter: data"))?;
         match JsonType::of(data) {
             JsonType::String => {}
             other => {
@@ -205,7 +211,7 @@ impl<'a> RawEvent<'a> {
             })?,
         };
         if self.channels.is_none() && self.channel.is_none() {
-            return Err(ApiError::bad_request(format!("{NO_CHANNEL}, got neither channel nor channels")));
+            return Err(no_channel(", got neither channel nor channels"));
         }
         let mut channels: Vec<ChannelName> = Vec::with_capacity(listed.len() + 1);
         let mut seen = std::collections::HashSet::with_capacity(listed.len() + 1);
@@ -234,7 +240,12 @@ fn optional_string(raw: Option<&RawValue>, name: &str) -> Result<Option<String>,
 }
 
 fn channel_string(raw: Option<&RawValue>) -> Result<String, ApiError> {
-    raw.and_then(json::decode_string).ok_or_else(|| ApiError::bad_request(NO_CHANNEL))
+    let raw = raw.ok_or_else(|| no_channel(""))?;
+    json::decode_string(raw).ok_or_else(|| ApiError::bad_request(NO_CHANNEL))
+}
+
+fn no_channel(detail: &str) -> ApiError {
+    ApiError::bad_request(format!("Missing required parameter: channel. {NO_CHANNEL}{detail}"))
 }
 
 /// A channel name, or 400.

@@ -29,8 +29,12 @@ impl SocketId {
     }
 
     /// Reads the `socket_id` of a publish: `Err` when it has not the form of one, `Ok(None)` when it
-    /// has but can't be one of ours, so nobody needs to be left out.
+    /// has but can't be one of ours, so nobody needs to be left out. Nor does the empty text name anybody: the C++
+    /// SDK sends it with every event.
     pub fn parse(text: &str) -> Result<Option<Self>, InvalidSocketId> {
+        if text.is_empty() {
+            return Ok(None);
+        }
         let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
         match text.split_once('.') {
             Some((high, low)) if digits(high) && digits(low) => {
@@ -168,10 +172,10 @@ mod tests {
 
     #[test]
     fn foreign_socket_ids_are_told_from_malformed_ones() {
-        for unknown in ["99999999999999.1", "01.2", "1.00"] {
+        for unknown in ["", "99999999999999.1", "01.2", "1.00"] {
             assert_eq!(SocketId::parse(unknown), Ok(None), "{unknown}");
         }
-        for bad in ["undefined", "", "1", "1.", ".1", "1.2.3", "1,2", "-1.2", "1.2\n", "+1.2"] {
+        for bad in ["undefined", " ", "1", "1.", ".1", "1.2.3", "1,2", "-1.2", "1.2\n", "+1.2"] {
             assert!(SocketId::parse(bad).is_err(), "{bad}");
         }
     }
