@@ -195,6 +195,27 @@ async fn the_path_prefix_is_accepted_but_not_required() {
 }
 
 #[tokio::test]
+async fn several_slashes_count_as_one() {
+    let server = PREFIXED.get();
+    let key = &server.app().key;
+    for path in [
+        format!("//app/{key}"),
+        format!("/app//{key}"),
+        format!("/app/{key}//"),
+        format!("///app///{key}"),
+        format!("/ws//app/{key}"),
+        format!("//ws/app//{key}"),
+    ] {
+        open(&server, &path).await.established().await.expect_nothing().await;
+    }
+    for path in ["//live", "//ready//", "/ws//live"] {
+        get(server.public, path).await.expect_status(200);
+    }
+    open(&server, &format!("//other//app/{key}")).await.expect_refusal(4005, "ath").await;
+    open(&server, &format!("//app/{key}/x")).await.expect_refusal(4005, "ath").await;
+}
+
+#[tokio::test]
 async fn headers_are_read_as_proxies_and_browsers_write_them() {
     let server = shared();
     let good = upgrade_request(&server.app().key);

@@ -71,7 +71,8 @@ impl Api {
     /// Answers one request. `peer` is the address at the other end of the TCP connection.
     pub async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Answer {
         let (parts, body) = request.into_parts();
-        let path = self.strip_prefix(parts.uri.path());
+        let path = route::single_slashes(parts.uri.path());
+        let path = self.strip_prefix(&path);
         if upgrade::is_requested(&parts) {
             let answer = self.upgrade(&parts, path, peer);
             if let Answer::Response(response) = &answer {

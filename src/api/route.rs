@@ -1,5 +1,7 @@
 //! Paths and methods.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::http::request::Parts;
@@ -169,6 +171,21 @@ pub(super) fn shown(path: &str) -> String {
     }
 }
 
+/// A path with one slash where there are several: pusher-js with `wsPath: '/'` asks for `//app/KEY`, and other
+/// settings that end with a slash do likewise.
+pub fn single_slashes(path: &str) -> Cow<'_, str> {
+    if !path.contains("//") {
+        return Cow::Borrowed(path);
+    }
+    let mut single = String::with_capacity(path.len());
+    for character in path.chars() {
+        if character != '/' || !single.ends_with('/') {
+            single.push(character);
+        }
+    }
+    Cow::Owned(single)
+}
+
 fn decoded(segment: &str) -> String {
     percent_decode_str(segment).decode_utf8_lossy().into_owned()
 }
@@ -189,6 +206,18 @@ mod tests {
             ("/apps/1001/messaging/conversations/+13125550100/read", "/apps/1001/messaging/conversations/…"),
         ] {
             assert_eq!(shown(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn slashes_collapse() {
+        for (path, single) in [
+            ("//app/key", "/app/key"),
+            ("/ws//app///key//", "/ws/app/key/"),
+            ("/app/a%2F%2Fb", "/app/a%2F%2Fb"),
+            ("//", "/"),
+        ] {
+            assert_eq!(single_slashes(path), single);
         }
     }
 
