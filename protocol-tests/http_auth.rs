@@ -82,6 +82,56 @@ fn another_digit(text: &str) -> String {
     format!("{}{digit}", &text[..text.len() - 1])
 }
 
+/// nginx with a URI in `proxy_pass`, Apache and lighttpd decode paths and encode them again, lighttpd queries, too.
+#[tokio::test]
+async fn paths_and_queries_verify_in_every_encoding_that_says_the_same() {
+    let server = shared();
+    let app = server.app();
+    let names = ["presence-a=b@c,d;e", "presence-a%3Db%40c%2Cd%3Be", "presence-a%3db%40c%2cd%3be"];
+    for signed in names {
+        for received in names {
+            for rest in ["", "/users"] {
+                let request = Request::get(app, &app.path(&format!("channels/{signed}{rest}")));
+                let target = request.target().replace(signed, received);
+                request.send_with_target(server.public, &target).await.expect_status(200);
+            }
+        }
+    }
+    let end = Request::post(app, &app.path("users/a%40b%3Bc/terminate_connections"), "{}");
+    let decoded = end.target().replace("a%40b%3Bc", "a@b;c");
+    end.send_with_target(server.public, &decoded).await.expect_ok("{}");
+    // A value that the caller encoded before it was signed.
+    for signed in ["presence-a%2Cb%20c", "presence-a%2cb%20c", "presence-a%2Cb+c", "presence-a,b c"] {
+        let list = Request::get(app, &app.path("channels")).param("filter_by_prefix", signed);
+        let sent = list.target();
+        let (start, rest) = sent.split_once("filter_by_prefix=").expect("there");
+        let (_, rest) = rest.split_once('&').expect("the signature follows");
+        for received in ["presence-a,b%20c", "presence-a%2Cb%20c", "presence-a%2Cb+c"] {
+            let target = format!("{start}filter_by_prefix={received}&{rest}");
+            list.send_with_target(server.public, &target).await.expect_status(200);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_signature_fits_no_path_that_is_read_otherwise() {
+    let server = shared();
+    let app = server.app();
+    for (signed, received) in [
+        ("channels/presence-a/users", "channels/presence-a%2Fusers"),
+        ("channels/presence-a%2Fusers", "channels/presence-a/users"),
+        ("channels/a%2540b", "channels/a%40b"),
+        ("channels/a%40b", "channels/a%2540b"),
+        ("channels/a@b", "channels/a%2540b"),
+        ("channels/a", "channels/b"),
+    ] {
+        let request = Request::get(app, &app.path(signed));
+        let target = request.target().replace(signed, received);
+        let answer = request.send_with_target(server.public, &target).await;
+        answer.expect_error(401, "Invalid signature");
+    }
+}
+
 #[tokio::test]
 async fn every_request_of_the_sdks_is_accepted_and_no_altered_one_is() {
     let server = shared();

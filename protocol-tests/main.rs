@@ -32,6 +32,7 @@ mod origins_tls;
 mod portal;
 mod presence;
 mod proxies;
+mod proxy_paths;
 mod queries;
 mod quotas;
 mod regression;

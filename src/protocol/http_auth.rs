@@ -5,15 +5,17 @@
 //! `body_md5` on GETs, Node and Python do not encode values (so a `+` is sent and signed as such, and what
 //! the caller has encoded is signed encoded), and a path prefix of a reverse proxy is part of the URL but not of the signature.
 
+mod forms;
+
 use std::borrow::Cow;
 
 use md5::{Digest, Md5};
-use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::auth::AppKeys;
+use forms::{base_name, canonical, decode, split};
 
 /// Seconds a request's timestamp may differ from the server's clock, both ways.
 pub const TIMESTAMP_WINDOW: u64 = 600;
@@ -115,34 +117,6 @@ impl<'a> Query<'a> {
     /// Names and values, decoded, in the order received.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.pairs.iter().map(|(key, value)| (key.as_ref(), value.as_ref()))
-    }
-
-    /// Key and value pairs as they enter the string to sign, most likely form first.
-    fn canonical_forms(&self) -> Vec<String> {
-        let mut forms = vec![canonical(&self.pairs)];
-        let mut add = |form: String| {
-            if !forms.contains(&form) {
-                forms.push(form);
-            }
-        };
-        let has_brackets = self.raw.contains('[') || self.raw.contains("%5B") || self.raw.contains("%5b");
-        if has_brackets {
-            add(canonical(&join_arrays(&self.pairs)));
-        }
-        if self.raw.contains('+') {
-            let literal: Vec<_> =
-                split(self.raw).map(|(key, value)| (decode(key, false), decode(value, false))).collect();
-            add(canonical(&literal));
-            if has_brackets {
-                add(canonical(&join_arrays(&literal)));
-            }
-        }
-        if self.raw.contains('%') {
-            let encoded: Vec<_> =
-                split(self.raw).map(|(key, value)| (Cow::Borrowed(key), Cow::Borrowed(value))).collect();
-            add(canonical(&encoded));
-        }
-        forms
     }
 }
 
@@ -248,107 +222,24 @@ impl SignedRequest<'_> {
 
     fn check_signature(&self, keys: &AppKeys) -> Result<(), HttpAuthError> {
         let signature = self.query.get("auth_signature").ok_or(HttpAuthError::SignatureMissing)?;
-        let queries = self.query.canonical_forms();
-        let signed = self.path_forms().iter().any(|path| {
-            queries.iter().any(|query| {
-                let method = self.method.as_bytes();
-                keys.verify(&[method, b"\n", path.as_bytes(), b"\n", query.as_bytes()], signature)
-            })
-        });
-        if signed {
+        let likeliest = canonical(&self.query.pairs);
+        let fits = |path: &str, query: &str| {
+            keys.verify(&[self.method.as_bytes(), b"\n", path.as_bytes(), b"\n", query.as_bytes()], signature)
+        };
+        if fits(self.path, &likeliest) {
             return Ok(());
         }
-        let query = queries.first().map(String::as_str).unwrap_or_default();
+        let queries = forms::of_query(&self.query.pairs, self.query.raw);
+        if forms::of_path(self.path).iter().any(|path| queries.iter().any(|query| fits(path, query))) {
+            return Ok(());
+        }
         let expected: String =
-            format!("{}\n{}\n{query}", self.method, self.path).chars().take(2_000).collect();
+            format!("{}\n{}\n{likeliest}", self.method, self.path).chars().take(2_000).collect();
         let got: String = signature.chars().take(128).collect();
         Err(HttpAuthError::SignatureMismatch {
             expected: super::json::string(&expected),
             got: super::json::string(&got),
         })
-    }
-
-    /// The path as received, without a proxy's prefix, and percent-decoded.
-    fn path_forms(&self) -> Vec<Cow<'_, str>> {
-        let mut forms = vec![Cow::Borrowed(self.path)];
-        if let Some(start) = self.path.find("/apps/").filter(|start| *start > 0) {
-            forms.push(Cow::Borrowed(&self.path[start..]));
-        }
-        if self.path.contains('%') {
-            for form in forms.clone() {
-                forms.push(Cow::Owned(percent_decode_str(&form).decode_utf8_lossy().into_owned()));
-            }
-        }
-        forms
-    }
-}
-
-/// Names and values as they were sent.
-fn split(raw: &str) -> impl Iterator<Item = (&str, &str)> {
-    raw.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-}
-
-fn decode(text: &str, plus_is_space: bool) -> Cow<'_, str> {
-    // Nearly all texts of a signed query; the decoder is slow to find out.
-    if !text.bytes().any(|byte| byte == b'%' || byte == b'+') {
-        return Cow::Borrowed(text);
-    }
-    if plus_is_space && text.contains('+') {
-        let spaced = text.replace('+', " ");
-        return Cow::Owned(percent_decode_str(&spaced).decode_utf8_lossy().into_owned());
-    }
-    percent_decode_str(text).decode_utf8_lossy()
-}
-
-/// `info` of `info[0]`.
-fn base_name(key: &str) -> &str {
-    match key.split_once('[') {
-        Some((base, rest)) if rest.ends_with(']') => base,
-        _ => key,
-    }
-}
-
-/// PHP's form of array parameters: one pair a name, values joined with commas in their order.
-fn join_arrays<'a>(pairs: &[(Cow<'a, str>, Cow<'a, str>)]) -> Vec<(Cow<'a, str>, Cow<'a, str>)> {
-    let mut joined: Vec<(Cow<'a, str>, Cow<'a, str>)> = Vec::with_capacity(pairs.len());
-    for (key, value) in pairs {
-        let base = base_name(key);
-        match joined.iter_mut().find(|(known, _)| base != key.as_ref() && known == base) {
-            Some((_, list)) => {
-                list.to_mut().push(',');
-                list.to_mut().push_str(value);
-            }
-            None => joined.push((Cow::Owned(base.to_owned()), value.clone())),
-        }
-    }
-    joined
-}
-
-/// `key=value` pairs joined with `&`: keys in lower case and sorted, values decoded, no signature.
-fn canonical(pairs: &[(Cow<'_, str>, Cow<'_, str>)]) -> String {
-    let mut sorted: Vec<(Cow<'_, str>, &str)> = pairs
-        .iter()
-        .map(|(key, value)| (lower_case(key), value.as_ref()))
-        .filter(|(key, _)| key != "auth_signature")
-        .collect();
-    sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let mut text = String::with_capacity(sorted.iter().map(|(key, value)| key.len() + value.len() + 2).sum());
-    for (key, value) in sorted {
-        if !text.is_empty() {
-            text.push('&');
-        }
-        text.push_str(&key);
-        text.push('=');
-        text.push_str(value);
-    }
-    text
-}
-
-fn lower_case(key: &str) -> Cow<'_, str> {
-    if key.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        Cow::Owned(key.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(key)
     }
 }
 
