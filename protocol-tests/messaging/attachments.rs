@@ -115,7 +115,7 @@ async fn files_are_served_as_browsers_need_it_and_run_nothing() {
     let asked = [("Origin", "https://portal.example"), ("Access-Control-Request-Method", "PUT")];
     let allowed = ask(&router, "OPTIONS", &text(&announced["upload"]["url"]), &asked, b"").await;
     assert_eq!((allowed.status, allowed.header("access-control-allow-origin")), (204, Some("*")));
-    assert_eq!(allowed.header("access-control-allow-methods"), Some("GET, PUT"));
+    assert_eq!(allowed.header("access-control-allow-methods"), Some("GET, HEAD, POST, PUT"));
     let refused = ask(&router, "POST", &url, &[], b"").await;
     refused.refused(405, "method_not_allowed");
     assert_eq!(refused.header("allow"), Some("GET, HEAD, PUT, OPTIONS"));

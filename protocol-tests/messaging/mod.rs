@@ -3,6 +3,7 @@
 
 mod api;
 mod attachments;
+mod browsers;
 mod carrier_settings;
 mod carrier_webhooks;
 mod crash;

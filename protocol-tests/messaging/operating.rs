@@ -119,7 +119,11 @@ async fn a_browser_with_a_token_speaks_for_its_user_only() {
                 Access-Control-Request-Headers: authorization,content-type\r\n";
     let preflight = browse(&router, "OPTIONS", "/messages", asks, "").await;
     assert_eq!(preflight.status, 204);
+    assert_eq!(preflight.header("access-control-allow-origin"), Some("https://portal.example"));
     assert_eq!(preflight.header("access-control-allow-headers"), Some("authorization, content-type"));
+    let varies: Vec<_> =
+        preflight.headers.iter().filter(|(name, _)| name == "vary").map(|(_, on)| on).collect();
+    assert_eq!(varies, ["access-control-request-headers", "origin"]);
     for ttl in [json!(0), json!(86_401), json!("soon")] {
         let answer = router.post("/user_tokens", &json!({"user_id": 1, "ttl": ttl})).await;
         assert_eq!(answer.refused(422, "invalid_field")["field"], "ttl");

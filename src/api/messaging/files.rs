@@ -8,10 +8,8 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{
-    ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_RANGE,
-    CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, RANGE,
-    X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
+    CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, RANGE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
@@ -19,7 +17,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::attachments::AttachmentAnswer;
 use super::call::written;
-use super::failure;
+use super::{cors, failure};
 use crate::api::body::{self, Limit};
 use crate::api::{access, reply};
 use crate::apps::App;
@@ -45,7 +43,7 @@ pub async fn file(
 ) -> Response<Full<Bytes>> {
     let app = hub.map(|hub| hub.app()).filter(|app| app.settings.enabled && app.settings.routing.enabled);
     let answer = match (router, app, &parts.method) {
-        (_, _, &Method::OPTIONS) => Ok(preflight()),
+        (_, _, &Method::OPTIONS) => Ok(cors::preflight(&parts.headers)),
         (Some(router), Some(app), &Method::PUT) => put(router, app, parts, (app_id, id), body).await,
         (Some(router), Some(app), &Method::GET | &Method::HEAD) => {
             get(router, &app, parts, (app_id, id)).await
@@ -60,17 +58,7 @@ pub async fn file(
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
     }
-    response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    response
-}
-
-fn preflight() -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::new()));
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    let headers = response.headers_mut();
-    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, PUT"));
-    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("content-type, range"));
-    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    cors::allow(response.headers_mut(), HeaderValue::from_static("*"));
     response
 }
 

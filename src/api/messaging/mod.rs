@@ -51,18 +51,23 @@ pub async fn answer(
     path: &[String],
     body: Incoming,
 ) -> Response<Full<Bytes>> {
-    let origin = hub.as_ref().and_then(|hub| cors::allowed_origin(&hub.app(), &parts.headers));
-    if let (Some(origin), &Method::OPTIONS) = (&origin, &parts.method) {
-        return cors::preflight(origin);
-    }
-    let mut response = match respond(router, hub, parts, path, body).await {
-        Ok(answer) => reply::json(answer),
-        Err(failure) => failure.response(),
+    let app = hub.as_ref().map(|hub| hub.app()).filter(|app| cors::is_open(app));
+    let origin = app.as_ref().and_then(|app| cors::allowed_origin(app, &parts.headers));
+    let mut response = if origin.is_some() && parts.method == Method::OPTIONS {
+        cors::preflight(&parts.headers)
+    } else {
+        match respond(router, hub, parts, path, body).await {
+            Ok(answer) => reply::json(answer),
+            Err(failure) => failure.response(),
+        }
     };
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         response.headers_mut().insert(ALLOW, table::allowed(path));
     }
-    if let Some(origin) = &origin {
+    if app.is_some() {
+        cors::vary(response.headers_mut());
+    }
+    if let Some(origin) = origin {
         cors::allow(response.headers_mut(), origin);
     }
     response
