@@ -20,4 +20,5 @@ mod own;
 mod portal_database;
 mod reference;
 mod routing;
+mod search;
 mod settings;

@@ -55,6 +55,7 @@ pub mod records;
 mod retention;
 mod routed;
 mod scheduled;
+mod search;
 mod send;
 pub mod status;
 #[cfg(test)]

@@ -37,7 +37,7 @@ pub struct ConversationsRequest {
     limit: Option<i64>,
     /// `next` of the page before.
     before: Option<String>,
-    /// A part of a number, a name or a last message.
+    /// A part of a number, a name or a last message; upper and lower case count as one, in every script.
     q: Option<String>,
 }
 

@@ -466,8 +466,7 @@ impl Conversation {
         rows.iter().map(Self::from_row).collect()
     }
 
-    /// A user's conversations, the most active first, behind `before` (time and row of the last one seen),
-    /// with `like` (a lower-case LIKE pattern, `\` escapes) in number, name or last text.
+    /// A user's conversations, the most active first, behind `before` (time and row of the last one seen).
     ///
     /// # Errors
     /// Of the store.
@@ -476,27 +475,17 @@ impl Conversation {
         app_id: &str,
         user_id: &str,
         before: Option<(i64, i64)>,
-        like: Option<&str>,
         limit: i64,
     ) -> Result<Vec<(Self, i64)>, StorageError> {
         let (active_at, id) = before.unwrap_or((i64::MAX, i64::MAX));
-        let mut values = vec![app_id.into(), user_id.into(), active_at.into(), id.into(), limit.into()];
-        values.extend(like.map(Into::into));
-        let sql = if like.is_some() {
-            concat!(
-                conversation_columns!(),
-                "WHERE c.app_id = ?1 AND c.user_id = ?2 AND (c.active_at < ?3 OR (c.active_at = ?3 AND c.id < ?4)) \
-                 AND (c.contact_number LIKE ?6 ESCAPE '\\' OR lower(k.name) LIKE ?6 ESCAPE '\\' \
-                 OR lower(c.last_message) LIKE ?6 ESCAPE '\\') ORDER BY c.active_at DESC, c.id DESC LIMIT ?5"
-            )
-        } else {
+        let rows = tx.query(
             concat!(
                 conversation_columns!(),
                 "WHERE c.app_id = ?1 AND c.user_id = ?2 AND (c.active_at < ?3 OR (c.active_at = ?3 AND c.id < ?4)) \
                  ORDER BY c.active_at DESC, c.id DESC LIMIT ?5"
-            )
-        };
-        let rows = tx.query(sql, &values)?;
+            ),
+            &[app_id.into(), user_id.into(), active_at.into(), id.into(), limit.into()],
+        )?;
         let found = rows.iter().map(Self::from_row);
         found
             .map(|found| found.map(|found| (found.last_message_at.unwrap_or(found.created_at), found)))
