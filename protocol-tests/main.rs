@@ -19,6 +19,7 @@ mod handshake;
 mod harness;
 mod http_auth;
 mod http_edges;
+mod http_keep_alive;
 mod idempotency;
 mod keepalive;
 mod laravel;

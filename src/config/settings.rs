@@ -192,7 +192,7 @@ impl Default for ServerSettings {
             backlog_max_age: Duration::from_secs(10),
             max_channels_per_connection: 1_000,
             header_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(75),
+            idle_timeout: Duration::from_secs(120),
             drain: DrainSettings::default(),
         }
     }

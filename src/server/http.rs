@@ -11,9 +11,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderName, HeaderValue};
 use hyper::rt::ReadBufCursor;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Response, Version};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::runtime::LocalOptions;
@@ -30,6 +33,10 @@ use crate::routing::Router;
 
 /// Longest request head, and what hyper buffers of a body at once.
 const MAX_BUFFER: usize = 64 * 1024;
+
+/// Time that an idle connection is kept beyond the one it was told: a request that is sent at the last moment, or by a
+/// client that reads no `Keep-Alive`, is on its way meanwhile, and gets its answer.
+const IDLE_GRACE: Duration = Duration::from_secs(5);
 
 /// What a shard's thread is started with.
 pub struct ShardThread {
@@ -51,8 +58,12 @@ pub struct Http {
     shard: Rc<Shard>,
     header_timeout: Duration,
     idle_timeout: Duration,
+    keep_alive: KeepAlive,
     work: Work,
 }
+
+/// What tells a client how long an idle connection is kept.
+struct KeepAlive(HeaderValue);
 
 /// What of the process's work on connections is not done yet, apart from WebSockets.
 #[derive(Clone, Default)]
@@ -84,6 +95,7 @@ impl ShardThread {
                 hub: self.hub,
                 header_timeout: self.server.header_timeout,
                 idle_timeout: self.server.idle_timeout,
+                keep_alive: KeepAlive::new(self.server.idle_timeout),
                 work: self.work,
             });
             if let Some((listener, shards)) = self.listener.take() {
@@ -132,14 +144,21 @@ impl Http {
     ) -> Option<(Upgrade, TcpStream, Vec<u8>)> {
         let clock = Clock::new();
         let upgrade = RefCell::new(None);
-        let service = service_fn(|request| {
+        let service = service_fn(|request: Request<Incoming>| {
             clock.set(Phase::Busy);
+            let is_kept = KeepAlive::is_wanted(&request);
             let answer = self.api.handle(request, peer.ip());
             let request = self.work.requests.begin();
-            async {
+            let (clock, upgrade) = (&clock, &upgrade);
+            async move {
                 let _request = request;
                 let response = match answer.await {
-                    Answer::Response(response) => response,
+                    Answer::Response(mut response) => {
+                        if is_kept {
+                            self.keep_alive.tell(&mut response);
+                        }
+                        response
+                    }
                     Answer::Upgrade(response, kind) => {
                         upgrade.replace(Some(kind));
                         response
@@ -170,8 +189,8 @@ impl Http {
     async fn expired(&self, clock: &Clock) {
         loop {
             let deadline = match clock.phase.get() {
-                Phase::Idle => clock.since.get() + self.idle_timeout,
-                Phase::New => clock.since.get() + self.header_timeout.min(self.idle_timeout),
+                Phase::Idle => clock.since.get() + self.idle_timeout + IDLE_GRACE,
+                Phase::New => clock.since.get() + self.header_timeout.min(self.idle_timeout + IDLE_GRACE),
                 Phase::Head => clock.since.get() + self.header_timeout,
                 Phase::Busy => Instant::now() + self.header_timeout,
             };
@@ -181,6 +200,34 @@ impl Http {
             // A head may begin meanwhile, whose time is shorter.
             let check = Instant::now() + self.header_timeout.min(self.idle_timeout);
             tokio::time::sleep_until(deadline.min(check)).await;
+        }
+    }
+}
+
+impl KeepAlive {
+    /// Whole seconds, at least one; clients read no fractions.
+    fn new(idle_timeout: Duration) -> Self {
+        Self(
+            HeaderValue::try_from(format!("timeout={}", idle_timeout.as_secs().max(1))).expect("bug: digits"),
+        )
+    }
+
+    /// Whether the connection outlives the answer as far as the client is concerned.
+    fn is_wanted<B>(request: &Request<B>) -> bool {
+        let options = request.headers().get_all(CONNECTION);
+        let says_close = options
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| value.split(',').any(|option| option.trim().eq_ignore_ascii_case("close")));
+        request.version() == Version::HTTP_11 && !says_close
+    }
+
+    /// Both headers: what proxies must not pass on is named in `Connection`.
+    fn tell<B>(&self, response: &mut Response<B>) {
+        let headers = response.headers_mut();
+        if !headers.contains_key(CONNECTION) {
+            headers.insert(CONNECTION, HeaderValue::from_static("keep-alive"));
+            headers.insert(HeaderName::from_static("keep-alive"), self.0.clone());
         }
     }
 }
