@@ -52,6 +52,30 @@ async fn other_origins_are_upgraded_and_refused_with_4009() {
     }
 }
 
+/// Sandboxed frames, pages from files, and the shells that apps of web technology run in.
+#[tokio::test]
+async fn null_and_the_origins_of_native_apps_connect_where_they_are_listed() {
+    let listed = [
+        "null",
+        "file://",
+        "capacitor://localhost",
+        "ionic://localhost",
+        "tauri://localhost",
+        "http://localhost",
+        "https://localhost",
+        "app://.",
+        "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+    ];
+    let list = format!("allowed_origins = {}", serde_json::json!(listed));
+    let server = Config::new().app("1001", &list).start();
+    for origin in listed {
+        open(&server, "1001", &[("Origin", origin)]).await.established().await;
+    }
+    for origin in ["https://null", "file:///x", "app://x", "chrome-extension://other", ""] {
+        open(&server, "1001", &[("Origin", origin)]).await.expect_refusal(4009, "rigin").await;
+    }
+}
+
 /// Native clients send none, so an app they use must not have a list.
 #[tokio::test]
 async fn no_origin_is_refused_where_there_is_a_list() {

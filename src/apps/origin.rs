@@ -23,7 +23,12 @@ mod tests {
             ("https://*.portal.example", "https://a.b.portal.example", true),
             ("https://*.portal.example", "https://portal.example", false),
             ("http://localhost:*", "http://localhost:5173", true),
-            ("*", "null", true),
+            ("null", "null", true),
+            ("https://*", "null", false),
+            ("*://*", "null", false),
+            ("null", "https://null", false),
+            ("app://.", "app://.", true),
+            ("app://.", "app://x", false),
             ("https://a*b*c", "https://a-b-c", true),
             ("https://a*b*c", "https://a-c-b", false),
         ] {

@@ -91,9 +91,14 @@ fn origin(text: &str) -> Result<String, String> {
     if text == "*" {
         return Err("\"*\" is not needed: leave the list empty, as in [], to allow every origin".to_owned());
     }
+    // Pages without an origin of their own: sandboxed frames and pages from files; Chromium's WebSockets and
+    // Electron say `file://` for the latter.
+    if matches!(text, "null" | "file://") {
+        return Ok(text.to_owned());
+    }
     let shape = || {
         let meant = meant_origin(text).map_or(String::new(), |meant| format!("; write {meant:?}"));
-        format!("{text:?} does not look like scheme://host or scheme://host:port (* allowed){meant}")
+        format!("{text:?} does not look like scheme://host or scheme://host:port (* allowed), or null{meant}")
     };
     let (scheme, rest) = text.split_once("://").ok_or_else(shape)?;
     // A colon inside brackets belongs to an IPv6 address.
@@ -164,6 +169,17 @@ mod tests {
             "http://[::1]:5173",
             "http://[::1]",
             "capacitor://localhost",
+            "ionic://localhost",
+            "tauri://localhost",
+            "http://tauri.localhost",
+            "http://localhost",
+            "app://.",
+            "app://obsidian.md",
+            "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+            "moz-extension://0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0",
+            "vscode-webview://*",
+            "file://",
+            "null",
             "*://portal.example",
         ] {
             assert_eq!(origin(good), Ok(good.to_owned()));
@@ -177,7 +193,10 @@ mod tests {
             ("https://a b", "scheme://host"),
             ("https://portal.example:http", "scheme://host"),
             ("https://portal.example:70000", "scheme://host"),
-            ("null", "scheme://host"),
+            ("Null", "scheme://host"),
+            ("file:///", "scheme://host"),
+            ("file:///index.html", "scheme://host"),
+            ("chrome-extension://", "scheme://host"),
             ("https://Portal.example", "lower case"),
             ("https://portal.example:443", "without its port"),
         ] {

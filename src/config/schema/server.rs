@@ -52,7 +52,8 @@ pub(super) static SECTIONS: &[Section] = &[
         max_channels_per_connection: Count<1, 1_000_000>;
         /// Time in which the header of an HTTP request must arrive, from its first byte on.
         header_timeout: Time<1, HOUR>;
-        /// Time after which the server closes an HTTP connection without requests.
+        /// Time for which an HTTP connection without requests is kept, as said in `Keep-Alive: timeout=`. The server closes
+        /// it 5 seconds later, so that no request meets a connection that closes.
         idle_timeout: Time<1, DAY>;
     },
     section! {
@@ -108,8 +109,8 @@ pub(super) static SECTIONS: &[Section] = &[
         enabled: Switch;
         /// `true`: the server closes connections without TLS with 4000.
         tls_only: Switch;
-        /// Origins of the pages that may connect, as `scheme://host[:port]`; `*` stands for any characters. Empty: all
-        /// origins.
+        /// Origins of the pages that may connect, as `scheme://host[:port]`; `*` stands for any characters; `null` for pages
+        /// without an origin. Empty: all origins. With a list, the server refuses clients that send no origin.
         allowed_origins: Origins;
         /// `"off"`: the server refuses client events (whispers). `"members"`: subscribers of private and presence
         /// channels may send them.
@@ -123,14 +124,15 @@ pub(super) static SECTIONS: &[Section] = &[
         /// Whether a connection must sign in, or subscribe to a private or presence channel, within
         /// `authorization_timeout`.
         authorized_connections: Switch;
-        /// Time of `authorized_connections`. Beyond it the server closes the connection with 4009.
+        /// Time of `authorized_connections`. Beyond it the server closes the connection with 4100: clients come back and try
+        /// again.
         authorization_timeout: Time<1, HOUR>;
         /// Largest `data` of an event. The limits of requests and WebSocket messages follow from it.
         event_size: Size<1, { 16 * MB }>;
         /// Most connections of this app.
         max_connections: Limit<NonZeroU32>;
-        /// Close code of a connection beyond `max_connections`. `"stop"`: 4004, clients give up, as with hosted Pusher.
-        /// `"retry"`: 4100, clients try again.
+        /// Close code of a connection beyond `max_connections`. `"stop"`: 4004, as with hosted Pusher; a page that met a full
+        /// app stays offline until it is loaded again. `"retry"`: 4100; it comes back every second until there is room.
         over_quota: OneOf<OverQuota>;
         /// Most channels that one request may publish an event to.
         max_channels_per_event: Count<1, 10_000>;
