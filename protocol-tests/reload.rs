@@ -25,16 +25,32 @@ async fn an_app_that_is_disabled_loses_its_connections_and_comes_back() {
     server
         .reload(|text| text.replace("[[apps]]", "[[apps]]\nenabled = false"), "configuration reloaded")
         .await;
-    client.expect_error(4003, "disabled").await;
-    client.expect_close(4003).await;
-    open(&server, &key).await.expect_refusal(4003, "disabled").await;
+    client.expect_refusal(4100, "disabled").await;
+    open(&server, &key).await.expect_refusal(4100, "disabled").await;
     refused(&server, "{}", 403).await;
 
+    // Another change does not end the pause, a restart does.
+    let change = |text: String| text.replace("[[apps]]", "[[apps]]\nclient_events = \"members\"");
+    server.reload(change, "configuration reloaded").await;
+    open(&server, &key).await.expect_refusal(4100, "disabled").await;
     server.reload(|text| text.replace("enabled = false", ""), "configuration reloaded").await;
     let mut back = WsClient::connect(&server).await;
     back.subscribe("news").await;
     server.publish("news", "e", "{}").await;
     back.expect("e").await;
+}
+
+#[tokio::test]
+async fn an_app_that_is_disabled_from_the_start_sends_clients_away_until_it_is_enabled() {
+    let server = Config::new().app("1001", "enabled = false").start();
+    let key = server.app().key.clone();
+    open(&server, &key).await.expect_refusal(4003, "disabled").await;
+    let change =
+        |text: String| text.replace("enabled = false", "enabled = false\nclient_events = \"members\"");
+    server.reload(change, "configuration reloaded").await;
+    open(&server, &key).await.expect_refusal(4003, "disabled").await;
+    server.reload(|text| text.replace("enabled = false", ""), "configuration reloaded").await;
+    WsClient::connect(&server).await;
 }
 
 #[tokio::test]

@@ -19,7 +19,10 @@ use crate::harness::{DEADLINE, within};
 each_version! {
     an_unknown_key_and_a_disabled_app_stop_the_client_for_good: v4 v6 v7 v8;
     an_app_for_tls_only_sends_the_client_to_tls_at_once: v4 v6 v7 v8;
+    a_path_that_ends_with_a_slash_connects: v6 v7 v8;
     a_connection_over_a_retried_quota_gets_in_when_there_is_room: v4 v6 v7 v8;
+    a_page_comes_back_when_a_reload_enables_its_app_again: v7 v8;
+    a_page_whose_backend_was_slow_to_authorise_comes_back: v7 v8;
     its_pings_are_answered_and_keep_the_connection: v4 v6 v7 v8;
     it_returns_with_its_channels_after_the_server_was_killed: v4 v6 v7 v8;
     it_returns_with_its_channels_after_a_restart_with_4100: v4 v6 v7 v8;
@@ -61,6 +64,20 @@ fn direct_tls_only() -> TestServer {
     Config::new().server("trusted_proxies = [\"10.0.0.0/8\"]").app("1001", "tls_only = true").start()
 }
 
+async fn a_path_that_ends_with_a_slash_connects(version: &str) {
+    let server = Config::new().server("path_prefix = \"/ws\"").start();
+    let mut page = PusherJs::start(version);
+    for path in ["/", "/ws/"] {
+        let options = json!({"wsPort": server.public.port(), "wsPath": path});
+        page.open_with(path, server.app(), user("ann"), options).await;
+        page.reaches(path, "connected").await;
+        let channel = unique("private-c");
+        page.subscribe(path, &channel).await;
+        server.publish(&channel, "Posted", "{}").await;
+        page.event(path, &channel, "Posted").await;
+    }
+}
+
 async fn a_connection_over_a_retried_quota_gets_in_when_there_is_room(version: &str) {
     let server = Config::new().app("1001", "max_connections = 1\nover_quota = \"retry\"").start();
     let mut page = PusherJs::start(version);
@@ -69,6 +86,39 @@ async fn a_connection_over_a_retried_quota_gets_in_when_there_is_room(version: &
     page.fails("bob", 4100).await;
     page.0.ask("disconnect", json!({"on": "ann"})).await;
     page.reaches("bob", "connected").await;
+}
+
+async fn a_page_comes_back_when_a_reload_enables_its_app_again(version: &str) {
+    let server = Config::new().start();
+    let mut page = PusherJs::start(version);
+    page.connect("ann", &server, user("ann")).await;
+    let room = unique("private-room");
+    page.subscribe("ann", &room).await;
+    let disable = |text: String| text.replace("[[apps]]", "[[apps]]\nenabled = false");
+    server.reload(disable, "configuration reloaded").await;
+    // Closed, and refused once more while it is disabled.
+    page.fails("ann", 4100).await;
+    page.fails("ann", 4100).await;
+    server.reload(|text| text.replace("enabled = false", ""), "configuration reloaded").await;
+    page.event("ann", &room, "pusher:subscription_succeeded").await;
+    server.publish(&room, "Posted", "{}").await;
+    page.event("ann", &room, "Posted").await;
+    page.0.never(json!({"on": "ann", "state": "disconnected"}));
+}
+
+/// The backend answers after the connection's time to authorise is over.
+async fn a_page_whose_backend_was_slow_to_authorise_comes_back(version: &str) {
+    let strict = "authorized_connections = true\nauthorization_timeout = \"1s\"";
+    let server = Config::new().app("1001", strict).start();
+    let mut page = PusherJs::start(version);
+    page.connect("ann", &server, user("ann")).await;
+    page.fails("ann", 4100).await;
+    page.reaches("ann", "connected").await;
+    let room = unique("private-room");
+    page.subscribe("ann", &room).await;
+    server.publish(&room, "Posted", "{}").await;
+    page.event("ann", &room, "Posted").await;
+    page.0.never(json!({"on": "ann", "state": "disconnected"}));
 }
 
 async fn its_pings_are_answered_and_keep_the_connection(version: &str) {

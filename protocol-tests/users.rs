@@ -492,7 +492,7 @@ async fn an_app_that_demands_authorisation_closes_those_who_do_not() {
     forger.expect_not_subscribed("private-x", "AuthError", 401, "").await;
     let mut idle = WsClient::connect(&server).await;
     for client in [&mut public, &mut forger, &mut idle] {
-        client.expect_refusal(4009, "Connection not authorized within timeout").await;
+        client.expect_refusal(4100, "Connection not authorized within timeout").await;
     }
     // These are older than the last one closed, so their time is over as well.
     for client in [&mut user, &mut private, &mut presence] {

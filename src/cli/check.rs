@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use super::table::wrapped;
 use super::terminal::Terminal;
 use super::{Exit, refuse};
-use crate::config::{self, AppSettings, DirectoryMode, Loaded, Origin, Problem, Settings, Sources};
+use crate::config::{
+    self, AppSettings, DirectoryMode, Loaded, Origin, OverQuota, Problem, Settings, Sources,
+};
 use crate::routing::exposure;
 use crate::routing::portal_directory;
 use crate::server;
@@ -60,6 +62,7 @@ fn findings(sources: &Sources, loaded: &Loaded) -> Vec<Finding> {
     findings.push(open_files(settings.server.max_connections as u64, limit, shortage));
     findings.extend(backlog(settings));
     findings.extend(loaded.hints.iter().map(hint));
+    findings.extend(settings.apps.iter().filter_map(quota));
     findings.extend(routing(settings));
     findings
 }
@@ -111,6 +114,17 @@ fn backlog(settings: &Settings) -> Option<Finding> {
         app.id
     );
     Some(Finding { about: "server.backlog_limit", status: Status::Warning, detail })
+}
+
+/// Pages that meet a full app and never ask again.
+fn quota(app: &AppSettings) -> Option<Finding> {
+    let most = app.max_connections.filter(|_| app.over_quota == OverQuota::Stop)?;
+    let detail = format!(
+        "app {}: with {most} connections, every further page is closed with 4004 and stays offline until it is loaded \
+         again, also when there is room; over_quota = \"retry\" lets it come back",
+        app.id
+    );
+    Some(Finding { about: "max_connections", status: Status::Warning, detail })
 }
 
 /// What webhooks and the message routers of the apps need.
@@ -248,6 +262,22 @@ mod tests {
         assert_eq!(open_files(1000, Ok(1127), Status::Warning).status, Status::Warning);
         let unknown = open_files(1000, Err(io::ErrorKind::Unsupported.into()), Status::Failed);
         assert_eq!(unknown.status, Status::Warning);
+    }
+
+    #[test]
+    fn a_quota_after_which_pages_stay_away_is_worth_a_warning() {
+        let mut app = AppSettings::new("1001", "key", "secret");
+        assert!(quota(&app).is_none());
+        app.max_connections = std::num::NonZeroU32::new(5);
+        let finding = quota(&app).expect("a finding");
+        assert_eq!(finding.status, Status::Warning);
+        assert!(
+            finding.detail.contains("4004") && finding.detail.contains("\"retry\""),
+            "{}",
+            finding.detail
+        );
+        app.over_quota = OverQuota::Retry;
+        assert!(quota(&app).is_none());
     }
 
     #[test]

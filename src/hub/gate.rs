@@ -3,8 +3,9 @@
 //!
 //! A subscription that can't be decided at once is *held*: the connection's other messages go on
 //! meanwhile, and the subscription takes place, or is refused, in a step of its own. One that waits for the
-//! connection to sign in waits [`SIGN_IN_WAIT`]: Echo subscribes as soon as it is connected, while signing
-//! in takes a round trip to the backend.
+//! connection to sign in is refused after [`SIGN_IN_WAIT`]: Echo subscribes as soon as it is connected, while
+//! signing in takes a round trip to the backend. When the backend was slower and the connection signs in later, the
+//! subscription takes place all the same: no client asks a second time for what was refused.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,8 +23,8 @@ use crate::protocol::server_event::RefusalKind;
 
 /// Seconds that a subscription waits for its connection to sign in; looked at once a second.
 const SIGN_IN_WAIT: u32 = 3;
-/// How long an answer may take.
-const ANSWER_WAIT: Duration = Duration::from_secs(5);
+/// How long an answer may take. Long, as clients do not ask a second time for what was refused.
+const ANSWER_WAIT: Duration = Duration::from_secs(60);
 
 /// Decides who may subscribe to a public channel. Asked for apps with
 /// `routing.channels.authenticated_public` only.
@@ -53,8 +54,8 @@ pub(super) struct Held {
 
 enum WaitsFor {
     SignIn {
-        /// Shard time (seconds) after which it is refused.
-        until: u32,
+        /// Shard time (seconds) after which it is refused; `None` once it was.
+        until: Option<u32>,
         refusal: String,
     },
     /// Kept until the answer is there, so that whoever subscribes and unsubscribes all the time has no
@@ -87,8 +88,12 @@ impl ShardState {
         let connection = &mut self.connections[slot as usize];
         // Its answer serves this request as well.
         if let Some(held) = connection.held.iter_mut().find(|held| held.channel == *channel) {
-            if let WaitsFor::Answer { is_wanted } = &mut held.waits_for {
-                *is_wanted = true;
+            match &mut held.waits_for {
+                WaitsFor::Answer { is_wanted } => *is_wanted = true,
+                // The client asks again after a refusal, and is answered again.
+                WaitsFor::SignIn { until, .. } => {
+                    until.get_or_insert(self.clock.now() + SIGN_IN_WAIT);
+                }
             }
             return Ok(Gate::Held);
         }
@@ -106,7 +111,7 @@ impl ShardState {
             Verdict::Allow => return Ok(Gate::Open),
             Verdict::Refuse(message) => return Err(Refused::new(RefusalKind::Auth, message)),
             Verdict::SignInFirst(refusal) => {
-                (WaitsFor::SignIn { until: self.clock.now() + SIGN_IN_WAIT, refusal }, None)
+                (WaitsFor::SignIn { until: Some(self.clock.now() + SIGN_IN_WAIT), refusal }, None)
             }
             Verdict::Ask(answer) => (WaitsFor::Answer { is_wanted: true }, Some(answer)),
         };
@@ -153,7 +158,10 @@ impl ShardState {
 
     /// Asks again for what waited for the connection to sign in.
     pub(super) fn reconsider(&mut self, slot: u32) {
-        for (channel, _) in self.take_waiting(slot, |_| true) {
+        let held = &mut self.connections[slot as usize].held;
+        let waiting = held.extract_if(.., |held| matches!(held.waits_for, WaitsFor::SignIn { .. }));
+        let waiting: Vec<ChannelName> = waiting.map(|held| held.channel).collect();
+        for channel in waiting {
             let outcome = self.gate(slot, &channel).and_then(|gate| match gate {
                 Gate::Open => self.enter(slot, &channel, None),
                 Gate::Held => Ok(()),
@@ -166,7 +174,9 @@ impl ShardState {
 
     /// Refuses what waited too long for the connection to sign in. Called once a second.
     pub(super) fn refuse_overdue(&mut self, slot: u32, now: u32) {
-        for (channel, refusal) in self.take_waiting(slot, |until| until < now) {
+        let held = &mut self.connections[slot as usize].held;
+        let overdue: Vec<_> = held.iter_mut().filter_map(|held| held.become_refused(now)).collect();
+        for (channel, refusal) in overdue {
             if !self.settle(slot) {
                 return;
             }
@@ -174,17 +184,18 @@ impl ShardState {
             self.flush(slot);
         }
     }
+}
 
-    fn take_waiting(&mut self, slot: u32, wanted: impl Fn(u32) -> bool) -> Vec<(ChannelName, String)> {
-        let mut taken = Vec::new();
-        self.connections[slot as usize].held.retain(|held| match &held.waits_for {
-            WaitsFor::SignIn { until, refusal } if wanted(*until) => {
-                taken.push((held.channel.clone(), refusal.clone()));
-                false
+impl Held {
+    /// The channel and the text of the refusal, if the time to sign in is over and the client was not told yet.
+    fn become_refused(&mut self, now: u32) -> Option<(ChannelName, String)> {
+        match &mut self.waits_for {
+            WaitsFor::SignIn { until, refusal } if until.is_some_and(|until| until < now) => {
+                *until = None;
+                Some((self.channel.clone(), refusal.clone()))
             }
-            _ => true,
-        });
-        taken
+            _ => None,
+        }
     }
 }
 
@@ -306,6 +317,28 @@ mod tests {
             one.shard.state.borrow_mut().refuse_overdue(0, 100);
             assert_eq!(refused(&mut client).await, "sign in");
             assert!(client.names_until_now().await.is_empty(), "user.8 was given up by the client");
+            one.shard.state.borrow_mut().refuse_overdue(0, 200);
+            assert!(client.names_until_now().await.is_empty(), "told once");
+            client.ask_for("user.7").await;
+            one.shard.state.borrow_mut().refuse_overdue(0, 100);
+            assert_eq!(refused(&mut client).await, "sign in");
+        });
+    }
+
+    #[test]
+    fn a_late_sign_in_is_in_time_for_what_was_refused() {
+        testing::run(async {
+            let (one, _) = start(guarded());
+            let mut client = one.connect().await;
+            client.ask_for("user.7").await;
+            client.ask_for("user.8").await;
+            client.send("pusher:unsubscribe", serde_json::json!({"channel": "user.8"})).await;
+            assert!(client.names_until_now().await.is_empty());
+            one.shard.state.borrow_mut().refuse_overdue(0, 100);
+            assert_eq!(refused(&mut client).await, "sign in");
+            client.sign_in("7").await;
+            assert_eq!(client.names(2).await, ["pusher:signin_success".to_owned(), succeeded("user.7")]);
+            assert!(client.names_until_now().await.is_empty());
         });
     }
 

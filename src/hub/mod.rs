@@ -74,6 +74,8 @@ use users::Users;
 
 /// Connections beyond `max_connections` that are accepted: requests, and clients to be told 4100.
 const REQUEST_RESERVE: usize = 1024;
+/// As hosted Pusher says it.
+const DISABLED: &str = "Application disabled";
 
 /// Everything of this process that is connected. Cloning shares it.
 #[derive(Clone)]
@@ -129,6 +131,8 @@ pub struct AppHub {
     mailboxes: Arc<[Mailbox]>,
     uplink: Arc<dyn Uplink>,
     observers: Observers,
+    /// Whether a reload disabled it: it may be enabled again, so its clients are told to come back.
+    is_paused: AtomicBool,
 }
 
 /// A place among an app's connections; given back when dropped.
@@ -279,16 +283,21 @@ impl Hub {
             mailboxes: Arc::clone(&self.inner.mailboxes),
             uplink: Arc::clone(&self.inner.uplink),
             observers: self.inner.observers.clone(),
+            is_paused: AtomicBool::new(false),
             app: ArcSwap::from_pointee(App::new(settings)),
         })
     }
 
     fn reconfigure(&self, hub: &AppHub, settings: AppSettings) {
         let is_enabled = settings.enabled;
+        if hub.app().settings.enabled != is_enabled {
+            hub.is_paused.store(!is_enabled, Ordering::Relaxed);
+        }
         hub.directory.set_announce_count(settings.subscription_count);
         hub.app.store(Arc::new(hub.app().with_settings(settings)));
         if !is_enabled {
-            self.close_app(&hub.id, ErrorCode::AppDisabled, "Application disabled");
+            // With 4003 its pages would stay away when it is enabled again.
+            self.close_app(&hub.id, ErrorCode::OverCapacity, DISABLED);
         }
     }
 
@@ -346,7 +355,9 @@ impl Hub {
             return refuse(ErrorCode::OverCapacity, "Server is shutting down, please reconnect");
         }
         if !app.app().settings.enabled {
-            return refuse(ErrorCode::AppDisabled, "Application disabled");
+            let is_paused = app.is_paused.load(Ordering::Relaxed);
+            let code = if is_paused { ErrorCode::OverCapacity } else { ErrorCode::AppDisabled };
+            return refuse(code, DISABLED);
         }
         None
     }

@@ -78,8 +78,9 @@ impl ShardState {
                 if is_older(connection, now, self.limits.backlog_max_age) {
                     self.close_slow_consumer(slot);
                 } else if connection.is_overdue(now) {
+                    // Hosted Pusher's 4009 would keep a page away for good whose backend was slow.
                     let reason = "Connection not authorized within timeout";
-                    self.close_with_error(slot, ErrorCode::Unauthorized, reason);
+                    self.close_with_error(slot, ErrorCode::OverCapacity, reason);
                 } else {
                     self.check_life(slot);
                 }

@@ -3,6 +3,9 @@
 //! The range decides what clients do when closed with a code: 4000 to 4099 and 4300 to 4399 never reconnect,
 //! 4100 to 4199 after at least a second, 4200 to 4299 at once.
 //!
+//! So a code that ends it is only sent where coming back is useless: with the same address and key, as the same
+//! page, the client would be refused again until somebody changes something on its side, or the app said so.
+//!
 //! Source: Pusher docs, "WebSocket protocol: error codes". Numbers outside this table are never sent:
 //! clients know only these.
 
@@ -14,17 +17,19 @@ pub enum ErrorCode {
     TlsOnly = 4000,
     /// Unknown application key.
     AppDoesNotExist = 4001,
-    /// The application is disabled.
+    /// The application is disabled, since the start. One that a reload disables closes with `OverCapacity`: it
+    /// may be enabled again.
     AppDisabled = 4003,
-    /// Over the application's connection quota.
+    /// Over the application's connection quota, as hosted Pusher sends it. With `over_quota = "retry"` it is
+    /// `OverCapacity`.
     OverQuota = 4004,
     /// Neither `/app/KEY` nor a known path.
     PathNotFound = 4005,
     /// The client speaks another protocol version.
     UnsupportedProtocol = 4007,
-    /// Not authorised, or told to go.
+    /// An origin that is not listed, or told to go by the app.
     Unauthorized = 4009,
-    /// Over capacity: come back after a second.
+    /// Not now: come back after a second.
     OverCapacity = 4100,
     /// Reconnect at once; only ever sent to established connections.
     ReconnectImmediately = 4200,

@@ -1,5 +1,7 @@
 //! Who may subscribe to the router's public channels, for apps with `channels.authenticated_public`.
 
+use std::time::Duration;
+
 use super::records::Conversation;
 use crate::apps::App;
 use crate::config::ChannelMode;
@@ -8,6 +10,9 @@ use crate::logging::seldom::Seldom;
 use crate::protocol::channel::ChannelName;
 use crate::protocol::id::UserId;
 use crate::storage::Database;
+
+/// Time until a store is asked again that could not answer.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Lets users subscribe to their own `user.<id>` and to `messenger.<id>` of their own conversations.
 /// Other channels are open; so is everything in the private mode, where nothing is published publicly.
@@ -26,24 +31,27 @@ impl ChannelAccess {
         let (conversation, user) = (conversation.to_owned(), user.clone());
         let refusal =
             format!("Not authorized: {channel} is for connections signed in as the conversation's owner");
-        let trouble = format!("{channel}: the right to subscribe could not be checked, try again");
         Verdict::Ask(Box::pin(async move {
-            let is_own = database.read(move |tx| {
-                let found = Conversation::of_channel(tx, &app_id, &conversation)?;
-                Ok::<_, crate::storage::StorageError>(
-                    found.iter().any(|found| found.user_id == user.as_str()),
-                )
-            });
-            match is_own.await {
-                Ok(true) => Ok(()),
-                Ok(false) => Err(refusal),
-                Err(error) => {
-                    static SELDOM: Seldom = Seldom::new();
-                    if let Some(suppressed) = SELDOM.admit() {
-                        tracing::warn!(%error, suppressed, "the router can't check the right to subscribe to a conversation: the store can't be read");
+            // A refusal would be final for the client, so a store in trouble is asked again.
+            loop {
+                let (app_id, conversation, user) = (app_id.clone(), conversation.clone(), user.clone());
+                let is_own = database.read(move |tx| {
+                    let found = Conversation::of_channel(tx, &app_id, &conversation)?;
+                    Ok::<_, crate::storage::StorageError>(
+                        found.iter().any(|found| found.user_id == user.as_str()),
+                    )
+                });
+                match is_own.await {
+                    Ok(true) => return Ok(()),
+                    Ok(false) => return Err(refusal),
+                    Err(error) => {
+                        static SELDOM: Seldom = Seldom::new();
+                        if let Some(suppressed) = SELDOM.admit() {
+                            tracing::warn!(%error, suppressed, "the router can't check the right to subscribe to a conversation: the store can't be read");
+                        }
                     }
-                    Err(trouble)
                 }
+                tokio::time::sleep(ASK_AGAIN).await;
             }
         }))
     }

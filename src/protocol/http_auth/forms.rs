@@ -79,6 +79,10 @@ pub fn of_query(pairs: &[Pair<'_>], raw: &str) -> Vec<String> {
         let encoded: Vec<_> =
             split(raw).map(|(key, value)| (Cow::Borrowed(key), Cow::Borrowed(value))).collect();
         add(canonical(&encoded));
+        // A proxy may write the digits of what it leaves encoded in upper case.
+        let lower: Vec<Pair<'_>> =
+            encoded.into_iter().map(|(key, value)| (key, Cow::Owned(lower_case_digits(&value)))).collect();
+        add(canonical(&lower));
     }
     let is_encoded_by_some = pairs.iter().any(|(_, value)| value.bytes().any(is_encoded_by_some));
     if is_encoded_by_some && raw.len() <= MAX_RESPELLED {
@@ -110,17 +114,15 @@ fn encoder(set: &'static AsciiSet) -> impl Fn(&str) -> String {
     move |text| utf8_percent_encode(text, set).to_string()
 }
 
-/// `%3d` for `%3D`, in a text whose every `%` begins such a triple.
+/// `%3d` for `%3D`.
 fn lower_case_digits(encoded: &str) -> String {
-    let mut parts = encoded.split('%');
-    let mut out = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let (digits, rest) = part.split_at(part.len().min(2));
-        out.push('%');
-        out.push_str(&digits.to_ascii_lowercase());
-        out.push_str(rest);
-    }
-    out
+    let mut digits = 0_u8;
+    let lower = |c: char| {
+        let is_digit = digits > 0;
+        digits = if c == '%' { 2 } else { digits.saturating_sub(1) };
+        if is_digit { c.to_ascii_lowercase() } else { c }
+    };
+    encoded.chars().map(lower).collect()
 }
 
 /// Names and values as they were sent.
@@ -237,6 +239,21 @@ mod tests {
         ] {
             assert!(!has(received, signed), "{received} signed as {signed}");
         }
+    }
+
+    #[test]
+    fn a_value_is_found_in_every_encoding_that_a_caller_may_have_chosen() {
+        let spellings = ["grün/a,b (c)", "gr%C3%BCn%2Fa%2Cb%20%28c%29", "gr%c3%bcn%2fa%2cb%20%28c%29"];
+        let others = ["gr%C3%BCn%2Fa%2Cb%20(c)", "gr%C3%BCn/a%2Cb%20%28c%29", "gr%C3%BCn%2Fa%2Cb+%28c%29"];
+        let (decoded, pairs) = (spellings[0], |value: &'static str| vec![("q".into(), Cow::Borrowed(value))]);
+        for received in spellings {
+            for signed in spellings.iter().chain(&others) {
+                let forms = of_query(&pairs(decoded), &format!("q={received}"));
+                assert!(forms.contains(&format!("q={signed}")), "{received} signed as {signed}");
+                assert!(!forms.contains(&format!("q={signed}x")), "{received} signed as {signed}x");
+            }
+        }
+        assert!(of_query(&pairs("a b,c"), "q=a+b%2Cc").contains(&"q=a+b%2cc".to_owned()));
     }
 
     #[test]
