@@ -110,7 +110,7 @@ pub struct AppSettings {
     pub key: String,
     /// The first signs, all verify. Never empty.
     pub secrets: Vec<Secret>,
-    /// False: connections get 4003, requests 403.
+    /// False: connections get 4003 or, after a reload, 4100; requests 403.
     pub enabled: bool,
     /// True: plain `ws://` gets 4000.
     pub tls_only: bool,

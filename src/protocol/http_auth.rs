@@ -203,7 +203,7 @@ impl SignedRequest<'_> {
     /// What of the request would have to be otherwise for the signature to fit.
     fn other_signed(&self, keys: &AppKeys) -> Option<&'static str> {
         let signature = self.query.get("auth_signature")?;
-        let queries = self.query.canonical_forms();
+        let queries = forms::of_query(&self.query.pairs, self.query.raw);
         let fits = |method: &str, path: &str| {
             queries.iter().any(|query| {
                 keys.verify(&[method.as_bytes(), b"\n", path.as_bytes(), b"\n", query.as_bytes()], signature)
