@@ -17,7 +17,8 @@ function ask(url, agent) {
 await obey({
   // Who ends the kept connection, and after how long.
   async end_of_agent({ url }) {
-    const { header, socket } = await ask(url, new Agent({ keepAlive: true }));
+    // Without a timeout of its own the agent does not look at the server's.
+    const { header, socket } = await ask(url, new Agent({ keepAlive: true, timeout: 60_000 }));
     const start = performance.now();
     let by = 'client';
     socket.on('end', () => (by = 'server'));

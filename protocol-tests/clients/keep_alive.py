@@ -13,5 +13,6 @@ for line in sys.stdin:
     for pause in command["pauses"]:
         time.sleep(pause)
         statuses.append(session.get(command["url"]).status_code)
-    pool = session.get_adapter("http://").poolmanager.connection_from_url(command["url"])
-    print(json.dumps({"id": command["id"], "ok": {"statuses": statuses, "connections": pool.num_connections}}), flush=True)
+    pools = session.get_adapter(command["url"]).poolmanager.pools
+    connections = sum(pools[key].num_connections for key in pools.keys())
+    print(json.dumps({"id": command["id"], "ok": {"statuses": statuses, "connections": connections}}), flush=True)

@@ -58,6 +58,9 @@ enum WaitsFor {
         until: Option<u32>,
         refusal: String,
     },
+    /// The client's next request for it: the subscription was refused, took place when the connection signed in after
+    /// all, and was answered then.
+    NextRequest,
     /// Kept until the answer is there, so that whoever subscribes and unsubscribes all the time has no
     /// more questions under way than channels.
     Answer { is_wanted: bool },
@@ -79,10 +82,13 @@ impl ShardState {
         }
         let app = connection.app.app();
         let routing = &app.settings.routing;
-        if !(routing.enabled && routing.channels.authenticated_public)
-            || self.subscription_index(slot, channel).is_some()
-        {
+        if !(routing.enabled && routing.channels.authenticated_public) {
             return Ok(Gate::Open);
+        }
+        let is_subscribed = self.subscription_index(slot, channel).is_some();
+        let is_answered = self.connections[slot as usize].take_answered(channel);
+        if is_subscribed {
+            return Ok(if is_answered { Gate::Held } else { Gate::Open });
         }
         let Some(gatekeeper) = self.hub.gatekeeper() else { return Ok(Gate::Open) };
         let connection = &mut self.connections[slot as usize];
@@ -94,6 +100,7 @@ impl ShardState {
                 WaitsFor::SignIn { until, .. } => {
                     until.get_or_insert(self.clock.now() + SIGN_IN_WAIT);
                 }
+                WaitsFor::NextRequest => {}
             }
             return Ok(Gate::Held);
         }
@@ -160,14 +167,20 @@ impl ShardState {
     pub(super) fn reconsider(&mut self, slot: u32) {
         let held = &mut self.connections[slot as usize].held;
         let waiting = held.extract_if(.., |held| matches!(held.waits_for, WaitsFor::SignIn { .. }));
-        let waiting: Vec<ChannelName> = waiting.map(|held| held.channel).collect();
-        for channel in waiting {
-            let outcome = self.gate(slot, &channel).and_then(|gate| match gate {
-                Gate::Open => self.enter(slot, &channel, None),
-                Gate::Held => Ok(()),
-            });
-            if let Err(refused) = outcome {
-                self.refuse(slot, channel.as_str(), &refused);
+        let waiting: Vec<Held> = waiting.collect();
+        for Held { channel, waits_for } in waiting {
+            let outcome = match self.gate(slot, &channel) {
+                Ok(Gate::Open) => self.enter(slot, &channel, None),
+                Ok(Gate::Held) => continue,
+                Err(refused) => Err(refused),
+            };
+            match (outcome, waits_for) {
+                (Err(refused), _) => self.refuse(slot, channel.as_str(), &refused),
+                (Ok(()), WaitsFor::SignIn { until: None, .. }) => {
+                    let held = Held { channel, waits_for: WaitsFor::NextRequest };
+                    self.connections[slot as usize].held.push(held);
+                }
+                (Ok(()), _) => {}
             }
         }
     }
@@ -208,8 +221,19 @@ impl Connection {
                 *is_wanted = false;
                 true
             }
-            WaitsFor::SignIn { .. } => false,
+            WaitsFor::SignIn { .. } | WaitsFor::NextRequest => false,
         });
+    }
+
+    /// Whether a request for this channel was answered before it came.
+    fn take_answered(&mut self, channel: &ChannelName) -> bool {
+        let is_answered =
+            |held: &Held| matches!(held.waits_for, WaitsFor::NextRequest) && held.channel == *channel;
+        let position = self.held.iter().position(is_answered);
+        position.is_some_and(|position| {
+            self.held.swap_remove(position);
+            true
+        })
     }
 }
 
@@ -338,7 +362,10 @@ mod tests {
             assert_eq!(refused(&mut client).await, "sign in");
             client.sign_in("7").await;
             assert_eq!(client.names(2).await, ["pusher:signin_success".to_owned(), succeeded("user.7")]);
-            assert!(client.names_until_now().await.is_empty());
+            client.ask_for("user.7").await;
+            assert!(client.names_until_now().await.is_empty(), "answered already");
+            client.ask_for("user.7").await;
+            assert_eq!(client.names(1).await, [succeeded("user.7")]);
         });
     }
 
