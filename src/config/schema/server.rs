@@ -105,7 +105,8 @@ pub(super) static SECTIONS: &[Section] = &[
         /// Secrets of the app. The server signs with the first and accepts signatures of all, so that a secret can be
         /// replaced without a pause. `secrets_file` reads them from a file, one in each line.
         secrets: Secrets, example "${PORTAL_SECRET}";
-        /// `false`: the server closes connections with 4003 and answers requests with 403.
+        /// `false`: the server answers requests with 403 and closes connections with 4003, after which clients stay away; or
+        /// with 4100 if a reload disabled the app: its pages come back when it is enabled again.
         enabled: Switch;
         /// `true`: the server closes connections without TLS with 4000.
         tls_only: Switch;
