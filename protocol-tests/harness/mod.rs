@@ -30,6 +30,7 @@ pub mod server;
 pub mod shared;
 pub mod sign;
 pub mod watcher;
+pub mod webhook;
 pub mod ws;
 
 use std::time::Duration;

@@ -23,6 +23,10 @@ const TESTS: &[(&str, &str)] = &[
     ("routing.ids.kind", "messaging/settings::ulids_stand_in_the_api_in_events_and_in_channels"),
     ("routing.ids.user_json", "messaging/settings::user_ids_can_always_be_strings"),
     (
+        "routing.inbound.deliver_unrouted",
+        "messaging/inbound::what_is_too_old_is_not_given_to_a_numbers_new_owner",
+    ),
+    (
         "routing.events.namespace",
         "messaging/settings::bare_and_renamed_events_reach_the_listeners_that_name_them",
     ),

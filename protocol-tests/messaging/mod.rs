@@ -10,6 +10,7 @@ mod crash;
 mod durability;
 mod features;
 mod frozen;
+mod inbound;
 mod isolation;
 mod keys;
 mod later;

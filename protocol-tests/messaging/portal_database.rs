@@ -43,7 +43,7 @@ each_database! {
 }
 
 /// A server that reads who has a number from a portal's table, in which users 1 and 2 have theirs.
-async fn directory(database: &Database) -> Setup {
+pub(super) async fn directory(database: &Database) -> Setup {
     database
         .run(&format!(
             "CREATE TABLE phone_numbers (user_id BIGINT, phone_number VARCHAR(20), status VARCHAR(20), \

@@ -49,6 +49,8 @@ pub struct RoutingSettings {
     pub conversation: ConversationSettings,
     /// `[routing.ids]`.
     pub ids: IdSettings,
+    /// `[routing.inbound]`.
+    pub inbound: InboundSettings,
     /// `[routing.events]`.
     pub events: EventSettings,
     /// `[routing.channels]`.
@@ -96,6 +98,13 @@ pub struct IdSettings {
     pub kind: IdKind,
     /// How user ids are written in JSON.
     pub user_json: UserJson,
+}
+
+/// `[routing.inbound]`: messages from outside.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InboundSettings {
+    /// How old messages may be that a number's new owner gets; zero: none.
+    pub deliver_unrouted: Duration,
 }
 
 /// `[routing.events]`.
@@ -366,6 +375,7 @@ impl Default for RoutingSettings {
             },
             conversation: ConversationSettings { key: ConversationKey::UserContact },
             ids: IdSettings { kind: IdKind::Int, user_json: UserJson::Auto },
+            inbound: InboundSettings { deliver_unrouted: Duration::from_hours(7 * 24) },
             events: EventSettings { namespace: "App\\Events".to_owned(), rename: Vec::new() },
             channels: ChannelSettings {
                 mode: ChannelMode::Public,

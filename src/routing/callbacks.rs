@@ -234,6 +234,8 @@ mod tests {
             reference: Some("r-1"),
             decision: "{}",
             send_at: None,
+            kind: None,
+            sent_at: None,
         };
         let message = Message::insert(tx, &conversation, &new, settings.ids.kind, 1)?.expect("new");
         let now = crate::storage::now();

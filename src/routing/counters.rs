@@ -43,6 +43,7 @@ counters! {
     WebhookRefused: "switchboard_carrier_webhooks_total" "result=\"bad_signature\"" "Carrier webhooks that changed nothing";
     WebhookRepeated: "switchboard_carrier_webhooks_total" "result=\"repeated\"" "Carrier webhooks that changed nothing";
     WebhookSetAside: "switchboard_carrier_webhooks_total" "result=\"set_aside\"" "Carrier webhooks that changed nothing";
+    WebhookNoted: "switchboard_carrier_webhooks_total" "result=\"other_kind\"" "Carrier webhooks that changed nothing";
     StatusChanged: "switchboard_message_status_changes_total" "" "Messages that moved to another status";
     MessageFailed: "switchboard_messages_failed_total" "" "Messages that failed";
 }

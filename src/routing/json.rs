@@ -68,7 +68,7 @@ pub struct MessageJson {
     pub contact_id: Id,
     /// `OUTBOUND` or `INBOUND`.
     pub direction: String,
-    /// `SMS` or `MMS`.
+    /// `SMS` or `MMS`; of a received message also `RCS` or `WHATSAPP`.
     pub r#type: String,
     /// The text; null when deleted.
     pub body: Option<String>,
@@ -108,11 +108,11 @@ pub struct MessageJson {
     pub reference: Option<String>,
     /// When it is to be sent.
     pub send_at: Option<String>,
-    /// When it was sent.
+    /// When it was sent; of a message from outside the carrier's time, which orders nothing.
     pub sent_at: Option<String>,
     /// When it was delivered.
     pub delivered_at: Option<String>,
-    /// When it was read (internal messages).
+    /// When it was read, if that is known.
     pub read_at: Option<String>,
     /// When its text was last changed.
     pub edited_at: Option<String>,

@@ -12,7 +12,7 @@
 //! # Where things are
 //! `draft` checks a request, `decision` decides, `send` writes the records, `events` names and fills what
 //! clients are told, `callbacks` what the backend is told. `jobs` hands messages to the carrier (`carrier`
-//! speaks to it), `inbox` takes its webhooks in. `records` and `directory` hold the SQL.
+//! speaks to it), `inbox` takes its webhooks in, `unrouted` keeps messages that are nobody's. `records` and `directory` hold the SQL.
 //!
 //! Methods of [`Router`] are called by HTTP handlers on the shards; they wait for the storage's threads,
 //! never block. [`Router::run`] runs the rest on the service runtime.
@@ -62,6 +62,7 @@ pub mod status;
 mod test_support;
 pub mod text;
 mod typing;
+mod unrouted;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,11 +75,12 @@ pub use callbacks::FailedCallback;
 pub use counters::{Counter, Counters, ThrottledBy};
 pub use edit::DeleteScope;
 pub use error::{Code, RoutingError};
-pub use inbox::WebhookRefusal;
+pub use inbox::{CarrierEventJson, CarrierEventQuery, KeptState, WebhookRefusal};
 pub use jobs::LineState;
 pub use opt_outs::OptOut;
 pub use overview::{Depth, Lanes, Overview, Queues};
 pub use send::Sent;
+pub use unrouted::{UnroutedJson, UnroutedQuery, UnroutedState};
 
 pub use crate::outbox::LatencyHistogram;
 
@@ -107,6 +109,7 @@ struct Inner {
     jobs: jobs::Jobs,
     typing: typing::Typing,
     inbox: inbox::Inbox,
+    unrouted: unrouted::Deliveries,
     portal_directories: portal_directory::PortalDirectories,
     attachments: attachments::Attachments,
     exposure: exposure::Exposure,
@@ -140,9 +143,12 @@ impl Router {
             typing: typing::Typing::default(),
             inbox: inbox::Inbox::default(),
             exposure: exposure::Exposure::default(),
+            unrouted: unrouted::Deliveries::default(),
             portal_directories: portal_directory::PortalDirectories::new(Handle::current()),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let router = Self { inner: Arc::new(inner) };
+        inbox::adopt(&router).await?;
+        Ok(router)
     }
 
     /// Does what follows from messages until the process ends.
@@ -152,6 +158,7 @@ impl Router {
             opt_outs::take_over(&self),
             jobs::run(&self),
             inbox::run(&self),
+            unrouted::run(&self),
             self.watch_store(),
             scheduled::run(&self),
             attachments::run(&self),
@@ -203,7 +210,7 @@ impl Router {
     /// Counts something once, though its job may be run again.
     fn count_on_commit(&self, tx: &mut Transaction<'_>, counter: Counter) {
         let router = self.clone();
-        tx.on_commit(counter.describe().0, move || router.counters().count(counter));
+        tx.on_commit("", move || router.counters().count(counter));
     }
 
     /// What both sides of an internal conversation have in common; tells nothing of the numbers.

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Router;
 use super::error::{Code, RoutingError};
 use super::json::{Id, carbon};
 use super::phone_number::{PhoneNumber, mask};
+use super::{Router, unrouted};
 use crate::apps::App;
 use crate::config::{DirectoryMode, RoutingSettings};
 use crate::storage::{self, Row, StorageError, Transaction, Value};
@@ -260,6 +260,9 @@ impl DirectoryNumber {
             ],
         )?;
         self.id = row.map_or(Ok(self.id), |row| row.int(0))?;
+        if self.status == NumberStatus::Assigned && self.user_id.is_some() {
+            unrouted::note_owner(tx, app_id, &self.number, self.updated_at)?;
+        }
         let Some(user) = self.user_id.as_deref().filter(|_| self.is_default) else { return Ok(()) };
         let values: [Value; 4] = [app_id.into(), user.into(), self.id.into(), self.updated_at.into()];
         tx.execute(
@@ -356,11 +359,12 @@ impl Router {
         changes: Vec<NumberChange>,
     ) -> Result<Vec<DirectoryNumber>, RoutingError> {
         check_own(&app)?;
-        let written_app = Arc::clone(&app);
+        let (written_app, router) = (Arc::clone(&app), self.clone());
         let saved = self
             .database()
             .write(move |tx| {
                 let app = &written_app;
+                router.look_for_unrouted(tx);
                 let now = storage::now();
                 let mut saved = Vec::with_capacity(changes.len());
                 for change in &changes {
@@ -431,8 +435,10 @@ impl Router {
         change: NumberChange,
     ) -> Result<DirectoryNumber, RoutingError> {
         check_own(&app)?;
+        let router = self.clone();
         self.database()
             .write(move |tx| {
+                router.look_for_unrouted(tx);
                 let app_id = &app.settings.id;
                 let Some(mut number) = DirectoryNumber::find(tx, app_id, change.number.as_str())? else {
                     let message = "the directory has no such number: add it with POST phone_numbers";
@@ -443,6 +449,12 @@ impl Router {
                 Ok(number)
             })
             .await
+    }
+
+    /// Messages may have waited for a number that is given to a user.
+    fn look_for_unrouted(&self, tx: &mut Transaction<'_>) {
+        let router = self.clone();
+        tx.on_commit("", move || router.inner.unrouted.wake());
     }
 
     /// Whether a message to this number would be internal.

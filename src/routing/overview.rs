@@ -143,7 +143,7 @@ impl Queues {
              AND state IN ('pending', 'queued') \
              UNION ALL SELECT 'job', created_at, app_id FROM carrier_jobs WHERE state = 'waiting' \
              UNION ALL SELECT 'held', created_at, app_id FROM carrier_jobs WHERE state = 'held' \
-             UNION ALL SELECT 'inbox', received_at, app_id FROM inbox WHERE state = 'pending') AS waiting \
+             UNION ALL SELECT 'inbox', received_at, app_id FROM inbox WHERE state IN ('pending', 'queued')) AS waiting \
              WHERE ?1 = '' OR app_id = ?1 GROUP BY kind",
             &[app.unwrap_or_default().into()],
         )?;

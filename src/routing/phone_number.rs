@@ -8,6 +8,7 @@
 //! Numbers do not reach a log by accident: there is no `Display`, and `Debug` masks.
 
 mod candidates;
+mod identity;
 mod library;
 mod spelling;
 
@@ -16,6 +17,7 @@ use std::fmt;
 use crate::config::{NumberCheck, NumberSettings};
 
 pub use candidates::candidates;
+pub use identity::{contact_identity, sender_identity};
 use library::{Fault, Length, Parsed};
 use spelling::Spelling;
 
@@ -244,23 +246,6 @@ impl fmt::Debug for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Destination({})", mask(self.as_str()))
     }
-}
-
-/// Who a contact is: the number in E.164 if it is one, otherwise what the carrier says (`+75973` of a short
-/// code, the name of an alphanumeric sender), trimmed, without control characters and cut to
-/// [`MAX_INPUT_CHARACTERS`]. A short code is the same contact with and without `+`.
-pub fn contact_identity(raw: &str) -> String {
-    let settings =
-        NumberSettings { check: NumberCheck::Possible, allow_letters: false, allow_short_codes: false };
-    if let Ok(number) = PhoneNumber::parse(raw, &settings, None) {
-        return number.as_str().to_owned();
-    }
-    if let Some(code) = short_code(raw.trim()) {
-        return format!("+{code}");
-    }
-    let visible: String = raw.chars().filter(|c| !c.is_control()).collect();
-    let kept: String = visible.trim().chars().take(MAX_INPUT_CHARACTERS).collect();
-    kept.trim_end().to_owned()
 }
 
 /// A number or other identity for logs: `+1312***0100`. At least three characters are hidden; of short

@@ -54,7 +54,7 @@ const OLD_KEYS: &str = "DELETE FROM idempotency WHERE (app_id, user_id, key) IN 
 
 /// `not_before` of such a row is when it was set aside.
 const OLD_SET_ASIDE: &str = "DELETE FROM inbox WHERE id IN (SELECT id FROM inbox \
-     WHERE state = 'set_aside' AND not_before < ?1 ORDER BY not_before LIMIT ?2)";
+     WHERE state IN ('set_aside', 'noted') AND state = 'set_aside' AND not_before < ?1 ORDER BY not_before LIMIT ?2)";
 
 const OLD_ATTACHMENTS: &str = "DELETE FROM attachments WHERE id IN (SELECT id FROM attachments \
      WHERE expires_at < ?1 ORDER BY expires_at LIMIT ?2)";
@@ -100,7 +100,9 @@ const JOBS: Table = Table {
 
 const INBOX: Table = Table {
     page: "SELECT id, received_at FROM inbox WHERE id > ?1 ORDER BY id LIMIT ?2",
-    deletes: &["DELETE FROM inbox WHERE id > ?1 AND id <= ?2 AND state = 'done' AND received_at < ?3"],
+    deletes: &[
+        "DELETE FROM inbox WHERE id > ?1 AND id <= ?2 AND state IN ('done', 'noted') AND received_at < ?3",
+    ],
 };
 
 /// Goes through the old rows only, whatever the size of the table: ids grow with time.

@@ -382,6 +382,8 @@ impl Sending<'_> {
             reference: self.draft.reference.as_deref(),
             decision: &decision,
             send_at: self.draft.send_at,
+            kind: None,
+            sent_at: None,
         };
         let ids = self.app.settings.routing.ids.kind;
         let message = Message::insert(tx, conversation, &new, ids, now)?;
@@ -478,6 +480,8 @@ impl Delivery<'_> {
             reference: None,
             decision: &sent.decision,
             send_at: None,
+            kind: None,
+            sent_at: None,
         };
         let received = Message::insert(tx, &conversation, &new, settings.ids.kind, now)?;
         let received = received.ok_or_else(|| tx.conflict())?;

@@ -11,7 +11,7 @@ pub enum Status {
     Sent,
     /// It arrived.
     Delivered,
-    /// It was read; internal messages only.
+    /// It was read: an internal message, or one of which the carrier knows (RCS, WhatsApp).
     Read,
     /// It did not arrive.
     Failed,
@@ -78,12 +78,12 @@ impl Status {
     pub fn may_become(self, next: Self, cause: Cause) -> bool {
         use Status::{Cancelled, Delivered, Failed, Read, Received, Scheduled, Sending, Sent, Unconfirmed};
         match (self, next) {
-            (Scheduled, Sending | Sent | Delivered | Failed | Cancelled)
-            | (Sending, Sent | Delivered | Failed | Unconfirmed | Cancelled)
-            | (Unconfirmed, Sent | Delivered | Failed)
-            | (Sent, Delivered | Failed)
+            (Scheduled, Sending | Sent | Delivered | Read | Failed | Cancelled)
+            | (Sending, Sent | Delivered | Read | Failed | Unconfirmed | Cancelled)
+            | (Unconfirmed, Sent | Delivered | Read | Failed)
+            | (Sent, Delivered | Read | Failed)
             | (Delivered | Received, Read)
-            | (Failed, Sent | Delivered) => true,
+            | (Failed, Sent | Delivered | Read) => true,
             (Unconfirmed | Failed, Sending) => cause == Cause::Retry,
             _ => false,
         }
@@ -114,12 +114,12 @@ mod tests {
         use Status::*;
         let all = [Scheduled, Sending, Sent, Delivered, Read, Failed, Cancelled, Unconfirmed, Received];
         let steps: &[(Status, &[Status])] = &[
-            (Scheduled, &[Sending, Sent, Delivered, Failed, Cancelled]),
-            (Sending, &[Sent, Delivered, Failed, Cancelled, Unconfirmed]),
-            (Unconfirmed, &[Sent, Delivered, Failed]),
-            (Sent, &[Delivered, Failed]),
+            (Scheduled, &[Sending, Sent, Delivered, Read, Failed, Cancelled]),
+            (Sending, &[Sent, Delivered, Read, Failed, Cancelled, Unconfirmed]),
+            (Unconfirmed, &[Sent, Delivered, Read, Failed]),
+            (Sent, &[Delivered, Read, Failed]),
             (Delivered, &[Read]),
-            (Failed, &[Sent, Delivered]),
+            (Failed, &[Sent, Delivered, Read]),
             (Read, &[]),
             (Cancelled, &[]),
             (Received, &[Read]),

@@ -5,6 +5,7 @@ pub(super) const STEPS: &[&str] = &[
     include_str!("migrations/0001_router.sql"),
     include_str!("migrations/0002_webhooks.sql"),
     include_str!("migrations/0003_attachments.sql"),
+    include_str!("migrations/0004_inbox_order.sql"),
 ];
 
 /// The steps that a store with `done` of them lacks.

@@ -237,7 +237,8 @@ impl Transaction<'_> {
     }
 
     /// Has something done right after the commit, on the storage's thread: it must be quick. Effects of
-    /// one lane are run in the order of their commits.
+    /// one lane are run in the order of their commits; transactions that share one therefore commit one after
+    /// the other. Effects of the lane "" have no order and wait for nobody.
     pub fn on_commit(&mut self, lane: impl Into<String>, effect: impl FnOnce() + Send + 'static) {
         self.on_commit.push((lane.into(), Box::new(effect)));
     }

@@ -12,6 +12,7 @@ mod cors;
 mod failure;
 mod fields;
 mod files;
+mod inbound;
 mod messages;
 mod openapi;
 mod operations;

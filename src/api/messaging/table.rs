@@ -5,7 +5,7 @@ use hyper::header::HeaderValue;
 
 use super::call::{Access, Call, written};
 use super::fields::{Done, NoFields, UserRequest};
-use super::{attachments, conversations, messages, operations, phone_numbers, user_tokens};
+use super::{attachments, conversations, inbound, messages, operations, phone_numbers, user_tokens};
 use crate::routing::draft::SendRequest;
 use crate::routing::numbers::Lookup;
 use crate::routing::{Code, RoutingError};
@@ -118,6 +118,14 @@ calls! {
     /// Removes the opt-out of a number.
     POST "/opt_outs/remove" operations::remove_opt_out:
         operations::OptOutRequest => operations::OptOutList, Portal [InvalidNumber];
+    /// Lists messages from outside that were nobody's when they came, the oldest first.
+    GET "/unrouted_messages" inbound::unrouted: inbound::UnroutedRequest => inbound::UnroutedList, Portal [];
+    /// Lists webhooks of the carrier that had no effect: those that were set aside, and those of other kinds.
+    GET "/carrier_events" inbound::events: inbound::CarrierEventsRequest => inbound::CarrierEventList, Portal [];
+    /// Shows one of them with its whole body.
+    GET "/carrier_events/{id}" inbound::event: NoFields => inbound::CarrierEventAnswer, Portal [NotFound];
+    /// Has a webhook that was set aside processed again.
+    POST "/carrier_events/{id}/retry" inbound::retry: inbound::RetryRequest => Done, Portal [NotFound];
     /// Lists the callbacks to the portal that the server gave up.
     GET "/callbacks" operations::callbacks: operations::CallbacksRequest => operations::CallbackList, Portal [];
     /// Sends callbacks again that the server gave up.

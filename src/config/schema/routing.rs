@@ -60,6 +60,14 @@ pub(super) static SECTIONS: &[Section] = &[
         user_json: OneOf<UserJson>;
     },
     section! {
+        /// Messages from outside.
+        "routing.inbound", |routing: RoutingSettings| routing.inbound;
+        /// Messages to a number that nobody has are kept. Who gets the number gets those of this time before, as
+        /// messages of their own; `"0s"`: none. They may be meant for whoever had the number earlier, so keep it short
+        /// where numbers go from one user to another.
+        deliver_unrouted: Time<0, { 365 * DAY }>;
+    },
+    section! {
         /// The names of events.
         "routing.events", |routing: RoutingSettings| routing.events;
         /// Namespace in front of event names. The default suits Echo's `listen('MessageReceived')`; `""` sends names

@@ -8,32 +8,115 @@ use serde_json::json;
 use super::Refused;
 use crate::apps::App;
 use crate::config::DirectoryMode;
-use crate::routing::carrier::{Autoresponse, CarrierEvent, CarrierMessage, EventType};
+use crate::routing::carrier::{Autoresponse, CarrierEvent, CarrierMessage, Recipient};
 use crate::routing::counters::Counter;
 use crate::routing::directory::{self, Owner};
 use crate::routing::events::{Audience, Events};
-use crate::routing::phone_number::{PhoneNumber, contact_identity, mask};
+use crate::routing::phone_number::{PhoneNumber, contact_identity, mask, sender_identity};
 use crate::routing::records::{Conversation, ConversationKey, Message, NewMessage};
 use crate::routing::status::{Direction, Status};
-use crate::routing::{Router, attachments, callbacks, opt_outs};
+use crate::routing::{Router, attachments, callbacks, opt_outs, unrouted};
 use crate::storage::{StorageError, Transaction};
 
 /// Who has the receiving numbers, where the portal's tables say so; `None`: our own table, asked in the
 /// transaction.
 pub type Owners = Option<HashMap<String, Option<Owner>>>;
 
+/// An inbound message, and whose it may be.
+pub struct Inbound {
+    /// As the carrier says.
+    pub message: CarrierMessage,
+    /// Who sent it.
+    pub contact: String,
+    /// The threads it belongs to: one for each own address that it was sent to, at least one.
+    pub threads: Vec<Thread>,
+    /// The carrier's time of it.
+    pub sent_at: Option<i64>,
+}
+
+/// An own address of a message.
+pub struct Thread {
+    /// E.164, or what else the carrier calls it: a short code, an RCS agent, nothing.
+    pub own: String,
+    /// The same for all messages between this address and the contact.
+    pub id: String,
+}
+
+/// The transaction that stores a message.
+pub struct Storing<'a> {
+    pub router: &'a Router,
+    pub app: &'a App,
+    pub inbound: &'a Inbound,
+    /// The webhook.
+    pub body: &'a [u8],
+    pub owners: &'a Owners,
+    /// Of each thread, whether older messages must go first; see [`Look`](super::threads::Look).
+    pub has_unrouted: &'a [bool],
+    pub now: i64,
+}
+
+/// Who gets a message.
+pub struct Receiver<'a> {
+    pub user: &'a str,
+    pub thread: &'a Thread,
+    /// Whether nobody had the number when it came.
+    pub is_late: bool,
+}
+
+impl Inbound {
+    /// The message of an event; `None`: it has none.
+    pub fn of(router: &Router, app: &App, event: CarrierEvent) -> Option<Self> {
+        let CarrierEvent { message, occurred_at_us, .. } = event;
+        let message = message?;
+        let mut own: Vec<String> = message.to.iter().map(own_address).collect();
+        // Also one to nobody is kept.
+        if own.is_empty() {
+            own.push(String::new());
+        }
+        let contact =
+            sender_identity(&message.from, own.iter().find_map(|own| PhoneNumber::from_stored(own)).as_ref());
+        let mut threads: Vec<Thread> = Vec::with_capacity(own.len());
+        for own in own {
+            if threads.iter().all(|thread| thread.own != own) {
+                let id = router.thread_id(&app.settings.id, &own, &contact);
+                threads.push(Thread { own, id });
+            }
+        }
+        let sent_at = message.inbound_at_us().or(occurred_at_us);
+        Some(Self { message, contact, threads, sent_at })
+    }
+
+    /// Ids of its threads in their order, each once.
+    pub fn thread_ids(&self) -> Vec<&str> {
+        let mut ids: Vec<&str> = self.threads.iter().map(|thread| thread.id.as_str()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    /// Recipients other than this address.
+    fn others(&self, own: &str) -> Vec<String> {
+        let to = self.threads.iter().map(|thread| thread.own.clone());
+        let cc = self.message.cc.iter().map(|number| contact_identity(number));
+        let mut others: Vec<String> = to.chain(cc).filter(|number| number != own).collect();
+        others.dedup();
+        others
+    }
+}
+
+fn own_address(to: &Recipient) -> String {
+    if to.is_agent { to.number.trim().to_owned() } else { contact_identity(&to.number) }
+}
+
 /// Asks the portal's directory for the receiving numbers.
-pub async fn owners(router: &Router, app: &Arc<App>, event: &CarrierEvent) -> Result<Owners, Refused> {
-    let Some(message) = event.message.as_ref().filter(|_| event.event_type == EventType::Received) else {
-        return Ok(None);
-    };
+pub async fn owners(router: &Router, app: &Arc<App>, inbound: &Inbound) -> Result<Owners, Refused> {
     if app.settings.routing.directory.mode == DirectoryMode::Own {
         return Ok(None);
     }
     let directory = router.portal_directory(app)?;
     let mut owners = HashMap::new();
-    for recipient in &message.to {
-        if let Some(number) = PhoneNumber::from_stored(&contact_identity(&recipient.number)) {
+    for thread in &inbound.threads {
+        if let Some(number) = PhoneNumber::from_stored(&thread.own) {
             let owner = directory.find_owner(&number).await?;
             owners.insert(number.as_str().to_owned(), owner);
         }
@@ -41,52 +124,87 @@ pub async fn owners(router: &Router, app: &Arc<App>, event: &CarrierEvent) -> Re
     Ok(Some(owners))
 }
 
-/// Stores an inbound message for each of our numbers it was sent to.
-pub fn store(
-    router: &Router,
-    tx: &mut Transaction<'_>,
-    app: &App,
-    message: &CarrierMessage,
-    owners: &Owners,
-    now: i64,
-) -> Result<(), StorageError> {
-    let contact = contact_identity(&message.from);
-    let numbers: Vec<String> = message.to.iter().map(|to| contact_identity(&to.number)).collect();
-    // Not for a repeat, which may come after a later word.
-    if !is_known(tx, app, &message.id)? {
-        note_keyword(router, tx, app, message, &contact, now)?;
-    }
-    let mut is_anybodys = false;
-    for number in &numbers {
-        let owner = match owners {
-            Some(owners) => owners.get(number).cloned().flatten(),
-            None => directory::find(tx, &app.settings.id, number)?,
-        };
-        match owner {
-            Some(Owner { is_assigned: true, user_id: Some(user), .. }) => {
-                is_anybodys = true;
-                let others = others(message, &numbers, number);
-                receive(
-                    router,
-                    tx,
-                    app,
-                    message,
-                    &Receiver { contact: &contact, number, user: &user, others },
-                    now,
-                )?;
-            }
-            // Of several numbers, those that are not ours are other people's.
-            None if numbers.len() > 1 => {}
-            _ => {
-                is_anybodys = true;
-                set_aside(router, tx, app, message, &contact, number, now)?;
+impl Storing<'_> {
+    /// Stores an inbound message for each of our numbers it was sent to.
+    pub fn run(&self, tx: &mut Transaction<'_>) -> Result<(), StorageError> {
+        self.note_keyword(tx)?;
+        let mut is_anybodys = false;
+        for (thread, has_unrouted) in self.inbound.threads.iter().zip(self.has_unrouted) {
+            match self.owner(tx, &thread.own)? {
+                Some(Owner { is_assigned: true, user_id: Some(user), .. }) => {
+                    is_anybodys = true;
+                    let receiver = Receiver { user: &user, thread, is_late: false };
+                    if *has_unrouted {
+                        unrouted::deliver_all(
+                            self.router,
+                            tx,
+                            self.app,
+                            &self.inbound.contact,
+                            &receiver,
+                            self.now,
+                        )?;
+                    }
+                    receive(self.router, tx, self.app, self.inbound, &receiver, self.now)?;
+                }
+                // Of several numbers, those that are not ours are other people's.
+                None if self.inbound.threads.len() > 1 => {}
+                _ => {
+                    is_anybodys = true;
+                    self.set_aside(tx, thread)?;
+                }
             }
         }
+        match self.inbound.threads.first() {
+            Some(thread) if !is_anybodys => self.set_aside(tx, thread),
+            _ => Ok(()),
+        }
     }
-    if let (false, Some(number)) = (is_anybodys, numbers.first()) {
-        set_aside(router, tx, app, message, &contact, number, now)?;
+
+    fn owner(&self, tx: &mut Transaction<'_>, own: &str) -> Result<Option<Owner>, StorageError> {
+        match self.owners {
+            Some(owners) => Ok(owners.get(own).cloned().flatten()),
+            None if PhoneNumber::from_stored(own).is_none() => Ok(None),
+            None => directory::find(tx, &self.app.settings.id, own),
+        }
     }
-    Ok(())
+
+    /// Keeps a message for a number that nobody has: who it is for is never guessed.
+    fn set_aside(&self, tx: &mut Transaction<'_>, thread: &Thread) -> Result<(), StorageError> {
+        let Self { router, app, inbound, .. } = *self;
+        let kept = unrouted::New { inbound, own: &thread.own, event: self.body };
+        let Some(id) = kept.insert(tx, &app.settings.id, self.now)? else { return Ok(()) };
+        router.count_on_commit(tx, Counter::Unrouted);
+        tracing::info!(
+            app = app.settings.id,
+            telnyx_message_id = inbound.message.id,
+            from = mask(&inbound.contact),
+            to = mask(&thread.own),
+            "Inbound message has no assigned user"
+        );
+        callbacks::other(router, tx, app, "message_unrouted", &thread.id, kept.told(id), self.now)
+    }
+
+    /// The carrier acted on STOP and START by itself; we keep its list in step.
+    fn note_keyword(&self, tx: &mut Transaction<'_>) -> Result<(), StorageError> {
+        let Self { router, app, now, .. } = *self;
+        let message = &self.inbound.message;
+        let is_stop = match message.autoresponse_type {
+            Some(Autoresponse::Stop) => true,
+            Some(Autoresponse::Start) => false,
+            _ => return Ok(()),
+        };
+        // Not for a repeat, which may come after a later word.
+        if is_known(tx, app, &message.id)? {
+            return Ok(());
+        }
+        let profile = message.messaging_profile_id.as_deref().unwrap_or_default();
+        let contact = &self.inbound.contact;
+        if is_stop {
+            opt_outs::note(tx, router, app, profile, contact, "stop_message", now)
+        } else {
+            opt_outs::lift(tx, router, app, profile, contact, "start_message", now)
+        }
+    }
 }
 
 /// Whether the carrier's message was stored before, for whomever.
@@ -99,143 +217,75 @@ fn is_known(tx: &mut Transaction<'_>, app: &App, carrier_id: &str) -> Result<boo
     Ok(row.is_some())
 }
 
-/// The other recipients of a group message.
-fn others(message: &CarrierMessage, numbers: &[String], own: &str) -> Vec<String> {
-    let cc = message.cc.iter().map(|number| contact_identity(number));
-    let mut others: Vec<String> = numbers.iter().cloned().chain(cc).filter(|number| number != own).collect();
-    others.dedup();
-    others
-}
-
-struct Receiver<'a> {
-    contact: &'a str,
-    number: &'a str,
-    user: &'a str,
-    others: Vec<String>,
-}
-
-fn receive(
+/// Stores a message for the user who has the number; answers its row, `None` if it was there already.
+pub fn receive(
     router: &Router,
     tx: &mut Transaction<'_>,
     app: &App,
-    message: &CarrierMessage,
+    inbound: &Inbound,
     receiver: &Receiver<'_>,
     now: i64,
-) -> Result<(), StorageError> {
+) -> Result<Option<i64>, StorageError> {
     let (app_id, settings) = (app.settings.id.as_str(), &app.settings.routing);
-    let thread_id = router.thread_id(app_id, receiver.number, receiver.contact);
+    let (message, thread) = (&inbound.message, receiver.thread);
     let key = ConversationKey {
         app_id,
         user_id: receiver.user,
-        own_number: receiver.number,
-        contact_number: receiver.contact,
-        thread_id: &thread_id,
+        own_number: &thread.own,
+        contact_number: &inbound.contact,
+        thread_id: &thread.id,
     };
     let (mut conversation, _) = Conversation::find_or_create(tx, &key, false, settings, now)?;
     let media: Vec<String> = message.media.iter().map(|media| media.url.clone()).collect();
-    let decision = json!({"route": "inbound", "reason": "assigned", "number_status": "assigned",
-        "directory": "own", "from": "carrier"})
-    .to_string();
+    let others = inbound.others(&thread.own);
+    let mut decision = json!({"route": "inbound", "reason": "assigned", "number_status": "assigned",
+        "directory": "own", "from": "carrier"});
+    // Told with the message as well.
+    let mut more = json!({});
+    if receiver.is_late {
+        decision["late"] = true.into();
+        more["late"] = true.into();
+    }
     let new = NewMessage {
         pair_id: None,
         direction: Direction::Inbound,
+        kind: message.kind.as_deref().filter(|kind| ["RCS", "WHATSAPP"].contains(kind)),
         body: Some(message.text.as_str()).filter(|text| !text.is_empty()),
         subject: message.subject.as_deref(),
         media_urls: &media,
-        cc: &receiver.others,
+        cc: &others,
         status: Status::Received,
         is_internal: false,
-        from_number: receiver.contact,
-        to_number: receiver.number,
+        from_number: &inbound.contact,
+        to_number: &thread.own,
         telnyx_message_id: Some(&message.id),
         parts: message.parts.map(i64::from),
         encoding: message.encoding.as_deref(),
         reference: None,
-        decision: &decision,
+        decision: &decision.to_string(),
         send_at: None,
+        sent_at: inbound.sent_at,
     };
     let Some(received) = Message::insert(tx, &conversation, &new, settings.ids.kind, now)? else {
         router.count_on_commit(tx, Counter::WebhookRepeated);
-        return Ok(());
+        return Ok(None);
     };
     conversation.add_message(tx, &received, true)?;
     tracing::info!(
         app = app_id,
         user = receiver.user,
         message_id = %received.public_id(),
-        from = mask(receiver.contact),
-        to = mask(receiver.number),
+        from = mask(&inbound.contact),
+        to = mask(&thread.own),
         "Inbound message received"
     );
     router.count_on_commit(tx, Counter::Received);
     attachments::plan_copies(router, tx, app, &received, &message.media, now)?;
     let mut events = Events::new(app);
     let audience = Audience::User(receiver.user);
-    events.message(audience, "MessageReceived", &received, &conversation, json!({}))?;
+    events.message(audience, "MessageReceived", &received, &conversation, more.clone())?;
     let told = (&received, &conversation);
-    events.after(callbacks::message(router, tx, app, "message_received", told, json!({}), now)?);
-    router.publish(tx, app, &thread_id, events, None, now)
-}
-
-/// Keeps a message for a number that nobody has: who it is for is never guessed.
-fn set_aside(
-    router: &Router,
-    tx: &mut Transaction<'_>,
-    app: &App,
-    message: &CarrierMessage,
-    contact: &str,
-    number: &str,
-    now: i64,
-) -> Result<(), StorageError> {
-    let media: Vec<&str> = message.media.iter().map(|media| media.url.as_str()).collect();
-    let kept = tx.execute(
-        "INSERT INTO unrouted_inbound (app_id, carrier_id, own_number, contact_number, body, media_urls, created_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
-        &[
-            (&app.settings.id).into(),
-            (&message.id).into(),
-            number.into(),
-            contact.into(),
-            message.text.as_str().into(),
-            json!(media).to_string().into(),
-            now.into(),
-        ],
-    )?;
-    if kept == 0 {
-        return Ok(());
-    }
-    router.count_on_commit(tx, Counter::Unrouted);
-    tracing::info!(
-        app = app.settings.id,
-        telnyx_message_id = message.id,
-        from = mask(contact),
-        to = mask(number),
-        "Inbound message has no assigned user"
-    );
-    let data = json!({
-        "telnyx_message_id": message.id,
-        "from_number": contact,
-        "to_number": number,
-        "text": message.text,
-        "media_urls": media,
-    });
-    let lane = router.thread_id(&app.settings.id, number, contact);
-    callbacks::other(router, tx, app, "message_unrouted", &lane, data, now)
-}
-
-/// The carrier acted on STOP and START by itself; we keep its list in step.
-fn note_keyword(
-    router: &Router,
-    tx: &mut Transaction<'_>,
-    app: &App,
-    message: &CarrierMessage,
-    contact: &str,
-    now: i64,
-) -> Result<(), StorageError> {
-    let profile = message.messaging_profile_id.as_deref().unwrap_or_default();
-    match message.autoresponse_type {
-        Some(Autoresponse::Stop) => opt_outs::note(tx, router, app, profile, contact, "stop_message", now),
-        Some(Autoresponse::Start) => opt_outs::lift(tx, router, app, profile, contact, "start_message", now),
-        _ => Ok(()),
-    }
+    events.after(callbacks::message(router, tx, app, "message_received", told, more, now)?);
+    router.publish(tx, app, &thread.id, events, None, now)?;
+    Ok(Some(received.id))
 }

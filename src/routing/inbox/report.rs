@@ -43,10 +43,12 @@ pub fn apply(
         return Ok(Verdict::Done);
     }
     let at = event.occurred_at_us.unwrap_or(now);
-    let word = report.status().unwrap_or(match event.event_type {
-        EventType::Sent => "sent",
-        _ => "",
-    });
+    let word = match event.event_type {
+        // Whatever the word beside it says.
+        EventType::Read => "read",
+        EventType::Sent => report.status().unwrap_or("sent"),
+        _ => report.status().unwrap_or(""),
+    };
     let mapped = message_status(word);
     let is_older = at < message.status_at;
     if let MessageStatus::Unknown(word) = &mapped.status {
@@ -56,7 +58,8 @@ pub fn apply(
     let was_final = message.carrier_status.as_deref().is_some_and(|word| message_status(word).is_final);
     take_facts(&mut message, report, word, is_older);
     if !is_older {
-        message.is_unconfirmed = mapped.unconfirmed && message.status != Status::Delivered;
+        message.is_unconfirmed =
+            mapped.unconfirmed && !matches!(message.status, Status::Delivered | Status::Read);
     }
     let next = Status::parse(mapped.status.as_str());
     // What led to a failure may be overtaken by a later truth, not by an earlier one.
@@ -88,12 +91,13 @@ pub fn apply(
             )?;
         }
     }
-    if next == Some(Status::Delivered) && !is_overtaken {
+    let has_arrived = matches!(next, Some(Status::Delivered | Status::Read));
+    if has_arrived && !is_overtaken {
         message.is_unconfirmed = false;
     }
     let leaves_failure =
         |next: Status| next != Status::Failed && message.status.may_become(next, Cause::Event);
-    if !is_overtaken && (next == Some(Status::Delivered) || next.is_some_and(leaves_failure)) {
+    if !is_overtaken && (has_arrived || next.is_some_and(leaves_failure)) {
         message.error = None;
     }
     message.save_carrier_facts(tx)?;

@@ -1,9 +1,10 @@
 use serde_json::json;
 
-use super::*;
+use super::worker::{due, process};
 use crate::routing::records::Message;
 use crate::routing::status::Status;
 use crate::routing::test_support::Lab;
+use crate::storage;
 
 const SOMEBODY: &str = "+13125559999";
 
@@ -45,7 +46,7 @@ impl Lab {
 
     /// One round.
     async fn process(&self) {
-        for entry in due(&self.router).await.expect("readable") {
+        for entry in due(&self.router, 0).await.expect("readable") {
             process(&self.router, entry).await;
         }
     }
@@ -74,6 +75,62 @@ async fn one_bad_row_keeps_back_no_other() {
     // The one that may still come right is not tried again at once.
     lab.process().await;
     assert_eq!(lab.texts("SELECT CAST(attempts AS TEXT) FROM inbox WHERE id = 3").await, ["1"]);
+    // Nor for ever.
+    for failures in 2..=8 {
+        assert_eq!(lab.texts("SELECT state FROM inbox WHERE id = 3").await, ["pending"], "{failures}");
+        lab.sql("UPDATE inbox SET not_before = 0 WHERE id = 3").await;
+        lab.process().await;
+    }
+    let seen = lab.texts("SELECT state || ': ' || reason FROM inbox WHERE id = 3").await;
+    assert_eq!(seen, ["set_aside: the message store has a fault: a message's column is not a status"]);
+}
+
+/// A message to user 7 that the carrier knows by this id.
+fn inbound(to: &[&str], text: &str) -> Vec<u8> {
+    let payload = json!({"record_type": "message", "direction": "inbound", "id": text, "type": "SMS",
+        "from": {"phone_number": SOMEBODY}, "to": to, "text": text});
+    let body = json!({"data": {"id": text, "event_type": "message.received", "record_type": "event",
+        "payload": payload}});
+    body.to_string().into_bytes()
+}
+
+const ANN: &str = "+13125550100";
+const BOB: &str = "+13125550101";
+
+#[tokio::test]
+async fn a_message_that_can_not_be_processed_does_not_hold_its_thread_for_ever() {
+    let lab = Lab::new().await;
+    lab.sql(
+        "CREATE TRIGGER poison BEFORE INSERT ON messages WHEN NEW.body = 'poison' \
+         BEGIN SELECT RAISE(ABORT, 'never'); END",
+    )
+    .await;
+    // Two threads, of which the second message is in both.
+    for (to, text) in [(&[ANN][..], "poison"), (&[ANN, BOB], "both"), (&[BOB], "second"), (&[ANN], "last")] {
+        lab.take_in(inbound(to, text)).await;
+    }
+    super::adopt(&lab.router).await.expect("adopted");
+    assert_eq!(lab.inbox().await, ["pending", "queued", "queued", "queued"]);
+    for _ in 0..8 {
+        assert_eq!(lab.inbox().await, ["pending", "queued", "queued", "queued"]);
+        lab.sql("UPDATE inbox SET not_before = 0").await;
+        lab.process().await;
+    }
+    assert_eq!(lab.inbox().await, ["set_aside", "pending", "queued", "queued"]);
+    lab.process().await;
+    assert_eq!(lab.inbox().await, ["set_aside", "done", "pending", "pending"]);
+    lab.process().await;
+    assert_eq!(lab.inbox().await, ["set_aside", "done", "done", "done"]);
+    let texts = "SELECT to_number || ' ' || body FROM messages ORDER BY to_number, id";
+    let expected = ["+13125550100 both", "+13125550100 last", "+13125550101 both", "+13125550101 second"];
+    assert_eq!(lab.texts(texts).await, expected);
+    assert_eq!(lab.texts("SELECT thread FROM inbox_threads").await, Vec::<String>::new());
+
+    // A person can have it tried again when what was wrong is right.
+    lab.sql("DROP TRIGGER poison").await;
+    lab.router.retry_carrier_event(lab.app.clone(), 1).await.expect("there");
+    lab.process().await;
+    assert_eq!(lab.inbox().await[0], "done");
 }
 
 #[tokio::test]

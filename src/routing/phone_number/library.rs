@@ -2,7 +2,8 @@
 //! can be replaced, and what it says is checked by the caller and by the corpus of the tests.
 
 use rlibphonenumber::{
-    NumberLengthType, ParseError, PhoneNumber, PhoneNumberFormat as Format, Region, ValidationError,
+    NumberLengthType, PHONE_NUMBER_UTIL, ParseError, PhoneNumber, PhoneNumberFormat as Format, Region,
+    ValidationError,
 };
 
 /// A number as the library understood it.
@@ -38,6 +39,14 @@ pub(super) fn parse(text: &str, region: Option<&str>) -> Result<Parsed, Fault> {
         ParseError::NotANumber(_) => Fault::NotANumber,
         ParseError::TooShortAfterIdd | ParseError::TooShortNsn | ParseError::TooLongNsn => Fault::Length,
     })
+}
+
+/// The region of a number in E.164 (two letters, ISO 3166), or the main one of its country calling code.
+pub(super) fn region_of(e164: &str) -> Option<String> {
+    let number = PhoneNumber::parse(e164, None).ok()?;
+    let region = number.get_region_code();
+    let region = region.or_else(|| PHONE_NUMBER_UTIL.get_region_for_country_code(number.country_code));
+    Some(region?.as_region_str().as_str().to_owned())
 }
 
 impl Parsed {

@@ -30,7 +30,7 @@ pub struct Message {
     pub pair_id: Option<i64>,
     /// Which way.
     pub direction: Direction,
-    /// `SMS` or `MMS`.
+    /// `SMS`, `MMS`, `RCS` or `WHATSAPP`.
     pub kind: String,
     /// The text; `None` when deleted.
     pub body: Option<String>,
@@ -93,6 +93,8 @@ pub struct NewMessage<'a> {
     pub pair_id: Option<i64>,
     /// Which way.
     pub direction: Direction,
+    /// The carrier's word for its kind, where that is neither SMS nor MMS.
+    pub kind: Option<&'a str>,
     /// The text.
     pub body: Option<&'a str>,
     /// Subject of an MMS.
@@ -121,6 +123,8 @@ pub struct NewMessage<'a> {
     pub decision: &'a str,
     /// When it is to be sent.
     pub send_at: Option<i64>,
+    /// When it was sent, where the carrier knows; else one that has arrived was sent now.
+    pub sent_at: Option<i64>,
 }
 
 macro_rules! message_columns {
@@ -201,13 +205,14 @@ impl Message {
         conversation.hold_thread(tx)?;
         let ulid = public_id(ids);
         let kind = if new.media_urls.is_empty() && new.subject.is_none() { "SMS" } else { "MMS" };
+        let kind = new.kind.unwrap_or(kind);
         let arrived = matches!(new.status, Status::Delivered | Status::Received).then_some(now);
         let id = tx.insert(
             "INSERT INTO messages (public_id, app_id, conversation_id, user_id, contact_id, pair_id, direction, type, \
              body, subject, media_urls, cc, status, is_unconfirmed, is_internal, from_number, to_number, \
              telnyx_message_id, parts, encoding, reference, decision, send_at, status_at, sent_at, delivered_at, \
              created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0, ?14, ?15, ?16, \
-             ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?24, ?23, ?23) ON CONFLICT DO NOTHING",
+             ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?23, ?23) ON CONFLICT DO NOTHING",
             &[
                 ulid.clone().into(),
                 (&conversation.app_id).into(),
@@ -232,6 +237,7 @@ impl Message {
                 new.decision.into(),
                 new.send_at.into(),
                 now.into(),
+                new.sent_at.or(arrived).into(),
                 arrived.into(),
             ],
         )?;
@@ -267,7 +273,7 @@ impl Message {
             decision: new.decision.to_owned(),
             send_at: new.send_at,
             status_at: now,
-            sent_at: arrived,
+            sent_at: new.sent_at.or(arrived),
             delivered_at: arrived,
             read_at: None,
             edited_at: None,
@@ -432,7 +438,8 @@ impl Message {
         let (sent, delivered, read) = match next {
             Status::Sent => (Some(at), None, None),
             Status::Delivered => (Some(at), Some(at), None),
-            Status::Read => (None, None, Some(at)),
+            // What was read has arrived, though no receipt may have said so.
+            Status::Read => (Some(at), Some(at), Some(at)),
             _ => (None, None, None),
         };
         let rows = tx.query(

@@ -121,7 +121,8 @@ impl Worker {
             session.roll_back();
             return Run::Done(Ok(()));
         }
-        let turn = self.lanes.hold(effects.iter().map(|(lane, _)| lane.as_str()));
+        let lanes = effects.iter().map(|(lane, _)| lane.as_str()).filter(|lane| !lane.is_empty());
+        let turn = self.lanes.hold(lanes);
         let run = match session.commit() {
             Ok(()) => {
                 job::follow(effects);

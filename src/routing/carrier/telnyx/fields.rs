@@ -30,9 +30,15 @@ pub(super) fn cost(value: &Value) -> Option<Cost> {
     Some(Cost { amount, currency: text(&value["currency"]).unwrap_or_default() })
 }
 
-/// ISO 8601 with `Z` or an offset, any number of digits, in microseconds since 1970.
+/// ISO 8601 with `Z` or an offset (without either: UTC), any number of digits, or the seconds since 1970 as text,
+/// which WhatsApp has; in microseconds since 1970.
 pub(super) fn time_us(value: &Value) -> Option<i64> {
-    let time = OffsetDateTime::parse(value.as_str()?, &Rfc3339).ok()?;
+    let text = value.as_str()?.trim();
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Some(i64::from(seconds) * 1_000_000);
+    }
+    let parsed = OffsetDateTime::parse(text, &Rfc3339);
+    let time = parsed.or_else(|_| OffsetDateTime::parse(&format!("{text}Z"), &Rfc3339)).ok()?;
     i64::try_from(time.unix_timestamp_nanos() / 1000).ok()
 }
 
@@ -90,6 +96,8 @@ mod tests {
             (json!("2026-11-22T19:13:30Z"), Some(1_795_374_810_000_000)),
             (json!("2026-11-22T20:13:30.574123+01:00"), Some(1_795_374_810_574_123)),
             (json!("2026-11-22T19:13:30.574123456Z"), Some(1_795_374_810_574_123)),
+            (json!("2026-11-22T19:13:30.5"), Some(1_795_374_810_500_000)),
+            (json!("1795374810"), Some(1_795_374_810_000_000)),
             (json!("yesterday"), None),
             (json!(1_795_374_810), None),
             (json!(null), None),

@@ -3,7 +3,9 @@
 mod answer;
 mod client;
 mod fields;
+mod lenient;
 mod request;
+mod rich;
 mod signature;
 mod webhook;
 mod webhook_url;

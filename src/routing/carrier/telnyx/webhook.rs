@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::fields;
+use super::{fields, lenient, rich};
 use crate::routing::carrier::{CarrierError, Cost};
 
 /// One webhook. The carrier may send an event several times, with the same `event_id` and other bytes.
@@ -32,7 +32,9 @@ pub enum EventType {
     Finalized,
     /// `message.received`: an inbound message.
     Received,
-    /// Something else that goes to the same URL: answer 200 and log.
+    /// `message.read`: the recipient read it (RCS, WhatsApp).
+    Read,
+    /// Something else that goes to the same URL: kept, and does nothing.
     Other(String),
 }
 
@@ -55,7 +57,7 @@ pub struct CarrierMessage {
     pub direction: Direction,
     /// As sent by the carrier; short codes come as `+75973`, which is not E.164. Empty if absent.
     pub from: String,
-    /// Own numbers of an inbound message, recipients of an outbound one.
+    /// Own addresses of an inbound message, recipients of an outbound one.
     pub to: Vec<Recipient>,
     /// Further recipients of a group message.
     pub cc: Vec<String>,
@@ -63,7 +65,7 @@ pub struct CarrierMessage {
     pub text: String,
     /// Of an MMS.
     pub subject: Option<String>,
-    /// `SMS` or `MMS`, open.
+    /// `SMS`, `MMS`, `RCS`, `WHATSAPP`, open.
     pub kind: Option<String>,
     /// Attachments; the links of inbound ones expire.
     pub media: Vec<Media>,
@@ -87,13 +89,17 @@ pub struct CarrierMessage {
     pub sent_at_us: Option<i64>,
     /// Final.
     pub completed_at_us: Option<i64>,
+    /// When the sender's device or network says it was sent (WhatsApp).
+    pub written_at_us: Option<i64>,
 }
 
 /// One address of `to`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipient {
-    /// As sent by the carrier.
+    /// As sent by the carrier: a phone number, or the id of an RCS agent.
     pub number: String,
+    /// Whether it is an RCS agent's id.
+    pub is_agent: bool,
     /// See [`message_status`](crate::routing::carrier::message_status).
     pub status: Option<String>,
 }
@@ -125,7 +131,7 @@ pub enum Autoresponse {
 /// A body that is no event: not JSON, or without `data.id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnreadableEvent {
-    /// Not a JSON document.
+    /// Not a JSON document, or one that was cut off.
     #[error("the webhook is not JSON")]
     NotJson,
     /// No `data.id`, so repeats can't be told.
@@ -139,7 +145,7 @@ impl CarrierEvent {
     /// # Errors
     /// See [`UnreadableEvent`]; nothing else is one.
     pub fn parse(body: &[u8]) -> Result<Self, UnreadableEvent> {
-        let document: Value = serde_json::from_slice(body).map_err(|_| UnreadableEvent::NotJson)?;
+        let document = lenient::parse(body).map_err(|_| UnreadableEvent::NotJson)?;
         let data = &document["data"];
         let event_id = fields::text(&data["id"]).ok_or(UnreadableEvent::NoEventId)?;
         let event_type = EventType::from_word(&fields::text(&data["event_type"]).unwrap_or_default());
@@ -161,6 +167,7 @@ impl EventType {
             "message.sent" => Self::Sent,
             "message.finalized" => Self::Finalized,
             "message.received" => Self::Received,
+            "message.read" => Self::Read,
             other => Self::Other(other.to_owned()),
         }
     }
@@ -171,6 +178,7 @@ impl EventType {
             Self::Sent => "message.sent",
             Self::Finalized => "message.finalized",
             Self::Received => "message.received",
+            Self::Read => "message.read",
             Self::Other(word) => word,
         }
     }
@@ -181,6 +189,12 @@ impl CarrierMessage {
     pub fn status(&self) -> Option<&str> {
         self.to.first()?.status.as_deref()
     }
+
+    /// When an inbound message was sent, as far as the carrier knows: `sent_at`, which it mostly leaves empty,
+    /// else `received_at`, when it took the message.
+    pub fn inbound_at_us(&self) -> Option<i64> {
+        self.sent_at_us.or(self.received_at_us).or(self.written_at_us)
+    }
 }
 
 fn message(payload: &Value, event_type: &EventType) -> Option<CarrierMessage> {
@@ -190,16 +204,21 @@ fn message(payload: &Value, event_type: &EventType) -> Option<CarrierMessage> {
         _ if *event_type == EventType::Received => Direction::Inbound,
         _ => Direction::Outbound,
     };
+    let body = &payload["body"];
+    let mut attached: Vec<Media> = several(&payload["media"]).filter_map(media).collect();
+    if attached.is_empty() {
+        attached = rich::media(body);
+    }
     Some(CarrierMessage {
         id: fields::text(&payload["id"])?,
         direction,
         from: address(&payload["from"]).unwrap_or_default(),
         to: several(&payload["to"]).filter_map(recipient).collect(),
         cc: several(&payload["cc"]).filter_map(address).collect(),
-        text: fields::text(&payload["text"]).unwrap_or_default(),
+        text: fields::text(&payload["text"]).unwrap_or_else(|| rich::text(body)),
         subject: fields::text(&payload["subject"]),
         kind: fields::text(&payload["type"]),
-        media: several(&payload["media"]).filter_map(media).collect(),
+        media: attached,
         parts: fields::parts(&payload["parts"]),
         encoding: fields::text(&payload["encoding"]),
         cost: fields::cost(&payload["cost"]),
@@ -210,6 +229,7 @@ fn message(payload: &Value, event_type: &EventType) -> Option<CarrierMessage> {
         received_at_us: fields::time_us(&payload["received_at"]),
         sent_at_us: fields::time_us(&payload["sent_at"]),
         completed_at_us: fields::time_us(&payload["completed_at"]),
+        written_at_us: fields::time_us(&body["timestamp"]),
     })
 }
 
@@ -224,7 +244,14 @@ fn address(value: &Value) -> Option<String> {
 }
 
 fn recipient(value: &Value) -> Option<Recipient> {
-    Some(Recipient { number: address(value)?, status: fields::text(&value["status"]) })
+    let status = fields::text(&value["status"]);
+    match address(value) {
+        Some(number) => Some(Recipient { number, is_agent: false, status }),
+        None => {
+            let agent = ["agent_id", "agent_name"].into_iter().find_map(|name| fields::text(&value[name]));
+            Some(Recipient { number: agent?, is_agent: true, status })
+        }
+    }
 }
 
 fn media(value: &Value) -> Option<Media> {
@@ -289,6 +316,7 @@ mod tests {
             from: "+13125550100".to_owned(),
             to: vec![Recipient {
                 number: "+13125550101".to_owned(),
+                is_agent: false,
                 status: Some("delivery_failed".to_owned()),
             }],
             cc: vec![],
@@ -310,6 +338,7 @@ mod tests {
             received_at_us: Some(1_795_374_810_574_000),
             sent_at_us: Some(1_795_374_810_000_000),
             completed_at_us: Some(1_795_374_811_000_001),
+            written_at_us: None,
         };
         assert_eq!(message, expected);
     }
@@ -373,6 +402,28 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_of_rcs_is_a_recipient_without_a_number() {
+        let to = json!([{"agent_id": "agent_1", "agent_name": "Shop", "status": "webhook_delivered"}]);
+        let message = message_of(&json!({"id": "m", "type": "RCS", "to": to, "body": {"text": "hi"}}));
+        assert_eq!(numbers(&message), ["agent_1"]);
+        assert!(message.to[0].is_agent);
+        assert_eq!((message.text.as_str(), message.kind.as_deref()), ("hi", Some("RCS")));
+    }
+
+    #[test]
+    fn the_carriers_time_of_an_inbound_message() {
+        let (early, late) = ("2026-11-22T19:13:30Z", "2026-11-22T19:13:31Z");
+        for (payload, at) in [
+            (json!({"id": "m", "sent_at": early, "received_at": late}), Some(1_795_374_810_000_000)),
+            (json!({"id": "m", "sent_at": null, "received_at": late}), Some(1_795_374_811_000_000)),
+            (json!({"id": "m", "body": {"timestamp": "1796030000"}}), Some(1_796_030_000_000_000)),
+            (json!({"id": "m"}), None),
+        ] {
+            assert_eq!(message_of(&payload).inbound_at_us(), at, "{payload}");
+        }
+    }
+
+    #[test]
     fn other_events_are_events_too() {
         let payload = json!({"configured_limit": 1, "current_cost": 2, "profile_id": "p", "id": "x"});
         let event = parse("messaging-profile.spend-limit-reached", &payload);
@@ -388,6 +439,7 @@ mod tests {
             (&b""[..], UnreadableEvent::NotJson),
             (b"<html>", UnreadableEvent::NotJson),
             (b"\xff", UnreadableEvent::NotJson),
+            (b"{\"data\":{\"id\":\"e", UnreadableEvent::NotJson),
             (b"[]", UnreadableEvent::NoEventId),
             (b"{\"data\":null}", UnreadableEvent::NoEventId),
             (b"{\"data\":{\"id\":\"\"}}", UnreadableEvent::NoEventId),
