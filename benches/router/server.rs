@@ -7,6 +7,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use super::client;
+
 /// A running server; ends when dropped.
 pub struct Server {
     child: Child,
@@ -14,19 +16,21 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it with its store in this folder.
+    /// Starts a program with its store in this folder.
     /// `preload`: a library that comes before the system's.
-    pub fn start(folder: &Path, store: Option<&str>, preload: Option<&Path>) -> Self {
+    pub fn start(program: &Path, folder: &Path, store: Option<&str>, preload: Option<&Path>) -> Self {
         let store = store.unwrap_or("sqlite:bench.db");
         let config = format!(
             "[server]\nbind = \"127.0.0.1:0\"\ndata_dir = {folder:?}\n[admin]\nbind = \"127.0.0.1:0\"\n\
              [log]\nlevel = \"warn,switchboard::server=info\"\nformat = \"json\"\n[store]\nurl = {store:?}\n\
              [routing]\nsend.user_rate = 0\nchannels.public_acknowledged = true\n\
-             [[apps]]\nid = \"1001\"\nkey = \"key\"\nsecrets = [\"secret\"]\n"
+             carrier.telnyx.public_key = {:?}\n\
+             [[apps]]\nid = \"1001\"\nkey = \"key\"\nsecrets = [\"secret\"]\n",
+            client::public_key()
         );
         let path = folder.join("switchboard.toml");
         fs::write(&path, config).expect("written");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_switchboard"));
+        let mut command = Command::new(program);
         if let Some(library) = preload {
             command.env("LD_PRELOAD", library);
         }
