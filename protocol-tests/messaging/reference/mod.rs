@@ -82,6 +82,7 @@ async fn the_page_of_the_api_shows_what_a_server_answers() {
     let refusal = router.post("/messages", &json!({"user_id": 1, "to": ANN, "text": "Hello"})).await;
     let document = get(router.server().public, "/openapi.json").await.expect_status(200).json();
     examples.extend(Box::pin(callbacks()).await);
+    examples.extend(Box::pin(outside()).await);
     examples.iter_mut().for_each(steady::settle);
 
     let made = page::page(&document, &examples, &refused(&refusal));
@@ -150,6 +151,24 @@ async fn directory(recorder: &mut Recorder<'_>) {
     recorder.post("/opt_outs/remove", "", json!({"number": OUTSIDE})).await;
     recorder.get("/status", "", &[]).await;
     recorder.post("/user_tokens", "", json!({"user_id": 1})).await;
+}
+
+/// Webhooks of the carrier: a message to a number without a user, and one without an id.
+async fn outside() -> Vec<Example> {
+    let router = Router::setup().own_webhooks().start().await;
+    let unrouted = json!({"data": {"event_type": "message.received", "id": "event-1", "payload": {
+        "id": "message-1", "type": "SMS", "from": {"phone_number": OUTSIDE},
+        "to": [{"phone_number": "+13125550166"}], "text": "Are you open?",
+        "received_at": "2026-01-01T09:00:00.000+00:00"}}});
+    router.webhook(&unrouted).await;
+    router.webhook_bytes(r#"{"data":{"event_type":"message.received","id":"event-2","payload":{}}}"#).await;
+    let mut recorder = Recorder::new(&router);
+    recorder.get("/unrouted_messages", "", &[("state", "waiting")]).await;
+    let kept = recorder.get("/carrier_events", "", &[("state", "set_aside")]).await;
+    let id = plain(&kept["carrier_events"][0]["id"]);
+    recorder.get("/carrier_events/{id}", &id, &[]).await;
+    recorder.post("/carrier_events/{id}/retry", &id, json!({})).await;
+    recorder.examples
 }
 
 /// A portal that refuses callbacks until they are given up.

@@ -27,6 +27,16 @@ const SECTIONS: &[(&str, &str, &str)] = &[
     ("phone_numbers", "Phone numbers", "The directory decides whether a message stays inside the portal."),
     ("contacts", "Contacts", "A contact belongs to one user."),
     ("opt_outs", "Opt-outs", "An app has one list of opt-outs for all its users."),
+    (
+        "unrouted_messages",
+        "Unrouted messages",
+        "The server keeps messages to a number without a user, see [what comes from outside](messaging.md#what-comes-from-outside).",
+    ),
+    (
+        "carrier_events",
+        "Carrier webhooks",
+        "The server keeps each webhook of the carrier that it can't use, see [what comes from outside](messaging.md#what-comes-from-outside).",
+    ),
     ("callbacks", "Callbacks", "The server gives a callback up after `callbacks.give_up_after`."),
     (
         "status",

@@ -130,7 +130,11 @@ impl Intake {
                 if self.insert(tx, State::Noted, None, now)?.is_some() {
                     self.router.count_on_commit(tx, Counter::WebhookNoted);
                     let (app, kind) = (&self.app.settings.id, &self.entry.kind);
-                    tracing::info!(app, kind, "the router only keeps a carrier webhook: its event type is not used");
+                    tracing::info!(
+                        app,
+                        kind,
+                        "the router only keeps a carrier webhook: its event type is not used"
+                    );
                 }
                 Ok(())
             }

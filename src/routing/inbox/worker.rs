@@ -125,7 +125,11 @@ async fn owners(router: &Router, app: &Arc<App>, entry: &Entry, work: &Work) -> 
         Err(_) if storage::now() - entry.received_at > DIRECTORY_PATIENCE => Some(Some(HashMap::new())),
         Err(error) => {
             let code = error.code.as_str();
-            tracing::error!(app = app.settings.id, code, "the router keeps an inbound message for later: the directory can't be asked");
+            tracing::error!(
+                app = app.settings.id,
+                code,
+                "the router keeps an inbound message for later: the directory can't be asked"
+            );
             put_off(router, entry.id, code.to_owned(), RETRY_FAILED, false).await;
             None
         }
