@@ -118,13 +118,13 @@ calls! {
     /// Removes the opt-out of a number.
     POST "/opt_outs/remove" operations::remove_opt_out:
         operations::OptOutRequest => operations::OptOutList, Portal [InvalidNumber];
-    /// Lists messages from outside that were nobody's when they came, the oldest first.
+    /// Lists messages from outside to numbers without a user, the oldest first.
     GET "/unrouted_messages" inbound::unrouted: inbound::UnroutedRequest => inbound::UnroutedList, Portal [];
-    /// Lists webhooks of the carrier that had no effect: those that were set aside, and those of other kinds.
+    /// Lists webhooks of the carrier that had no effect, the oldest first.
     GET "/carrier_events" inbound::events: inbound::CarrierEventsRequest => inbound::CarrierEventList, Portal [];
-    /// Shows one of them with its whole body.
+    /// Shows a webhook of the carrier that had no effect, with its whole body.
     GET "/carrier_events/{id}" inbound::event: NoFields => inbound::CarrierEventAnswer, Portal [NotFound];
-    /// Has a webhook that was set aside processed again.
+    /// Processes a webhook of the carrier again that the server set aside.
     POST "/carrier_events/{id}/retry" inbound::retry: inbound::RetryRequest => Done, Portal [NotFound];
     /// Lists the callbacks to the portal that the server gave up.
     GET "/callbacks" operations::callbacks: operations::CallbacksRequest => operations::CallbackList, Portal [];

@@ -62,9 +62,9 @@ pub(super) static SECTIONS: &[Section] = &[
     section! {
         /// Messages from outside.
         "routing.inbound", |routing: RoutingSettings| routing.inbound;
-        /// Messages to a number that nobody has are kept. Who gets the number gets those of this time before, as
-        /// messages of their own; `"0s"`: none. They may be meant for whoever had the number earlier, so keep it short
-        /// where numbers go from one user to another.
+        /// The server keeps messages to a number without a user. A user who gets the number gets the messages of this
+        /// time before; `"0s"`: none. They may be meant for the number's earlier user, so choose a short time where
+        /// numbers move from user to user.
         deliver_unrouted: Time<0, { 365 * DAY }>;
     },
     section! {
