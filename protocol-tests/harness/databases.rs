@@ -19,6 +19,8 @@ use tempfile::TempDir;
 use super::names::{free_port, unique};
 use super::server::Output;
 
+pub mod poolers;
+
 /// An empty database of its own.
 #[derive(Clone, Debug)]
 pub struct Database {
@@ -93,23 +95,19 @@ fn start_postgres() -> Server {
         &program("initdb"),
         &["-D", &data, "-U", "test", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
     );
-    let port = free_port();
-    let args = [
-        "-D",
-        &data,
-        "-p",
-        &port.to_string(),
-        "-h",
-        "127.0.0.1",
-        "-k",
-        &folder.path(""),
-        // Nothing here cuts the power, and all tests at once need many connections.
-        "-c",
-        "fsync=off",
-        "-c",
-        "max_connections=300",
-    ];
-    let guard = folder.serve(&program("postgres"), &args, "ready to accept connections");
+    serve_postgres(folder, &[])
+}
+
+/// Serves the cluster in a folder's `data`.
+fn serve_postgres(folder: Folder, settings: &[&str]) -> Server {
+    let (data, sockets, port) = (folder.path("data"), folder.path(""), free_port());
+    let port_text = port.to_string();
+    let mut args = vec!["-D", &data, "-p", &port_text, "-h", "127.0.0.1", "-k", &sockets];
+    // Nothing here cuts the power, and all tests at once need many connections.
+    for setting in ["fsync=off", "max_connections=300"].iter().chain(settings) {
+        args.extend(["-c", setting]);
+    }
+    let guard = folder.serve(&program("postgres"), &args, "ready to accept");
     Server { _guard: guard, url: format!("postgres://test@{}:{port}", Ipv4Addr::LOCALHOST) }
 }
 

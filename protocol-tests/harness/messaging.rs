@@ -28,7 +28,7 @@ pub const BOB: &str = "+13125550101";
 pub const OUTSIDE: &str = "+13125550199";
 
 /// Says what the server is to be like.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Setup {
     routing: BTreeMap<String, Value>,
     store: Option<String>,
@@ -129,6 +129,17 @@ impl Setup {
     pub fn refusal(mut self) -> Finished {
         self.apps.push(("1001".to_owned(), String::new()));
         self.config(0).refusal()
+    }
+
+    /// What `switchboard check` finds with this about one thing: status and detail.
+    pub fn check(&self, about: &str) -> (String, String) {
+        let mut setup = self.clone();
+        setup.apps.push(("1001".to_owned(), String::new()));
+        let ended = setup.config(0).command(&["check", "--json"]);
+        let answer: Value = serde_json::from_str(&ended.stdout).expect("JSON");
+        let checks = answer["checks"].as_array().expect("a list");
+        let found = checks.iter().find(|check| check["check"] == about).expect("a finding");
+        (text(&found["status"]), text(&found["detail"]))
     }
 
     fn config(&self, port: u16) -> Config {

@@ -120,11 +120,16 @@ impl Config {
 
     /// What a server says that ends instead of starting.
     pub fn refusal(self) -> Finished {
+        self.command(&["serve"])
+    }
+
+    /// What a command says that ends by itself.
+    pub fn command(self, arguments: &[&str]) -> Finished {
         let folder = TempDir::new().expect("a temporary folder");
         let file = folder.path().join("switchboard.toml");
         std::fs::write(&file, self.toml(folder.path())).expect("the configuration is written");
         let mut command = binary();
-        command.arg("serve").arg("--config").arg(&file).current_dir(folder.path());
+        command.args(arguments).arg("--config").arg(&file).current_dir(folder.path());
         run(command, "")
     }
 

@@ -18,6 +18,7 @@ mod logs;
 mod once_only;
 mod operating;
 mod own;
+mod poolers;
 mod portal_database;
 mod reference;
 mod routing;

@@ -297,9 +297,15 @@ impl Source {
         deadline: Instant,
     ) -> Result<Answer, Fault> {
         let mut connection = self.database.acquire().await?;
-        let asking = self.ask(&mut connection, settings, question);
+        let asking = async {
+            connection.begin(self.timeout()).await?;
+            self.ask(&mut connection, settings, question).await
+        };
         match tokio::time::timeout_at(deadline.into(), asking).await {
-            Ok(answer) => answer,
+            Ok(answer) => {
+                connection.end().await;
+                answer
+            }
             Err(_) => {
                 // What it was doing is not known, so nobody else gets it.
                 connection.discard();

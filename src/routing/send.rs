@@ -91,7 +91,9 @@ impl Router {
             (Some(first_attempt), Some(message)) if draft.wait => {
                 // The wait decides nothing: whatever happens, the answer is what is stored.
                 let _ = tokio::time::timeout(app.settings.routing.send.wait, first_attempt).await;
-                let (message, conversation) = self.reload(&message).await?;
+                // Where that can't be read now, it is what was written: the message is there.
+                let reloaded = self.reload(&message).await;
+                let (message, conversation) = reloaded.unwrap_or((message, sent.conversation));
                 Ok(Sent { message: Some(message), conversation, ..sent })
             }
             (_, message) => Ok(Sent { message, ..sent }),

@@ -20,8 +20,13 @@ pub fn probe(settings: &StoreSettings, data_dir: &Path) -> Result<String, Storag
         Some(path) if path.exists() => existing_file(&path),
         Some(path) => new_file(&path),
         None => {
-            Postgres::probe(settings.url.expose())?;
-            Ok("PostgreSQL can be reached".to_owned())
+            let keeps_process = Postgres::probe(settings.url.expose())?;
+            Ok(match keeps_process {
+                true => "PostgreSQL can be reached".to_owned(),
+                false => "PostgreSQL can be reached through a pooler that shares its connections between \
+                          transactions: statements are not kept prepared"
+                    .to_owned(),
+            })
         }
     }
 }

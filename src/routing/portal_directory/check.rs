@@ -73,14 +73,16 @@ async fn problems(settings: &DirectorySettings) -> Result<Vec<Problem>, Fault> {
         Dialect::Postgres => {
             let options = postgres::options(url)?;
             let mut connection = in_time(options.connect()).await?;
-            postgres::prepare_session(&mut connection, timeout(settings)).await?;
             for query in queries.all() {
+                // One transaction each: after an error nothing more can be asked in it.
+                postgres::begin(&mut connection, timeout(settings)).await?;
                 match postgres::columns(&mut connection, query.sample()).await {
                     Ok(found) => {
                         problems.extend(rows::problems(query, &found).into_iter().map(Problem::lasting));
                     }
                     Err(fault) => problems.push(of_query(query.name, fault)),
                 }
+                sqlx::raw_sql("ROLLBACK").execute(&mut connection).await.map_err(Fault::from)?;
             }
             let _ = connection.close().await;
         }

@@ -43,9 +43,7 @@ impl Database {
         let timeout = timeout(settings);
         Ok(match dialect(url) {
             Dialect::MySql => Self::MySql(mysql::pool(mysql::options(url)?, size, CONNECT, timeout)),
-            Dialect::Postgres => {
-                Self::Postgres(postgres::pool(postgres::options(url)?, size, CONNECT, timeout))
-            }
+            Dialect::Postgres => Self::Postgres(postgres::pool(postgres::options(url)?, size, CONNECT)),
         })
     }
 
@@ -65,6 +63,27 @@ impl Database {
 }
 
 impl Connection {
+    /// Begins a look-up: a transaction that can't write.
+    pub(super) async fn begin(&mut self, timeout: Duration) -> Result<(), Fault> {
+        match self {
+            Self::MySql(connection) => mysql::begin(connection).await,
+            Self::Postgres(connection) => postgres::begin(connection, timeout).await,
+        }
+    }
+
+    /// Ends a look-up. A connection on which that fails is cut off.
+    pub(super) async fn end(mut self) {
+        let ended = match &mut self {
+            Self::MySql(connection) => sqlx::raw_sql("ROLLBACK").execute(&mut **connection).await.map(drop),
+            Self::Postgres(connection) => {
+                sqlx::raw_sql("ROLLBACK").execute(&mut **connection).await.map(drop)
+            }
+        };
+        if ended.is_err() {
+            self.discard();
+        }
+    }
+
     pub(super) async fn run(&mut self, query: &Query, values: Values<'_>) -> Result<Vec<Row>, Fault> {
         let statement = query.statement(values);
         match self {

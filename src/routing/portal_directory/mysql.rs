@@ -45,13 +45,19 @@ pub(super) fn pool(
         .connect_lazy_with(options)
 }
 
-/// Makes a session read-only and has the server itself end what takes too long. The setting's name and
-/// unit differ between MySQL (since 5.7.8) and MariaDB, and either skips the other's comment.
+/// Begins a transaction that can't write.
+pub(super) async fn begin(connection: &mut MySqlConnection) -> Result<(), Fault> {
+    sqlx::raw_sql("START TRANSACTION READ ONLY").execute(connection).await?;
+    Ok(())
+}
+
+/// Has the server itself end what takes too long. The setting's name and unit differ between MySQL (since
+/// 5.7.8) and MariaDB, and either skips the other's comment. Both have it for a session only; poolers for
+/// MySQL keep a session with settings of its own apart.
 pub(super) async fn prepare_session(
     connection: &mut MySqlConnection,
     timeout: Duration,
 ) -> Result<(), sqlx::Error> {
-    connection.execute("SET SESSION TRANSACTION READ ONLY").await?;
     let limit = format!(
         "SET @switchboard = 1 /*!50708 , SESSION max_execution_time = {} */ \
          /*M!100101 , SESSION max_statement_time = {} */",

@@ -6,10 +6,7 @@ use std::time::Duration;
 use sqlx::postgres::{
     PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow, PgTypeInfo, PgTypeKind, PgValueFormat,
 };
-use sqlx::{
-    AssertSqlSafe, Column as _, ConnectOptions, Executor, Postgres, Row as _, SqlSafeStr as _,
-    Statement as _, Type, TypeInfo, ValueRef,
-};
+use sqlx::{AssertSqlSafe, Column as _, ConnectOptions, Row as _, TypeInfo, ValueRef};
 
 use super::fault::Fault;
 use super::query::{Query, Statement};
@@ -26,46 +23,46 @@ enum Kind {
     Text,
 }
 
+/// PgBouncer refuses a connection that sets `extra_float_digits`, and no number here is a fraction.
 pub(super) fn options(url: &str) -> Result<PgConnectOptions, Fault> {
-    Ok(PgConnectOptions::from_str(url)?.disable_statement_logging())
+    Ok(PgConnectOptions::from_str(url)?.extra_float_digits(None).disable_statement_logging())
 }
 
-pub(super) fn pool(options: PgConnectOptions, size: u32, connect: Duration, timeout: Duration) -> PgPool {
-    PgPoolOptions::new()
-        .max_connections(size)
-        .acquire_timeout(connect)
-        .after_connect(move |connection, _| Box::pin(prepare_session(connection, timeout)))
-        .connect_lazy_with(options)
+pub(super) fn pool(options: PgConnectOptions, size: u32, connect: Duration) -> PgPool {
+    PgPoolOptions::new().max_connections(size).acquire_timeout(connect).connect_lazy_with(options)
 }
 
-/// Makes a session read-only and has the server itself end what takes too long.
-pub(super) async fn prepare_session(
-    connection: &mut PgConnection,
-    timeout: Duration,
-) -> Result<(), sqlx::Error> {
-    let sql = format!(
-        "SET SESSION default_transaction_read_only = on; SET SESSION statement_timeout = {}",
-        timeout.as_millis()
-    );
-    connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await?;
+/// Begins a transaction that can't write and in which the server itself ends what takes too long. Both hold for
+/// this transaction only: behind a pooler the session is somebody else's afterwards.
+pub(super) async fn begin(connection: &mut PgConnection, timeout: Duration) -> Result<(), Fault> {
+    let sql = format!("BEGIN READ ONLY; SET LOCAL statement_timeout = {}", timeout.as_millis());
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await?;
     Ok(())
 }
 
-/// Names and types of a query's columns, and whether each can be read.
+/// Names and types of a query's columns, and whether each can be read. The query is planned and not run: a
+/// join that nothing matches has its columns. (A named statement would show them too, and could meet another
+/// client's of the same name behind a pooler.)
 pub(super) async fn columns(
     connection: &mut PgConnection,
     statement: Statement,
 ) -> Result<Vec<rows::Found>, Fault> {
-    // All parameters are text, as when the query is run.
-    let text = <String as Type<Postgres>>::type_info();
-    let types = vec![text; statement.values.len()];
-    let prepared = connection.prepare_with(AssertSqlSafe(statement.sql).into_sql_str(), &types).await?;
+    let sql = format!(
+        "SELECT query.* FROM (SELECT 1) AS one LEFT JOIN (\n{}\n) AS query ON false",
+        statement.sql.trim_end().trim_end_matches(';')
+    );
+    let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
+    for _ in statement.values {
+        // All parameters are text, as when the query is run; '' may be no value of the type it is cast to.
+        query = query.bind(None::<String>);
+    }
+    let row = query.fetch_one(connection).await?;
     let found = |column: &sqlx::postgres::PgColumn| rows::Found {
         name: column.name().to_owned(),
         kind: column.type_info().name().to_owned(),
         is_readable: kind(column.type_info()).is_some(),
     };
-    Ok(prepared.columns().iter().map(found).collect())
+    Ok(row.columns().iter().map(found).collect())
 }
 
 pub(super) async fn run(
@@ -73,11 +70,14 @@ pub(super) async fn run(
     query: &Query,
     statement: Statement,
 ) -> Result<Vec<Row>, Fault> {
-    let mut prepared = sqlx::query(AssertSqlSafe(statement.sql));
+    // Without a name the statement is nobody else's behind a pooler. The comment keeps pgpool from asking a
+    // standby, which may not know yet that a number has moved.
+    let sql = format!("/*NO LOAD BALANCE*/ {}", statement.sql);
+    let mut bound = sqlx::query(AssertSqlSafe(sql)).persistent(false);
     for value in statement.values {
-        prepared = prepared.bind(value);
+        bound = bound.bind(value);
     }
-    let found = prepared.fetch_all(connection).await?;
+    let found = bound.fetch_all(connection).await?;
     let Some(first) = found.first() else { return Ok(Vec::new()) };
     let names: Vec<_> = first.columns().iter().map(|column| column.name()).collect();
     rows::read(query, &found, &names, text)

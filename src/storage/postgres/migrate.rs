@@ -11,7 +11,11 @@ const IS_KNOWN: &str = "SELECT to_regclass('switchboard_schema') IS NOT NULL";
 /// Brings the tables up to date.
 pub(super) fn migrate(session: &mut Session) -> Result<(), StorageError> {
     // Steps may take long, and so may another node with the lock.
-    session.command("BEGIN; SET LOCAL statement_timeout = '10min'")?;
+    session.command(
+        "BEGIN; SET LOCAL statement_timeout = '10min'; SET LOCAL client_min_messages = 'warning';
+        SELECT set_config('synchronous_commit', 'on', true)
+        WHERE current_setting('synchronous_commit') <> 'remote_apply'",
+    )?;
     session.be_patient();
     session.command(LOCK)?;
     let is_known = session.number(IS_KNOWN)? != 0;

@@ -31,10 +31,15 @@ impl Postgres {
         let server = Server::parse(url)?;
         // On a thread of its own: the caller's may belong to a runtime, which must not be blocked by another.
         let opened = thread::scope(|scope| {
-            let thread = scope.spawn(|| migrate::migrate(&mut Session::open(&server)?));
+            let thread = scope.spawn(|| {
+                migrate::migrate(&mut Session::open(&server)?)?;
+                server.probe()
+            });
             thread.join().unwrap_or_else(|_| Err(StorageError::Fault("the migration panicked".to_owned())))
         });
-        opened?;
+        if !opened? {
+            tracing::info!("a pooler shares the connections to PostgreSQL: statements are not kept prepared");
+        }
         let postgres = Self { queue: Arc::new(Queue::new()) };
         let lanes = Arc::new(Lanes::new());
         for number in 0..pool.max(1) {
@@ -47,9 +52,10 @@ impl Postgres {
         Ok(postgres)
     }
 
-    /// Connects once and changes nothing. Blocks, and must not be called on a runtime.
-    pub(super) fn probe(url: &str) -> Result<(), StorageError> {
-        Session::open(&Server::parse(url)?).map(drop)
+    /// Connects and changes nothing; answers whether connections keep their server process, which a pooler
+    /// may prevent. Blocks, and must not be called on a runtime.
+    pub(super) fn probe(url: &str) -> Result<bool, StorageError> {
+        Server::parse(url)?.probe()
     }
 
     pub(super) fn run(&self, job: Box<dyn Job>, purpose: Purpose) -> Result<(), StorageError> {

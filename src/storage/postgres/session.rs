@@ -1,6 +1,8 @@
 //! A connection and what its errors mean.
 
 use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgDatabaseError, PgRow, PgSeverity};
@@ -23,19 +25,41 @@ const PATIENT_ANSWER: Duration = Duration::from_secs(660);
 const IDLE: Duration = Duration::from_secs(10);
 /// … so its first answer, which needs no work, is awaited for less than [`super::queue::PATIENCE`].
 const IDLE_ANSWER: Duration = Duration::from_secs(1);
+/// How long the search for a pooler waits for one answer.
+const PROBE_ANSWER: Duration = Duration::from_secs(2);
 /// Statements kept prepared.
 const STATEMENTS: usize = 512;
+/// Settings of each transaction, given with its first words. None is given to the session: behind a pooler that
+/// hands each transaction to another server process, others would get them.
+///
 /// A message whose record vanished after the carrier took it would be sent twice: a commit is on disk before
-/// it is answered for, whatever the server's default is (the stricter one stays).
-const SETTINGS: &str = "SET statement_timeout = '5s'; SET idle_in_transaction_session_timeout = '10s';
-    SET client_min_messages = 'warning';
-    SELECT set_config('synchronous_commit', 'on', false)
-    WHERE current_setting('synchronous_commit') <> 'remote_apply'";
+/// it is answered for, whatever the server's default is (the stricter one stays). The last answer is the process.
+macro_rules! begin {
+    ($mode:literal, $more:literal) => {
+        concat!(
+            "BEGIN ISOLATION LEVEL ",
+            $mode,
+            "; SET LOCAL statement_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '10s'; ",
+            $more,
+            "SELECT pg_backend_pid()"
+        )
+    };
+}
+const BEGIN_WRITE: &str = begin!(
+    "READ COMMITTED",
+    "SELECT set_config('synchronous_commit', 'on', true) \
+     WHERE current_setting('synchronous_commit') <> 'remote_apply'; "
+);
+const BEGIN_LAZY_WRITE: &str = begin!("READ COMMITTED", "SET LOCAL synchronous_commit = off; ");
+const BEGIN_READ: &str = begin!("REPEATABLE READ READ ONLY", "");
 
 /// Where PostgreSQL is.
 #[derive(Clone)]
 pub(super) struct Server {
     options: PgConnectOptions,
+    /// Whether a connection keeps its server process: only then statements stay prepared. Behind a pooler
+    /// (PgBouncer, `pool_mode = transaction`) a name may mean another client's statement in the next transaction.
+    keeps_process: Arc<AtomicBool>,
 }
 
 impl Server {
@@ -52,12 +76,33 @@ impl Server {
         let options: PgConnectOptions = url
             .parse()
             .map_err(|_| unusable("it is not like postgres://user:password@host:port/database"))?;
+        // PgBouncer refuses a connection that sets extra_float_digits, and no number here is a fraction.
+        let options = options.extra_float_digits(None);
         let options = options.disable_statement_logging().statement_cache_capacity(STATEMENTS);
         let options = match options.get_application_name() {
             Some(_) => options,
             None => options.application_name("switchboard"),
         };
-        Ok(Self { options })
+        Ok(Self { options, keeps_process: Arc::default() })
+    }
+
+    /// Finds out whether connections keep their server process, so that statements may stay prepared: while a
+    /// second connection is in a transaction, the first begins another one.
+    ///
+    /// # Errors
+    /// No connection can be made.
+    pub(super) fn probe(&self) -> Result<bool, StorageError> {
+        let (mut first, mut second) = (Session::open(self)?, Session::open(self)?);
+        first.begin(Purpose::Read)?;
+        let process = first.process;
+        first.roll_back();
+        // A pooler with one process to give lets the first wait: then it has none of its own.
+        second.answer = PROBE_ANSWER;
+        first.answer = PROBE_ANSWER;
+        second.begin(Purpose::Read)?;
+        let keeps = first.begin(Purpose::Read).is_ok() && first.process == process;
+        self.keeps_process.store(keeps, Ordering::Relaxed);
+        Ok(keeps)
     }
 }
 
@@ -66,6 +111,11 @@ pub(super) struct Session {
     connection: PgConnection,
     runtime: Runtime,
     statements: Statements,
+    server: Server,
+    /// Whether statements stay prepared.
+    keeps_statements: bool,
+    /// The server's process of the first transaction.
+    process: Option<i32>,
     answer: Duration,
     used_at: Instant,
     is_lost: bool,
@@ -85,19 +135,17 @@ impl Session {
     pub(super) fn open(server: &Server) -> Result<Self, StorageError> {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| StorageError::Unavailable(error.to_string()))?;
-        let connecting = async {
-            let mut connection = server.options.connect().await?;
-            sqlx::raw_sql(SETTINGS).execute(&mut connection).await?;
-            Ok::<_, sqlx::Error>(connection)
-        };
         let connection = runtime
-            .block_on(async { timeout(CONNECT, connecting).await })
+            .block_on(async { timeout(CONNECT, server.options.connect()).await })
             .map_err(|_| StorageError::Unavailable("PostgreSQL does not answer".to_owned()))?
-            .map_err(|error| StorageError::Unavailable(text(&error)))?;
+            .map_err(|error| StorageError::Unavailable(refusal(&error)))?;
         Ok(Self {
             connection,
             runtime,
             statements: Statements::default(),
+            server: server.clone(),
+            keeps_statements: server.keeps_process.load(Ordering::Relaxed),
+            process: None,
             answer: ANSWER,
             used_at: Instant::now(),
             is_lost: false,
@@ -120,16 +168,33 @@ impl Session {
         if self.used_at.elapsed() > IDLE {
             self.answer = IDLE_ANSWER;
         }
-        let begun = self.command(match purpose {
-            Purpose::Write => "BEGIN ISOLATION LEVEL READ COMMITTED",
-            Purpose::WriteLazily => {
-                "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = off"
-            }
-            Purpose::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        let sql = match purpose {
+            Purpose::Write => BEGIN_WRITE,
+            Purpose::WriteLazily => BEGIN_LAZY_WRITE,
+            Purpose::Read => BEGIN_READ,
+        };
+        let begun = self.wait(async |connection| {
+            let rows = sqlx::raw_sql(sql).fetch_all(connection).await?;
+            rows.last().ok_or(sqlx::Error::RowNotFound)?.try_get(0)
         });
         self.answer = answer;
         self.used_at = Instant::now();
-        begun
+        begun.and_then(|process| self.check_process(process))
+    }
+
+    /// A connection whose server process changes can't go on with prepared statements: the next one does without.
+    fn check_process(&mut self, process: i32) -> Result<(), StorageError> {
+        let before = self.process.replace(process);
+        if before.is_none_or(|before| before == process) {
+            return Ok(());
+        }
+        self.server.keeps_process.store(false, Ordering::Relaxed);
+        if !self.keeps_statements {
+            return Ok(());
+        }
+        self.is_lost = true;
+        let message = "a pooler gave the connection another process of PostgreSQL";
+        Err(StorageError::Unavailable(message.to_owned()))
     }
 
     pub(super) fn commit(&mut self) -> Result<(), CommitError> {
@@ -184,6 +249,9 @@ impl Session {
         match self.runtime.block_on(async { timeout(answer, work(connection)).await }) {
             Ok(Ok(result)) => Ok(result),
             Ok(Err(error)) => {
+                if is_foreign_statement(&error) {
+                    self.server.keeps_process.store(false, Ordering::Relaxed);
+                }
                 let Meaning { error, is_lost } = meaning(&error, &mut self.conflict);
                 self.is_lost |= is_lost;
                 Err(error)
@@ -201,22 +269,30 @@ impl Connection for Session {
     fn query(&mut self, sql: &'static str, values: &[Value]) -> Result<Vec<Row>, StorageError> {
         let sql = AssertSqlSafe(self.statements.get(sql));
         let values = bound(values)?;
-        let rows = self.wait(async |connection| sqlx::query_with(sql, values).fetch_all(connection).await)?;
+        let keeps = self.keeps_statements;
+        let rows = self.wait(async |connection| {
+            sqlx::query_with(sql, values).persistent(keeps).fetch_all(connection).await
+        })?;
         rows.iter().map(row).collect()
     }
 
     fn execute(&mut self, sql: &'static str, values: &[Value]) -> Result<u64, StorageError> {
         let sql = AssertSqlSafe(self.statements.get(sql));
         let values = bound(values)?;
-        let done = self.wait(async |connection| sqlx::query_with(sql, values).execute(connection).await)?;
+        let keeps = self.keeps_statements;
+        let done = self.wait(async |connection| {
+            sqlx::query_with(sql, values).persistent(keeps).execute(connection).await
+        })?;
         Ok(done.rows_affected())
     }
 
     fn insert(&mut self, sql: &'static str, values: &[Value]) -> Result<Option<i64>, StorageError> {
         let sql = AssertSqlSafe(self.statements.get_insert(sql));
         let values = bound(values)?;
-        let new =
-            self.wait(async |connection| sqlx::query_with(sql, values).fetch_optional(connection).await)?;
+        let keeps = self.keeps_statements;
+        let new = self.wait(async |connection| {
+            sqlx::query_with(sql, values).persistent(keeps).fetch_optional(connection).await
+        })?;
         new.as_ref().map(|new| row(new)?.int(0)).transpose()
     }
 
@@ -294,14 +370,30 @@ fn meaning(error: &sqlx::Error, conflict: &mut Option<String>) -> Meaning {
         // other.
         "25006" => of(StorageError::Unavailable(message), true),
         // What was prepared does not fit any more: another node migrated, or a pooler between us and the
-        // server took another connection.
-        "0A000" | "26000" => of(StorageError::Fault(message), true),
+        // server took another connection. Nothing was done, and the job is run again.
+        "0A000" | "26000" | "42P05" => of(StorageError::Unavailable(message), true),
         // Connections, resources, the operator, the system.
         code if ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)) => {
             of(StorageError::Unavailable(message), code.starts_with("08") || code.starts_with("57"))
         }
         _ => of(StorageError::Fault(message), false),
     }
+}
+
+/// invalid_sql_statement_name, duplicate_prepared_statement: it is another client's, by way of a pooler.
+fn is_foreign_statement(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|told| told.code());
+    code.is_some_and(|code| code == "26000" || code == "42P05")
+}
+
+/// Why there is no connection.
+fn refusal(error: &sqlx::Error) -> String {
+    let text = text(error);
+    if text.contains("startup parameter") {
+        // By PgBouncer, and at each try.
+        return format!("{text}: take it out of store.url, or name it in ignore_startup_parameters");
+    }
+    text
 }
 
 /// What is said of an error: the server's main message, which holds no row's values (its detail does).

@@ -3,18 +3,24 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// Keeps pgpool-II from sending a statement to a standby, which may lag: what was just written would not be
+/// there. PostgreSQL itself reads over it.
+/// <https://www.pgpool.net/docs/latest/en/html/runtime-config-load-balancing.html>
+const TO_PRIMARY: &str = "/*NO LOAD BALANCE*/ ";
+
 /// The statements a connection has seen, with their translations.
 #[derive(Default)]
 pub(super) struct Statements(HashMap<&'static str, Arc<str>>);
 
 impl Statements {
     pub(super) fn get(&mut self, sql: &'static str) -> Arc<str> {
-        self.0.entry(sql).or_insert_with(|| translate(sql).into()).clone()
+        self.0.entry(sql).or_insert_with(|| (TO_PRIMARY.to_owned() + &translate(sql)).into()).clone()
     }
 
     /// An INSERT that answers the new row's id.
     pub(super) fn get_insert(&mut self, sql: &'static str) -> Arc<str> {
-        self.0.entry(sql).or_insert_with(|| (translate(sql) + " RETURNING id").into()).clone()
+        let insert = || (TO_PRIMARY.to_owned() + &translate(sql) + " RETURNING id").into();
+        self.0.entry(sql).or_insert_with(insert).clone()
     }
 }
 
