@@ -94,7 +94,11 @@ async fn what_was_delivered_can_be_replayed() {
     assert!(first.iter().all(|event| again.contains(event)));
     assert_eq!(webhooks(&hooks, "replay").await.code, Some(2), "all or which ones must be said");
     let unknown = webhooks(&hooks, "events --webhook other").await;
-    assert!(unknown.code == Some(1) && unknown.stderr.contains("no webhook has this app and name"), "{}", unknown.stderr);
+    assert!(
+        unknown.code == Some(1) && unknown.stderr.contains("no webhook has this app and name"),
+        "{}",
+        unknown.stderr
+    );
 }
 
 #[tokio::test]
