@@ -147,7 +147,7 @@ fn keys_of_other_servers_are_answered_with_ours() {
         "13: apps.0.max_message_size: unknown key; did you mean apps.event_size? Write the size with its unit",
         "14: apps.0.name: unknown key and not needed: an app has no name",
         "15: apps.0.allowed_origins: \"portal.example\" does not look like scheme://host or scheme://host:port \
-         (* allowed); write \"https://portal.example\"",
+         (* allowed), or null; write \"https://portal.example\"",
         "16: apps.0.enableUserAuthentication: unknown key; did you mean apps.authorized_connections?",
         "17: apps.0.ping_interval: unknown key; did you mean server.",
         "18: apps.0.options: unknown section and not needed: it belongs to the application",
