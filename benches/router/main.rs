@@ -167,7 +167,7 @@ async fn measure(options: &Options, build: &Build, round: usize, slow_disk: Opti
     let numbers: Vec<_> = (0..USERS).map(|user| json!({"number": number(user), "user_id": user})).collect();
     client.post("phone_numbers", &json!({"phone_numbers": numbers})).await;
     let mut note = |row, value| {
-        rows.entry(row).or_default().entry(build.name.clone()).or_insert_with(Vec::new).push(value);
+        rows.entry(row).or_default().entry(build.name.clone()).or_default().push(value);
     };
     let mut both = |[rate, cpu]: [&'static str; 2], measured: &Throughput| {
         note(rate, measured.rate);

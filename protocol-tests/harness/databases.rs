@@ -43,6 +43,11 @@ pub async fn mariadb() -> Database {
 impl Database {
     /// Runs statements separated by semicolons.
     pub async fn run(&self, sql: &str) {
+        // On the heap: the drivers' futures are too large for each test's stack to have room for them.
+        Box::pin(self.execute(sql)).await;
+    }
+
+    async fn execute(&self, sql: &str) {
         let sql = sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()));
         if self.url.starts_with("postgres:") {
             let mut connection = PgConnection::connect(&self.url).await.expect("a connection");

@@ -91,7 +91,12 @@ impl Setup {
     }
 
     /// Starts everything. User 1 has [`ANN`], user 2 [`BOB`], unless the directory is the portal's.
-    pub async fn start(mut self) -> Router {
+    pub async fn start(self) -> Router {
+        // On the heap: otherwise each test's own future has room for all of it, on a stack of 2 MiB.
+        Box::pin(self.start_all()).await
+    }
+
+    async fn start_all(mut self) -> Router {
         let args: Vec<&str> = self.carrier.iter().map(String::as_str).collect();
         let carrier = Carrier::with(&args).await;
         let portal = if self.has_portal { Some(Portal::start().await) } else { None };

@@ -132,7 +132,7 @@ fn unknown(name: &str, place: Place, is_variable: bool, problem: &Problem) -> Pr
     let in_layer = |known: String| if is_variable { as_variable(&known, place) } else { known };
     match foreign::key(name).filter(|advice| !schema::knows_better(name, advice)) {
         Some(Advice::Use(key, text)) => Problem {
-            nearest: Some(in_layer(key.to_owned())),
+            nearest: Some(in_layer(key.to_owned()).into()),
             advice: Some(text).filter(|text| !text.is_empty()),
             ..problem.clone()
         },
@@ -145,7 +145,7 @@ fn unknown(name: &str, place: Place, is_variable: bool, problem: &Problem) -> Pr
             let advice = nearest.is_none().then_some("`switchboard config reference` lists all keys");
             let message =
                 if nearest.is_none() { format!("{}.", problem.message) } else { problem.message.clone() };
-            Problem { nearest, advice, message, ..problem.clone() }
+            Problem { nearest: nearest.map(Into::into), advice, message, ..problem.clone() }
         }
     }
 }
@@ -227,7 +227,7 @@ mod tests {
             let found: Vec<_> = layers
                 .problems
                 .iter()
-                .map(|p| (p.key.as_str(), p.message.as_str(), p.nearest.as_deref()))
+                .map(|p| (&*p.key, p.message.as_str(), p.nearest.as_deref()))
                 .collect();
             assert_eq!(found, [(path, message, nearest)]);
             assert_eq!(layers.settings.log.level, "debug");

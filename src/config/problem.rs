@@ -68,18 +68,19 @@ pub struct Problem {
     /// Where to look.
     pub origin: Origin,
     /// Dotted key; empty when a whole file is meant.
-    pub key: String,
+    pub key: Box<str>,
     /// What is wrong and what to write instead.
     pub message: String,
     /// Nearest known key, for an unknown one.
-    pub nearest: Option<String>,
+    pub nearest: Option<Box<str>>,
     /// What to know about the nearest key, as a sentence without its full stop.
     pub advice: Option<&'static str>,
 }
 
 impl Problem {
     pub(crate) fn new(origin: Origin, key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { origin, key: key.into(), message: message.into(), nearest: None, advice: None }
+        let key = key.into().into_boxed_str();
+        Self { origin, key, message: message.into(), nearest: None, advice: None }
     }
 
     /// The problem as one JSON object: `where`, `key`, `message`, `nearest`, `advice`.
@@ -132,7 +133,7 @@ mod tests {
         let origin = Origin::line(Path::new("switchboard.toml"), 3);
         let mut problem = Problem::new(origin, "server.bnid", "unknown key");
         assert_eq!(problem.to_string(), "switchboard.toml:3: server.bnid: unknown key");
-        problem.nearest = Some("server.bind".to_owned());
+        problem.nearest = Some("server.bind".into());
         assert_eq!(
             problem.to_string(),
             "switchboard.toml:3: server.bnid: unknown key; did you mean server.bind?"

@@ -70,7 +70,7 @@ fn missing_keys(layers: &Layers, tables: &BTreeMap<Place, Origin>) -> Vec<Proble
         };
         // A value that was refused, or a partial app, was reported where it stands.
         let is_reported =
-            |path: &str| layers.problems.iter().any(|p| p.key == table || p.key.starts_with(path));
+            |path: &str| layers.problems.iter().any(|p| *p.key == *table || p.key.starts_with(path));
         for name in required {
             let path = format!("{table}.{name}");
             if !layers.origins.contains_key(&path) && !is_reported(&path) {

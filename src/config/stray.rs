@@ -22,7 +22,7 @@ pub(super) fn look(environment: &Environment, problems: &mut Vec<Problem>) -> Ve
             match suggestion(&name[NAME.len()..]) {
                 Some(right) => problems.push(Problem {
                     message: "is not a setting: two underscores separate the levels of a name".to_owned(),
-                    nearest: Some(right),
+                    nearest: Some(right.into()),
                     ..problem
                 }),
                 // The variables of a Laravel project are its own business.
