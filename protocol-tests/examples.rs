@@ -105,7 +105,11 @@ async fn a_backend_says_what_is_missing_and_prints_no_signed_address() {
     ] {
         for (variable, value, said) in [
             ("PUSHER_PORT", closed.as_str(), closed.as_str()),
-            ("PUSHER_APP_KEY", "", "PUSHER_APP_KEY is not set. Load the block that the server printed"),
+            (
+                "PUSHER_APP_KEY",
+                "",
+                "PUSHER_APP_KEY is not set. Save the block that begins with BROADCAST_CONNECTION=pusher",
+            ),
             ("PUSHER_APP_KEY", "no-such-key", "Unknown auth_key"),
         ] {
             let mut command = backend(&server, &program, file, TEXT);

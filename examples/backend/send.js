@@ -9,7 +9,7 @@ try {
 
 const NAMES = ['PUSHER_APP_ID', 'PUSHER_APP_KEY', 'PUSHER_APP_SECRET', 'PUSHER_HOST', 'PUSHER_PORT', 'PUSHER_SCHEME'];
 const missing = NAMES.find((name) => !process.env[name]);
-if (missing) fail(`${missing} is not set. Load the block that the server printed: set -a; . ./.env; set +a`);
+if (missing) fail(`${missing} is not set. Save the block that begins with BROADCAST_CONNECTION=pusher as .env and load it: set -a; . ./.env; set +a`);
 
 const { PUSHER_APP_ID, PUSHER_APP_KEY, PUSHER_APP_SECRET, PUSHER_HOST, PUSHER_PORT, PUSHER_SCHEME } = process.env;
 const pusher = new Pusher({

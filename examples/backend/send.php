@@ -18,10 +18,12 @@ function fail(string $reason)
     exit(1);
 }
 
-/** A variable of the block that the server printed. */
+/** A variable of the block PUSHER_… that the server printed. */
 function setting(string $name): string
 {
-    return getenv($name) ?: fail("$name is not set. Load the block that the server printed: set -a; . ./.env; set +a");
+    $advice = 'Save the block that begins with BROADCAST_CONNECTION=pusher as .env and load it: set -a; . ./.env; set +a';
+
+    return getenv($name) ?: fail("$name is not set. $advice");
 }
 
 /** @param array<string, mixed> $body */

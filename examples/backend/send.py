@@ -14,7 +14,7 @@ except ImportError:
 NAMES = ["PUSHER_APP_ID", "PUSHER_APP_KEY", "PUSHER_APP_SECRET", "PUSHER_HOST", "PUSHER_PORT", "PUSHER_SCHEME"]
 for name in NAMES:
     if not environ.get(name):
-        sys.exit(f"{name} is not set. Load the block that the server printed: set -a; . ./.env; set +a")
+        sys.exit(f"{name} is not set. Save the block that begins with BROADCAST_CONNECTION=pusher as .env and load it: set -a; . ./.env; set +a")
 
 pusher = Pusher(
     app_id=environ["PUSHER_APP_ID"],

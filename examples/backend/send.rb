@@ -13,10 +13,11 @@ require 'json'
 require 'net/http'
 require 'openssl'
 
-# A variable of the block that the server printed.
+# A variable of the block PUSHER_… that the server printed.
 def setting(name)
   value = ENV.fetch(name, '')
-  value.empty? ? abort("#{name} is not set. Load the block that the server printed: set -a; . ./.env; set +a") : value
+  advice = 'Save the block that begins with BROADCAST_CONNECTION=pusher as .env and load it: set -a; . ./.env; set +a'
+  value.empty? ? abort("#{name} is not set. #{advice}") : value
 end
 
 def post(path, body)

@@ -5,7 +5,7 @@ set -euo pipefail
 
 for name in PUSHER_APP_ID PUSHER_APP_KEY PUSHER_APP_SECRET PUSHER_HOST PUSHER_PORT PUSHER_SCHEME; do
     if [[ -z ${!name:-} ]]; then
-        echo "$name is not set. Load the block that the server printed: set -a; . ./.env; set +a" >&2
+        echo "$name is not set. Save the block that begins with BROADCAST_CONNECTION=pusher as .env and load it: set -a; . ./.env; set +a" >&2
         exit 1
     fi
 done
