@@ -1,5 +1,5 @@
-// Ports of the demonstration. One that is taken is said: with another, links in messages of earlier runs, bookmarks and
-// the settings of other programs would lead nowhere, and nobody would know why.
+// Ports of the demonstration. If a port is taken, an error names it; the demonstration takes no other port instead, because links in
+// messages of earlier runs, bookmarks and the settings of other programs would then lead nowhere.
 import { createServer } from 'node:net';
 
 /** The ports of the server and of the portal. Throws a sentence for people. */
