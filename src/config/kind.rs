@@ -297,7 +297,7 @@ impl Kind for Address {
         text.trim().parse().map_err(|_| {
             format!(
                 "{text:?} is not an IP address and a port, as in \"0.0.0.0:6001\" or \"[::1]:6001\"{}",
-                meant_address(text.trim()).map_or(String::new(), |meant| format!("; write {meant:?}"))
+                meant_address(text.trim()).map_or(String::new(), |meant| format!("; write {meant}"))
             )
         })
     }
@@ -307,17 +307,21 @@ impl Kind for Address {
     }
 }
 
-/// The address that a port alone, an address alone or `localhost` with a port means.
+/// The address that a port alone, an address alone or `localhost` with a port means, in quotes. A port alone
+/// may mean this machine, which is all that development mode accepts, or every address.
 fn meant_address(text: &str) -> Option<String> {
     let is_port = |port: &str| port.parse::<u16>().is_ok();
     if let Ok(address) = text.parse::<std::net::IpAddr>() {
-        return Some(SocketAddr::new(address, 6001).to_string());
+        return Some(format!("\"{}\"", SocketAddr::new(address, 6001)));
     }
     let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
     match host.trim_start_matches("http://").trim_start_matches("ws://") {
         _ if !is_port(port) => None,
-        "localhost" => Some(format!("127.0.0.1:{port}")),
-        "" | "*" => Some(format!("0.0.0.0:{port}")),
+        "localhost" => Some(format!("\"127.0.0.1:{port}\"")),
+        "*" => Some(format!("\"0.0.0.0:{port}\"")),
+        "" => Some(format!(
+            "\"127.0.0.1:{port}\" to listen on this machine only, or \"0.0.0.0:{port}\" to listen on all addresses"
+        )),
         _ => None,
     }
 }
@@ -458,14 +462,23 @@ mod tests {
             assert!(message(Address::parse(&text(wrong))).contains("not an IP address and a port"));
         }
         for (wrong, right) in [
-            ("6001", "0.0.0.0:6001"),
-            (":6001", "0.0.0.0:6001"),
+            ("*:6001", "0.0.0.0:6001"),
             ("localhost:6001", "127.0.0.1:6001"),
             ("127.0.0.1", "127.0.0.1:6001"),
             ("::1", "[::1]:6001"),
         ] {
             let message = message(Address::parse(&text(wrong)));
             assert!(message.ends_with(&format!("; write {right:?}")), "{message}");
+        }
+        for port in ["7000", ":7000"] {
+            let message = message(Address::parse(&text(port)));
+            assert!(
+                message.ends_with(
+                    "; write \"127.0.0.1:7000\" to listen on this machine only, or \"0.0.0.0:7000\" to listen on all \
+                     addresses"
+                ),
+                "{message}"
+            );
         }
         let networks = Networks::parse(&Raw::Untyped("10.0.0.0/8, ::1".to_owned(), ',')).expect("valid");
         assert_eq!(Networks::show(&networks), serde_json::json!(["10.0.0.0/8", "::1/128"]));

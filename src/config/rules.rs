@@ -121,19 +121,21 @@ fn listeners(layers: &Layers) -> Vec<Problem> {
     };
     let mut found = Vec::new();
     let (public, admin) = (settings.server.bind, settings.admin.bind);
-    if settings.development && !public.ip().is_loopback() {
+    // An address that was refused was reported where it stands; the default in its place is nobody's choice.
+    let is_reported = |key: &str| layers.problems.iter().any(|problem| problem.key.starts_with(key));
+    let is_public_known = !is_reported("server.bind");
+    if settings.development && is_public_known && !public.ip().is_loopback() {
         let message = format!(
             "{public} is not a loopback address, and no app is configured: set PUSHER_APP_ID, PUSHER_APP_KEY and \
              PUSHER_APP_SECRET, or write [[apps]] with id, key and secrets into switchboard.toml"
         );
         found.push(problem("server.bind", message));
     }
-    let token_is_reported = layers.problems.iter().any(|p| p.key.starts_with("admin.token"));
-    if !admin.ip().is_loopback() && settings.admin.token.is_none() && !token_is_reported {
+    if !admin.ip().is_loopback() && settings.admin.token.is_none() && !is_reported("admin.token") {
         let message = format!("{admin} is not a loopback address: set admin.token or admin.token_file");
         found.push(problem("admin.bind", message));
     }
-    if public.port() != 0 && overlap(public, admin) {
+    if is_public_known && !is_reported("admin.bind") && public.port() != 0 && overlap(public, admin) {
         found.push(problem(
             "admin.bind",
             format!("{admin} is taken by server.bind ({public}): choose another port"),

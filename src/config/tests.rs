@@ -122,7 +122,8 @@ switchboard.toml:14: apps.0.webhooks.0.events: must be \"channel_occupied\" or \
 or \"member_removed\" or \"client_event\" or \"cache_miss\" or \"subscription_count\" or \"connection_opened\" \
 or \"connection_closed\" or \"user_online\" or \"user_offline\", not \"gone\"
 environment SWITCHBOARD__LOG__FORMAT: log.format: must be \"text\" or \"json\", not \"xml\"
-flag --bind: server.bind: \"6001\" is not an IP address and a port, as in \"0.0.0.0:6001\" or \"[::1]:6001\"; write \"0.0.0.0:6001\"
+flag --bind: server.bind: \"6001\" is not an IP address and a port, as in \"0.0.0.0:6001\" or \"[::1]:6001\"; write \"127.0.0.1:6001\" \
+to listen on this machine only, or \"0.0.0.0:6001\" to listen on all addresses
 switchboard.toml:13: apps.0.webhooks.0: url is missing; a webhook needs a url
 switchboard.toml:15: apps.1: key is missing; an app needs id, key and secrets";
     assert_eq!(case.problems().join("\n"), expected);
@@ -334,6 +335,16 @@ fn development_mode_is_loopback_and_keeps_its_app() {
     assert_eq!(first.settings.apps[0].client_events, ClientEvents::Members);
     assert_eq!(case.load().settings, first.settings);
     assert!(first.origins["apps.0.key"].to_string().ends_with("data/development-app.toml"));
+}
+
+#[test]
+fn an_address_that_cannot_be_read_is_the_only_problem() {
+    let problems = Case::without_file().flag("--bind", "server.bind", "7000").problems();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].contains("write \"127.0.0.1:7000\""), "{problems:?}");
+    // The default of server.bind is not compared with another address, as nobody asked for it.
+    let both = Case::new(&format!("[server]\nbind = \"7000\"\n[admin]\nbind = \"127.0.0.1:6001\"\n{APP}"));
+    assert_eq!(both.problems().len(), 1, "{:?}", both.problems());
 }
 
 #[test]
