@@ -53,11 +53,7 @@ fn findings(sources: &Sources, loaded: &Loaded) -> Vec<Finding> {
         address("server.bind", settings.server.bind),
         address("admin.bind", settings.admin.bind),
     ];
-    // A default nobody chose is worth a warning, a chosen number must be kept.
-    let shortage = match loaded.origins.get("server.max_connections") {
-        None | Some(Origin::Default) => Status::Warning,
-        Some(_) => Status::Failed,
-    };
+    let shortage = shortage(loaded);
     let limit = rlimit::Resource::NOFILE.get_hard();
     findings.push(open_files(settings.server.max_connections as u64, limit, shortage));
     findings.extend(backlog(settings));
@@ -89,10 +85,23 @@ fn address(about: &'static str, address: SocketAddr) -> Finding {
     }
 }
 
+/// How bad a limit of open files below `server.max_connections` is: development mode takes fewer connections, a
+/// default nobody chose is worth a warning, a chosen number must be kept.
+fn shortage(loaded: &Loaded) -> Status {
+    match loaded.origins.get("server.max_connections") {
+        _ if loaded.settings.development => Status::Ok,
+        None | Some(Origin::Default) => Status::Warning,
+        Some(_) => Status::Failed,
+    }
+}
+
 fn open_files(connections: u64, limit: io::Result<u64>, shortage: Status) -> Finding {
     let needed = connections + OTHER_FILES;
     let (status, detail) = match limit {
         Ok(limit) if limit >= needed => (Status::Ok, format!("the limit is {limit}; {needed} are needed")),
+        Ok(limit) if shortage == Status::Ok => {
+            (shortage, format!("the limit is {limit}; development mode takes fewer connections to keep it"))
+        }
         Ok(limit) => (
             shortage,
             format!(
@@ -260,8 +269,26 @@ mod tests {
             assert_eq!(open_files(1000, limit, Status::Failed).status, expected);
         }
         assert_eq!(open_files(1000, Ok(1127), Status::Warning).status, Status::Warning);
+        let development = open_files(1000, Ok(1127), Status::Ok);
+        assert_eq!(development.status, Status::Ok);
+        assert!(development.detail.contains("takes fewer connections"), "{}", development.detail);
         let unknown = open_files(1000, Err(io::ErrorKind::Unsupported.into()), Status::Failed);
         assert_eq!(unknown.status, Status::Warning);
+    }
+
+    #[test]
+    fn development_mode_is_not_warned_of_a_low_limit_of_open_files() {
+        let pairs = [("PUSHER_APP_ID", "7"), ("PUSHER_APP_KEY", "k"), ("PUSHER_APP_SECRET", "s")];
+        let environment: Vec<_> = pairs.map(|(name, value)| (name.into(), value.into())).into();
+        let chosen = [("SWITCHBOARD__SERVER__MAX_CONNECTIONS".into(), "90000".into())];
+        let mut loaded =
+            config::load(&Sources { environment: environment.clone(), ..Sources::default() }).expect("valid");
+        assert_eq!(shortage(&loaded), Status::Warning);
+        loaded.settings.development = true;
+        assert_eq!(shortage(&loaded), Status::Ok);
+        let environment = [&environment[..], &chosen].concat();
+        let loaded = config::load(&Sources { environment, ..Sources::default() }).expect("valid");
+        assert_eq!(shortage(&loaded), Status::Failed);
     }
 
     #[test]
