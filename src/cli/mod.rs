@@ -54,16 +54,17 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Exit codes and where to begin, below the list of commands.
+/// Exit codes and where to begin, below the list of commands. A paragraph is one line, which clap wraps to the
+/// terminal; a line of the examples fits 80 columns.
 const HELP: &str = "\
-Without a command the server starts, as with serve. Without any app in the configuration it starts in
+Without a command the server starts, as with serve. Without any app in the configuration it starts in \
 development mode: it makes an app, prints what Laravel and Echo need, and listens on this machine only.
 
 Examples:
-  switchboard                                          start in development mode
-  switchboard --env-file .env                          start with the app of a Laravel project
-  switchboard config init > switchboard.toml           write a configuration to start from
-  switchboard check                                    look for what would keep the server from starting
+  switchboard                                 start in development mode
+  switchboard --env-file .env                 start with a Laravel project's app
+  switchboard config init > switchboard.toml  write a file to start from
+  switchboard check                           find what would prevent a start
 
 Exit codes: 0 success, 1 the command failed, 2 wrong configuration or arguments.";
 
@@ -228,9 +229,9 @@ pub fn run(
         Command::Config(ConfigCommand::Reference) => config::reference(&mut terminal),
         Command::Config(ConfigCommand::Init) => config::init(&mut terminal),
         Command::Config(ConfigCommand::Docs) => config::docs(&mut terminal),
-        // It prints the development app's credentials, so it makes them as `serve` does.
+        // It never makes the development app: in another folder than the server's, that would be another app.
         Command::Laravel(command) => {
-            laravel::run(&command, &options.sources(environment, true), &mut terminal)
+            laravel::run(&command, &options.sources(environment, false), &mut terminal)
         }
         Command::Numbers(command) => {
             let sources = options.sources(environment, command.needs_app());

@@ -267,6 +267,65 @@ fn the_laravel_blocks_are_those_of_the_configured_app() {
 }
 
 #[test]
+fn laravel_prints_the_development_app_and_makes_none() {
+    let folder = folder("[server]\nbind = \"127.0.0.1:6001\"\n");
+    let print = |arguments: &str| {
+        command(folder.path(), &format!("switchboard laravel --config @/c.toml{arguments}"))
+    };
+    let ended = print(" env");
+    assert_eq!(
+        (ended.exit, ended.out.as_str(), ended.err.lines().count()),
+        (Exit::Failed, "", 1),
+        "{}",
+        ended.err
+    );
+    let place = folder.path().join("data");
+    let begin = format!(
+        "switchboard: there is no development app in {}: run this command in the folder",
+        place.display()
+    );
+    assert!(ended.err.starts_with(&begin) && ended.err.contains("--env-file FILE"), "{}", ended.err);
+    assert_eq!(print(" --json").json()["event"], "failed");
+    assert!(print(" env --example").out.contains("REVERB_APP_ID=1001\n"));
+    assert!(!place.exists());
+
+    fs::create_dir(&place).expect("folder");
+    let (key, secret) = ("0a".repeat(10), "0b".repeat(20));
+    let app = format!("id = \"123456\"\nkey = \"{key}\"\nsecret = \"{secret}\"\n");
+    fs::write(place.join("development-app.toml"), app).expect("write");
+    let ended = print(" env");
+    assert_eq!((ended.exit, ended.err.as_str()), (Exit::Fine, ""), "{}", ended.out);
+    assert!(ended.out.contains(&format!("REVERB_APP_SECRET={secret}\n")), "{}", ended.out);
+}
+
+#[test]
+fn the_blocks_of_old_laravel_come_with_their_places() {
+    let folder = folder("");
+    let print =
+        |form: &str| command(folder.path(), &format!("switchboard laravel --example --form {form}")).out;
+    let mix = print("mix");
+    assert!(mix.contains("\n# At the end of resources/js/bootstrap.js\n\nimport Echo"), "{mix}");
+    assert!(mix.contains("\nBROADCAST_CONNECTION=pusher\nBROADCAST_DRIVER=pusher\n"), "{mix}");
+    for (form, is_named) in [("mix", true), ("pusher", true), ("reverb", false)] {
+        assert_eq!(
+            print(form).contains("App\\Providers\\BroadcastServiceProvider::class"),
+            is_named,
+            "{form}"
+        );
+    }
+    assert!(print("pusher").contains("(Laravel 9 and 10: at the end of resources/js/bootstrap.js)"));
+}
+
+#[test]
+fn paragraphs_of_the_help_are_wrapped_once() {
+    for paragraph in HELP.split("\n\n") {
+        let is_list = paragraph.starts_with("Examples:");
+        assert!(is_list || paragraph.lines().count() == 1, "{paragraph}");
+        assert!(!is_list || paragraph.lines().all(|line| line.chars().count() <= 80), "{paragraph}");
+    }
+}
+
+#[test]
 fn a_mistyped_laravel_command_is_answered_with_what_to_write() {
     let two =
         folder(&format!("{FREE_PORTS}{APP}{}", APP.replace("\"1\"", "\"2\"").replace("\"k\"", "\"l\"")));

@@ -91,15 +91,22 @@ impl Block {
         }
     }
 
-    /// Where the text goes.
-    pub fn place(self) -> &'static str {
+    /// Where the text of this form goes.
+    pub fn place(self, form: Form) -> &'static str {
         match self {
             Self::Commands => "In the project's folder",
             Self::Env => ".env, in place of lines with the same names",
             Self::Broadcasting => "config/broadcasting.php, the options of the connection pusher",
-            Self::Echo => {
-                "resources/js/echo.js, imported by app.js; not needed with Vue's or React's package"
-            }
+            Self::Echo => match form {
+                Form::Reverb => {
+                    "resources/js/echo.js, imported by app.js; not needed with Vue's or React's package"
+                }
+                Form::Pusher => {
+                    "resources/js/echo.js, imported by app.js (Laravel 9 and 10: at the end of \
+                     resources/js/bootstrap.js); not needed with Vue's or React's package"
+                }
+                Form::Mix => "At the end of resources/js/bootstrap.js",
+            },
             Self::Vue => {
                 "Vue: npm i @laravel/echo-vue, and in resources/js/app.ts (or app.js) after the imports"
             }

@@ -4,6 +4,7 @@ mod blocks;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 
 use clap::Args;
 use hyper::Uri;
@@ -45,9 +46,12 @@ pub(super) fn run(command: &LaravelCommand, sources: &Sources, terminal: &mut Te
             Ok(loaded) => loaded,
             Err(problems) => return refuse(&problems, terminal),
         };
+        if loaded.settings.apps.is_empty() {
+            return complain(&no_app(&loaded.settings.server.data_dir), Exit::Failed, terminal);
+        }
         match configured(command, &loaded) {
             Ok(values) => values,
-            Err(problem) => return misused(&problem, terminal),
+            Err(problem) => return complain(&problem, Exit::Misused, terminal),
         }
     };
     let form = command.form;
@@ -59,18 +63,28 @@ pub(super) fn run(command: &LaravelCommand, sources: &Sources, terminal: &mut Te
         let has: Vec<_> = form.blocks().iter().map(|block| block.name()).collect();
         let (form, block) = (form.name(), block.name());
         let problem = format!("the form {form} has no block {block}; it has {}", has.join(", "));
-        return misused(&problem, terminal);
+        return complain(&problem, Exit::Misused, terminal);
     };
     terminal.answer(&json!({ "form": form.name(), block.name(): text }), || text.clone())?;
     Ok(Exit::Fine)
 }
 
-fn misused(problem: &str, terminal: &mut Terminal) -> io::Result<Exit> {
+/// No app is configured, and no server has been started in this folder.
+fn no_app(data_dir: &Path) -> String {
+    let here = if data_dir.is_relative() { "./" } else { "" };
+    format!(
+        "there is no development app in {here}{}: run this command in the folder where the server was started, or \
+         name the app with --config FILE or --env-file FILE (--example prints the values of the documentation)",
+        data_dir.display()
+    )
+}
+
+fn complain(problem: &str, exit: Exit, terminal: &mut Terminal) -> io::Result<Exit> {
     terminal.complain(problem);
     if terminal.json() {
         terminal.object(&json!({ "event": "failed", "error": problem }))?;
     }
-    Ok(Exit::Misused)
+    Ok(exit)
 }
 
 fn configured(command: &LaravelCommand, loaded: &Loaded) -> Result<Values, String> {
@@ -144,8 +158,15 @@ fn all(form: Form, values: &Values) -> String {
         Form::Mix => "Laravel 8, or later with Laravel Mix\n".to_owned(),
     }];
     for &block in form.blocks() {
-        parts.push(format!("# {}\n", block.place()));
+        parts.push(format!("# {}\n", block.place(form)));
         parts.extend(text(form, block, values));
+    }
+    if form != Form::Reverb {
+        parts.push(
+            "Laravel 8 to 10: remove the comment sign before App\\Providers\\BroadcastServiceProvider::class in\n\
+             config/app.php; it registers /broadcasting/auth.\n"
+                .to_owned(),
+        );
     }
     parts.push("docs/laravel.md leads through all of it, to the first event in a browser.\n".to_owned());
     parts.join("\n")
