@@ -25,11 +25,14 @@ struct Form {
     order: &'static [&'static str],
     /// A value of the query.
     encode: fn(&str) -> String,
-    /// `POST /events`: channels, name, data, the connection left out, `info`.
-    event: fn(&[&str], &str, &str, Option<&str>, Option<&str>) -> String,
+    /// `POST /events`.
+    event: Event,
     /// An event of a batch, likewise.
     batched: fn(&str, &str, &str, Option<&str>, Option<&str>) -> String,
 }
+
+/// Writes an event of these channels, with this name, data, connection left out, and `info`.
+type Event = fn(&[&str], &str, &str, Option<&str>, Option<&str>) -> String;
 
 const FORMS: [Form; 5] = [
     // Keys sorted, the signature among them; nothing percent-encoded; JSON's keys sorted.
@@ -429,7 +432,7 @@ async fn refusals_contain_the_phrases_of_hosted_pusher() {
     let go = FORMS[0];
     let (room, public) = (unique("presence-room"), unique("c"));
     let event = (go.batched)(&public, "E", "{}", None, None);
-    let eleven = format!(r#"{{"batch":[{}]}}"#, vec![event.as_str(); 11].join(","));
+    let eleven = format!(r#"{{"batch":[{}]}}"#, [event.as_str(); 11].join(","));
     let big = (go.event)(&[&public], "E", &"x".repeat(11 * 1024), None, None);
     let no_channel = r#"{"name":"E","data":"{}"}"#;
     let batch_without = format!(r#"{{"batch":[{no_channel}]}}"#);

@@ -224,11 +224,8 @@ mod tests {
         ] {
             let mut layers = layers(1);
             layers.put(&[entry(path, "x"), entry("log.level", "debug")]);
-            let found: Vec<_> = layers
-                .problems
-                .iter()
-                .map(|p| (&*p.key, p.message.as_str(), p.nearest.as_deref()))
-                .collect();
+            let found: Vec<_> =
+                layers.problems.iter().map(|p| (&*p.key, p.message.as_str(), p.nearest.as_deref())).collect();
             assert_eq!(found, [(path, message, nearest)]);
             assert_eq!(layers.settings.log.level, "debug");
         }
