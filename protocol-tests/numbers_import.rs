@@ -56,7 +56,7 @@ fn interrupted(folder: &Path) -> Finished {
     let (ended_sender, ended) = mpsc::channel::<()>();
     stderr.follow(child.stderr.take().expect("piped"), move |line| {
         let _ = &ended_sender;
-        if line.ends_with("of 3000 numbers") {
+        if line.ends_with("of 2000 numbers") {
             let _ = sender.send(());
         }
     });

@@ -1,5 +1,7 @@
 //! Which pages may connect, and apps that accept TLS only.
 
+use futures_util::future::join_all;
+
 use crate::harness::DEADLINE;
 use crate::harness::server::{Config, TestServer};
 use crate::harness::shared::{MAIN, SharedServer, TLS_ONLY, shared};
@@ -139,12 +141,14 @@ async fn clients_of_a_proxy_that_is_not_trusted_are_to_wait_and_the_log_names_it
 async fn a_client_that_was_sent_to_tls_and_comes_back_without_is_to_wait() {
     let server =
         Config::new().server("trusted_proxies = [\"10.0.0.0/8\"]").app("1001", "tls_only = true").start();
-    let mut codes = Vec::new();
-    for _ in 0..4 {
+    // All at once, because what counts is how many come within two seconds.
+    let attempts = (0..12).map(|_| async {
         let mut client = open(&server, "1001", &[]).await;
-        codes.push(u16::from(client.wait_for_close(DEADLINE).await.code));
-    }
-    assert_eq!(codes, [4000, 4000, 4000, 4100]);
+        u16::from(client.wait_for_close(DEADLINE).await.code)
+    });
+    let codes = join_all(attempts).await;
+    let count = |code: u16| codes.iter().filter(|seen| **seen == code).count();
+    assert!(count(4000) >= 3 && count(4100) >= 1 && count(4000) + count(4100) == 12, "{codes:?}");
     assert_eq!(lines_with(&server, "come back without it").len(), 1);
 }
 
