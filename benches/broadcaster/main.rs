@@ -336,10 +336,16 @@ impl<'a> Bench<'a> {
             "cores": self.cores,
             "quick": self.options.quick,
             "rounds": rounds(self.options),
-            "kernel": fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim(),
+            "kernel": kernel_version(),
             "servers": servers,
             "rows": lines,
             "samples": self.samples,
         })
     }
+}
+
+/// The kernel's version without what a distribution adds to it.
+fn kernel_version() -> String {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    release.trim().split('-').next().unwrap_or_default().to_owned()
 }
