@@ -194,7 +194,8 @@ async fn requests_of_a_disabled_app_are_lines_too() {
 #[tokio::test]
 async fn at_info_clients_cause_no_line_at_all() {
     let server = Config::new().tables("[log]\nformat = \"json\"").start();
-    // Without the ready line, which is no line of the log and may still be on its way.
+    // The start's last line; the ready line, which is none of the log's, may still be on its way.
+    logged(&server, "listening", &json!({}));
     let log = || server.output().lines().filter(|line| line.contains("timestamp")).count();
     let before = log();
     let mut client = WsClient::connect(&server).await;
