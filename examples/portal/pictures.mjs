@@ -42,7 +42,7 @@ async function take(browser, links, colorScheme) {
   const api = async (path) => (await context.request.get(new URL(`/1/api/${path}`, links['Ann Lee']).href)).json();
   const { conversations } = await api('conversations');
   const threads = await Promise.all(conversations.map(({ id }) => api(`conversations/${id}/messages`)));
-  const times = morning(threads.flatMap(({ messages }) => messages.map(({ created_at }) => created_at)));
+  const times = morning(threads.flatMap(({ messages }) => messages.map(({ placed_at }) => placed_at)));
   await ann.route('**/api/conversations**', async (route) => {
     const response = await route.fetch();
     let body = await response.text();

@@ -46,3 +46,13 @@ pub async fn within<T>(limit: Duration, what: &str, future: impl Future<Output =
         Err(_) => panic!("waited {limit:?} in vain for {what}"),
     }
 }
+
+/// Runs a test on a stack of 16 MiB: unoptimised, the futures of two databases are too much for 2 MiB.
+pub fn on_a_large_stack<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let thread = std::thread::Builder::new().stack_size(16 << 20);
+    let thread = thread.spawn(move || runtime.block_on(test())).expect("a thread");
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}

@@ -10,29 +10,10 @@ use crate::harness::databases::{mariadb, postgres};
 use crate::harness::messaging::{ANN, BOB, OUTSIDE, RECEIVED, Router, STATUS, Setup, text};
 use crate::harness::server::{binary, run};
 use crate::harness::webhook::{event, inbound};
-use crate::harness::{DEADLINE, within};
-
-/// Makes a test of each for either store.
-macro_rules! each_store {
-    ($($test:ident;)+) => {$(
-        mod $test {
-            use crate::harness::messaging::Router;
-
-            #[tokio::test]
-            async fn sqlite() {
-                super::$test(Router::setup().own_webhooks()).await;
-            }
-
-            #[tokio::test]
-            async fn postgresql() {
-                let database = crate::harness::databases::postgres().await;
-                super::$test(Router::setup().own_webhooks().store(&database.url)).await;
-            }
-        }
-    )+};
-}
+use crate::harness::{DEADLINE, on_a_large_stack, within};
 
 each_store! {
+    Router::setup().own_webhooks();
     what_strict_json_refuses_is_delivered;
     what_can_not_be_read_is_kept_and_listed;
     every_kind_of_webhook_is_kept_where_it_belongs;
@@ -268,16 +249,6 @@ async fn waits_for_the_portal(setup: Setup, portal: crate::harness::databases::D
     portal.run("DELETE FROM phone_numbers WHERE user_id = 9").await;
     processed(&router).await;
     assert_eq!(texts(&router, 1, 8).await, numbered(8));
-}
-
-/// Runs a test on a stack of 16 MiB: unoptimised, the futures of two databases are too much for 2 MiB.
-fn on_a_large_stack<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let thread = std::thread::Builder::new().stack_size(16 << 20);
-    let thread = thread.spawn(move || runtime.block_on(test())).expect("a thread");
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
 }
 
 #[test]

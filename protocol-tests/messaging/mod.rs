@@ -1,6 +1,30 @@
 //! The message router, with the carrier's stand-in, real databases and real clients. Tests named `tNN_…`
 //! are the numbered acceptance tests.
 
+/// Makes a test of each for either store, which gets the set-up with that store.
+macro_rules! each_store {
+    ($setup:expr; $($test:ident;)+) => {$(
+        mod $test {
+            use crate::harness::databases::postgres;
+            use crate::harness::messaging::Router;
+            use crate::harness::on_a_large_stack;
+
+            #[test]
+            fn sqlite() {
+                on_a_large_stack(async || super::$test($setup).await);
+            }
+
+            #[test]
+            fn postgresql() {
+                on_a_large_stack(async || {
+                    let database = postgres().await;
+                    super::$test($setup.store(&database.url)).await;
+                });
+            }
+        }
+    )+};
+}
+
 mod api;
 mod attachments;
 mod browsers;
@@ -20,6 +44,7 @@ mod operating;
 mod own;
 mod poolers;
 mod portal_database;
+mod put_off;
 mod reference;
 mod routing;
 mod search;

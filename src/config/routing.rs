@@ -325,6 +325,16 @@ pub enum DirectoryMode {
     Sql,
 }
 
+impl DirectoryMode {
+    /// As it is configured and told.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Sql => "sql",
+        }
+    }
+}
+
 /// See [`TelnyxSettings::idempotency`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idempotency {

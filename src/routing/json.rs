@@ -118,6 +118,9 @@ pub struct MessageJson {
     pub edited_at: Option<String>,
     /// When it was deleted for everyone.
     pub deleted_at: Option<String>,
+    /// When it took its place in the conversation, which is the order of lists: when it was made, or, of a
+    /// message that was scheduled or sent again, when it was sent.
+    pub placed_at: String,
     /// When it was made.
     pub created_at: String,
     /// When anything of it last changed.
@@ -232,6 +235,7 @@ impl Message {
             read_at: self.read_at.map(carbon),
             edited_at: self.edited_at.map(carbon),
             deleted_at: self.deleted_at.map(carbon),
+            placed_at: carbon(self.placed_at),
             created_at: carbon(self.created_at),
             updated_at: carbon(self.updated_at),
         }

@@ -38,6 +38,7 @@ mod health;
 mod inbox;
 mod jobs;
 pub mod json;
+mod later;
 mod limits;
 pub mod numbers;
 pub mod numbers_file;
@@ -54,7 +55,6 @@ pub mod reading;
 pub mod records;
 mod retention;
 mod routed;
-mod scheduled;
 mod search;
 mod send;
 pub mod status;
@@ -160,7 +160,7 @@ impl Router {
             inbox::run(&self),
             unrouted::run(&self),
             self.watch_store(),
-            scheduled::run(&self),
+            later::run(&self),
             attachments::run(&self),
             retention::run(&self)
         );

@@ -38,7 +38,7 @@ impl Router {
                     Some(id) => {
                         let message = Message::find(tx, app_id, &user, id)?;
                         let message = message.filter(|message| message.conversation_id == conversation.id);
-                        message.ok_or_else(|| RoutingError::not_found("message").at("up_to"))?.id
+                        message.ok_or_else(|| RoutingError::not_found("message").at("up_to"))?.place
                     }
                 };
                 let reading = Reading { router: &router, app: &app, up_to, except: socket_id.as_deref() };

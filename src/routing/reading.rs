@@ -178,7 +178,7 @@ fn find_conversation(
     found.ok_or_else(|| RoutingError::not_found("conversation"))
 }
 
-/// The row of a message that a page begins at. It may be hidden meanwhile.
+/// The place of a message that a page begins at. It may be hidden meanwhile.
 fn place(
     tx: &mut Transaction<'_>,
     conversation: i64,
@@ -187,11 +187,16 @@ fn place(
 ) -> Result<Option<i64>, RoutingError> {
     let Some(id) = id else { return Ok(None) };
     if let Ok(row) = id.parse() {
-        return Ok(Some(row));
+        return Ok(Some(Message::place_of(tx, row)?));
     }
     let (sql, id) = match portal_ids::named(id) {
-        Some(id) => ("SELECT id FROM messages WHERE portal_id = ?1 AND conversation_id = ?2 LIMIT 1", id),
-        None => ("SELECT id FROM messages WHERE public_id = ?1 AND conversation_id = ?2", id),
+        Some(id) => (
+            "SELECT COALESCE(place, id) FROM messages WHERE portal_id = ?1 AND conversation_id = ?2 LIMIT 1",
+            id,
+        ),
+        None => {
+            ("SELECT COALESCE(place, id) FROM messages WHERE public_id = ?1 AND conversation_id = ?2", id)
+        }
     };
     let row = tx.query_one(sql, &[id.into(), conversation.into()])?;
     match row {

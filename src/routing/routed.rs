@@ -21,10 +21,20 @@ pub(super) enum Steps {
     External,
     /// It was accepted for later.
     Scheduled,
-    /// Its time came, and it reached a user of the portal.
-    DueInternal { created: bool },
-    /// Its time came, and it goes to the carrier.
-    DueExternal,
+    /// It was accepted earlier and goes now: to a user of the portal, whose conversation is new or not, or to the
+    /// carrier.
+    Later { occasion: Occasion, created: Option<bool> },
+}
+
+/// What has a message go that was accepted earlier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// Its time came.
+    Due,
+    /// A person wants it sent again.
+    Retried,
+    /// It waited for the carrier.
+    Waited,
 }
 
 impl Steps {
@@ -36,19 +46,38 @@ impl Steps {
             }
             Self::External => "Checking if recipient is internal user; Sending message via Telnyx API",
             Self::Scheduled => "Checking if recipient is internal user; Message scheduled",
-            Self::DueInternal { .. } => {
-                "Scheduled message is due; Internal message detected - skipping Telnyx API; \
-                 Reciprocal conversation created for internal message"
-            }
-            Self::DueExternal => "Scheduled message is due; Sending message via Telnyx API",
+            Self::Later { occasion, created } => occasion.text(created.is_some()),
         }
     }
 
     /// Whether the recipient's conversation is new.
     fn created(self) -> Option<bool> {
         match self {
-            Self::Internal { created } | Self::DueInternal { created } => Some(created),
+            Self::Internal { created } => Some(created),
+            Self::Later { created, .. } => created,
             _ => None,
+        }
+    }
+}
+
+impl Occasion {
+    fn text(self, is_internal: bool) -> &'static str {
+        macro_rules! inside {
+            ($occasion:literal) => {
+                concat!(
+                    $occasion,
+                    "; Internal message detected - skipping Telnyx API; \
+                     Reciprocal conversation created for internal message"
+                )
+            };
+        }
+        match (self, is_internal) {
+            (Self::Due, true) => inside!("Scheduled message is due"),
+            (Self::Due, false) => "Scheduled message is due; Sending message via Telnyx API",
+            (Self::Retried, true) => inside!("Message is sent again"),
+            (Self::Retried, false) => "Message is sent again; Sending message via Telnyx API",
+            (Self::Waited, true) => inside!("Recipient became an internal user"),
+            (Self::Waited, false) => "Message waited; Sending message via Telnyx API",
         }
     }
 }

@@ -189,14 +189,10 @@ impl Sending<'_> {
             route: if is_internal { "internal" } else { "external" }.to_owned(),
             reason: reason.to_owned(),
             number_status: recipient.as_ref().map(|owner| owner.status.clone()),
-            directory: if matches!(self.numbers, Numbers::Own) { "own" } else { "sql" }.to_owned(),
+            directory: settings.directory.mode.as_str().to_owned(),
             from: from_reason.to_owned(),
         };
-        let checked = text::check_text(self.draft.text.as_deref().unwrap_or_default(), is_internal);
-        checked.map_err(|error| {
-            let code = if error == TextError::Nul { Code::InvalidField } else { Code::TooLong };
-            RoutingError::new(code, error.to_string()).at("text")
-        })?;
+        check_text(self.draft.text.as_deref().unwrap_or_default(), is_internal)?;
         if !is_internal {
             jobs::check_enabled(self.app)?;
             opt_outs::check(tx, self.app, &own, to)?;
@@ -395,6 +391,17 @@ impl Sending<'_> {
     }
 }
 
+/// Whether a text may go there.
+///
+/// # Errors
+/// `too_long`, `invalid_field`.
+pub(super) fn check_text(text: &str, is_internal: bool) -> Result<(), RoutingError> {
+    text::check_text(text, is_internal).map_err(|error| {
+        let code = if error == TextError::Nul { Code::InvalidField } else { Code::TooLong };
+        RoutingError::new(code, error.to_string()).at("text")
+    })
+}
+
 /// What a draft's idempotency key was used for, as it is now.
 fn replay(
     router: &Router,
@@ -437,7 +444,7 @@ pub(super) struct Delivery<'a> {
 
 impl Delivery<'_> {
     /// Answers whether the recipient's conversation is new.
-    pub(super) fn run(&self, tx: &mut Transaction<'_>, now: i64) -> Result<bool, RoutingError> {
+    pub(super) fn run(&self, tx: &mut Transaction<'_>, now: i64) -> Result<bool, StorageError> {
         let (settings, sent) = (&self.app.settings.routing, self.message);
         let app_id = self.app.settings.id.as_str();
         tracing::debug!(

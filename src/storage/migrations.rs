@@ -6,6 +6,7 @@ pub(super) const STEPS: &[&str] = &[
     include_str!("migrations/0002_webhooks.sql"),
     include_str!("migrations/0003_attachments.sql"),
     include_str!("migrations/0004_inbox_order.sql"),
+    include_str!("migrations/0005_places.sql"),
 ];
 
 /// The steps that a store with `done` of them lacks.

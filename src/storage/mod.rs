@@ -72,6 +72,7 @@ trait Connection {
     fn execute(&mut self, sql: &'static str, values: &[Value]) -> Result<u64, StorageError>;
     fn insert(&mut self, sql: &'static str, values: &[Value]) -> Result<Option<i64>, StorageError>;
     fn lock(&mut self, sql: &'static str, values: &[Value]) -> Result<(), StorageError>;
+    fn next_id(&mut self, table: &'static str) -> Result<i64, StorageError>;
 }
 
 /// Why the store did not do something.
@@ -228,6 +229,14 @@ impl Transaction<'_> {
     /// As [`Transaction::query`].
     pub fn lock(&mut self, sql: &'static str, values: &[Value]) -> Result<(), StorageError> {
         self.attempt(|connection| connection.lock(sql, values))
+    }
+
+    /// Takes the next id of a table without a row for it: greater than all that were given.
+    ///
+    /// # Errors
+    /// As [`Transaction::query`].
+    pub fn next_id(&mut self, table: &'static str) -> Result<i64, StorageError> {
+        self.attempt(|connection| connection.next_id(table))
     }
 
     /// Another transaction was in the way, seen by its effect: the job gives up with this and is run again

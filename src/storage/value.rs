@@ -76,6 +76,11 @@ impl Row {
     }
 }
 
+/// The first column of the only row.
+pub(super) fn first_int(rows: &[Row]) -> Result<i64, StorageError> {
+    rows.first().map_or_else(|| Err(StorageError::Fault("no row".to_owned())), |row| row.int(0))
+}
+
 fn null<T>(value: Option<&Value>) -> Option<Option<T>> {
     match value {
         Some(Value::Int(None) | Value::Text(None) | Value::Bytes(None)) => Some(None),

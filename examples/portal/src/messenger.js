@@ -194,7 +194,7 @@ async function loadAhead() {
 
 /** Whether the last message is known and nothing will become of it. */
 const isSettled = (conversation, last) =>
-  last && !(last.created_at < conversation.last_message_at) && !['sending', 'sent', 'scheduled'].includes(last.status);
+  last && !(last.placed_at < conversation.last_message_at) && !['sending', 'sent', 'scheduled'].includes(last.status);
 
 let later;
 function reloadLater() {
@@ -271,6 +271,7 @@ export async function send(conversation, text, mediaUrls) {
     body: text,
     media_urls: mediaUrls,
     is_internal: conversation.is_internal,
+    placed_at: now,
     created_at: now,
     updated_at: now,
   };

@@ -69,8 +69,9 @@ export function markRead(messages, id, readAt) {
 }
 
 function byAge(a, b) {
+  // A message that was scheduled or sent again stands where it was sent.
   // What the server has not numbered yet comes last.
-  return Boolean(a.isLocal) - Boolean(b.isLocal) || compare(a.created_at, b.created_at) || compare(a.id, b.id);
+  return Boolean(a.isLocal) - Boolean(b.isLocal) || compare(a.placed_at, b.placed_at) || compare(a.id, b.id);
 }
 
 const compare = (a, b) => (a < b ? -1 : a > b ? 1 : 0);

@@ -43,7 +43,7 @@ export function preview(conversation, thread) {
 /** The last message of a conversation, if it is known: events may have brought a newer one than its thread has. */
 function newest(conversation, thread) {
   const last = thread?.messages.at(-1);
-  return last && (last.isLocal || !(last.created_at < conversation.last_message_at)) ? last : undefined;
+  return last && (last.isLocal || !(last.placed_at < conversation.last_message_at)) ? last : undefined;
 }
 
 export const isFaulty = ({ status }) => ['failed', 'unconfirmed'].includes(status);

@@ -26,7 +26,7 @@ use crate::apps::App;
 use crate::storage::{StorageError, Transaction};
 
 pub use lines::LineState;
-pub(super) use settle::{resolve_by_webhook, start_over};
+pub(super) use settle::{close_all, resolve_by_webhook, send_again};
 pub use worker::run;
 
 /// What this process knows of its jobs.

@@ -219,6 +219,13 @@ fn carry_out(
     Ok(())
 }
 
+/// Whether the job waits, nobody has it, and the carrier has its message for certain not.
+pub(super) fn is_not_with_carrier(tx: &mut Transaction<'_>, job: i64) -> Result<bool, StorageError> {
+    let job = find(tx, job)?;
+    let Some(job) = job.filter(|job| job.state == "waiting" && !job.is_locked) else { return Ok(false) };
+    Ok(!may_be_with_carrier(tx, job.id)?)
+}
+
 /// Whether any call with the job's present key may have reached the carrier.
 fn may_be_with_carrier(tx: &mut Transaction<'_>, job: i64) -> Result<bool, StorageError> {
     let row = tx.query_one(
@@ -469,23 +476,40 @@ pub fn resolve_by_webhook(
     Ok(Some(message))
 }
 
-/// A person wants a failed or unconfirmed message to be sent again. While the carrier still knows the key
-/// of an unclear attempt, it is the same request; otherwise a new one, at the risk of a second message.
+/// Closes what is to be done of a message that goes another way.
 ///
 /// # Errors
 /// Of the store.
-pub fn start_over(
+pub fn close_all(tx: &mut Transaction<'_>, message: i64) -> Result<(), StorageError> {
+    tx.execute(
+        "UPDATE carrier_jobs SET state = 'done', locked_by = NULL, locked_until = 0 WHERE message_id = ?1",
+        &[message.into()],
+    )?;
+    Ok(())
+}
+
+/// A message that was accepted earlier is to be sent: for the first time, or again because a person wants it.
+/// While the carrier still knows the key of an unclear attempt, it is the same request; otherwise a new one, at the
+/// risk of a second message.
+///
+/// # Errors
+/// Of the store.
+pub fn send_again(
     router: &Router,
     tx: &mut Transaction<'_>,
     app: &App,
     message: &Message,
+    lane: &str,
     now: i64,
-) -> Result<bool, StorageError> {
+) -> Result<(), StorageError> {
     let row = tx.query_one(
         "SELECT id, first_attempt_at FROM carrier_jobs WHERE message_id = ?1 AND state <> 'waiting' /* FOR UPDATE */",
         &[message.id.into()],
     )?;
-    let Some(row) = row else { return Ok(false) };
+    let Some(row) = row else {
+        let profile = directory::profile(tx, &app.settings.id, &message.from_number)?;
+        return super::create(router, tx, app, message, profile.as_deref(), lane, now).map(drop);
+    };
     let (job, settings) = (row.int(0)?, &app.settings.routing.telnyx);
     let is_known = row.optional_int(1)?.is_some_and(|first| now - first < KEY_LIFE);
     let valid_until = now.saturating_add(micros(settings.valid_for));
@@ -512,7 +536,7 @@ pub fn start_over(
     }
     let router = router.clone();
     tx.on_commit(message.id.to_string(), move || router.inner.jobs.wake());
-    Ok(true)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -12,10 +12,12 @@ use super::lines::Line;
 use super::report::Subject;
 use super::settle;
 use crate::apps::App;
-use crate::config::{Idempotency, Ordering};
-use crate::routing::Router;
+use crate::config::{DirectoryMode, Idempotency, Ordering};
 use crate::routing::carrier::{ConfigUntil, Health, Outcome, Permit};
 use crate::routing::counters::{Counter, ThrottledBy};
+use crate::routing::directory::Owner;
+use crate::routing::records::Message;
+use crate::routing::{Router, later};
 use crate::storage::{self, StorageError, Transaction};
 
 /// How often jobs are looked for that nobody woke us for: those of other nodes, those that waited.
@@ -25,6 +27,8 @@ const POLL: Duration = Duration::from_millis(500);
 const LEASE: i64 = 10_000_000;
 /// How often leases are renewed and lapsed ones looked for.
 const LEASE_POLL: Duration = Duration::from_millis(2_500);
+/// How long a job waits before the route of its message is decided anew, in microseconds.
+const OLD: i64 = 2_000_000;
 /// Jobs looked at in one round of an app: more than may go, as some must wait for their number's rate.
 const LOOK_AHEAD: i64 = 256;
 
@@ -38,6 +42,8 @@ struct Due {
     id: i64,
     lane: String,
     own_number: String,
+    /// Its message, if it waited so long that its recipient may have become a portal user.
+    waited: Option<i64>,
 }
 
 /// A job whose attempt is committed.
@@ -180,21 +186,26 @@ async fn find_due(router: &Router, app: &Arc<App>) -> Result<Vec<Due>, StorageEr
     let id = app.settings.id.clone();
     let sql = match app.settings.routing.telnyx.ordering {
         Ordering::Strict => {
-            "SELECT j.id, j.lane, j.own_number FROM carrier_jobs j WHERE j.app_id = ?1 AND j.state = 'waiting' \
+            "SELECT j.id, j.lane, j.own_number, j.created_at, j.message_id FROM carrier_jobs j WHERE j.app_id = ?1 AND j.state = 'waiting' \
              AND j.not_before <= ?2 AND j.locked_by IS NULL AND NOT EXISTS (SELECT 1 FROM carrier_jobs e \
              WHERE e.app_id = j.app_id AND e.lane = j.lane AND e.state = 'waiting' AND e.id < j.id) \
              ORDER BY j.not_before, j.id LIMIT ?3"
         }
         Ordering::Relaxed => {
-            "SELECT j.id, j.lane, j.own_number FROM carrier_jobs j WHERE j.app_id = ?1 AND j.state = 'waiting' \
+            "SELECT j.id, j.lane, j.own_number, j.created_at, j.message_id FROM carrier_jobs j WHERE j.app_id = ?1 AND j.state = 'waiting' \
              AND j.not_before <= ?2 AND j.locked_by IS NULL ORDER BY j.not_before, j.id LIMIT ?3"
         }
     };
+    let now = storage::now();
     let rows = router
         .database()
-        .read(move |tx| tx.query(sql, &[(&id).into(), storage::now().into(), LOOK_AHEAD.into()]))
+        .read(move |tx| tx.query(sql, &[(&id).into(), now.into(), LOOK_AHEAD.into()]))
         .await?;
-    let due = |row: &storage::Row| Ok(Due { id: row.int(0)?, lane: row.text(1)?, own_number: row.text(2)? });
+    let due = |row: &storage::Row| {
+        let is_old = now - row.int(3)? > OLD;
+        let waited = is_old.then(|| row.int(4)).transpose()?;
+        Ok(Due { id: row.int(0)?, lane: row.text(1)?, own_number: row.text(2)?, waited })
+    };
     rows.iter().map(due).collect()
 }
 
@@ -232,13 +243,15 @@ async fn claim_and_call(
     line: &Arc<Line>,
     chosen: Vec<(Due, Permit)>,
 ) -> Result<(), StorageError> {
-    let node = Arc::clone(&router.inner.node);
-    let ids: Vec<i64> = chosen.iter().map(|(job, _)| job.id).collect();
+    let mut claims = Vec::with_capacity(chosen.len());
+    for (job, _) in &chosen {
+        claims.push(Claim { job: job.id, waited: waited(router, app, job.waited).await });
+    }
+    let (router_in_job, app_in_job) = (router.clone(), Arc::clone(app));
     let claimed = router
         .database()
         .write(move |tx| {
-            let now = storage::now();
-            let claimed = ids.iter().map(|id| claim(tx, &node, *id, now));
+            let claimed = claims.iter().map(|claim| claim.run(&router_in_job, tx, &app_in_job));
             claimed.collect::<Result<Vec<_>, StorageError>>()
         })
         .await;
@@ -270,6 +283,52 @@ async fn claim_and_call(
         }
     }
     Ok(())
+}
+
+/// A job that is to be tried now.
+struct Claim {
+    job: i64,
+    waited: Option<Waited>,
+}
+
+/// A message that waited, and who has its recipient's number now, where the portal's tables say it.
+struct Waited {
+    message: i64,
+    portal_owner: Option<Owner>,
+}
+
+/// `None` also while the portal's directory can't be read: the message then goes where it was to go.
+async fn waited(router: &Router, app: &Arc<App>, message: Option<i64>) -> Option<Waited> {
+    let message = message?;
+    if app.settings.routing.directory.mode == DirectoryMode::Own {
+        return Some(Waited { message, portal_owner: None });
+    }
+    let found = router.database().read(move |tx| Message::by_row(tx, message)).await.ok()??;
+    let portal_owner = router.portal_owner(app, &found.to_number).await.ok()?;
+    Some(Waited { message, portal_owner })
+}
+
+impl Claim {
+    /// Commits an attempt; none where the message turned out to go to a portal user, or somebody else has the job.
+    fn run(
+        &self,
+        router: &Router,
+        tx: &mut Transaction<'_>,
+        app: &App,
+    ) -> Result<Option<Claimed>, StorageError> {
+        let now = storage::now();
+        if let Some(Waited { message, portal_owner }) = &self.waited
+            && settle::is_not_with_carrier(tx, self.job)?
+        {
+            let turned = later::turn_internal(router, tx, app, *message, portal_owner.as_ref(), now)?;
+            if turned {
+                let (router, message) = (router.clone(), *message);
+                tx.on_commit(message.to_string(), move || router.inner.jobs.attempted(message));
+                return Ok(None);
+            }
+        }
+        claim(tx, &router.inner.node, self.job, now)
+    }
 }
 
 /// Commits an attempt of a job; none if somebody else has the job now.

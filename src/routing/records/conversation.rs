@@ -527,7 +527,7 @@ impl Conversation {
                 self.id.into(),
                 message.body.clone().into(),
                 message.id.into(),
-                message.created_at.into(),
+                message.placed_at.into(),
                 is_unread.into(),
                 own_number.into(),
                 message.is_internal.into(),
@@ -536,15 +536,15 @@ impl Conversation {
         // SQLite's one writer has read what is there.
         self.unread_count = row.map_or(Ok(self.unread_count + i64::from(is_unread)), |row| row.int(0))?;
         self.last_message.clone_from(&message.body);
-        self.last_message_at = Some(message.created_at);
+        self.last_message_at = Some(message.placed_at);
         self.own_number.clone_from(own_number);
-        self.updated_at = message.created_at;
+        self.updated_at = message.placed_at;
         self.is_internal = message.is_internal;
         if self.contact.is_internal != message.is_internal {
             self.contact.is_internal = message.is_internal;
             tx.execute(
                 "UPDATE contacts SET is_internal = ?2, updated_at = ?3 WHERE id = ?1",
-                &[self.contact.id.into(), message.is_internal.into(), message.created_at.into()],
+                &[self.contact.id.into(), message.is_internal.into(), message.placed_at.into()],
             )?;
         }
         Ok(())
@@ -555,18 +555,17 @@ impl Conversation {
     /// # Errors
     /// Of the store.
     pub fn refresh(&mut self, tx: &mut Transaction<'_>, now: i64) -> Result<(), StorageError> {
+        let last_message = super::Message::last_text(tx, self.id)?;
         let row = tx.query_one(
-            "UPDATE conversations SET updated_at = ?2, \
+            "UPDATE conversations SET updated_at = ?2, last_message = ?3, \
              unread_count = (SELECT COUNT(*) FROM messages m WHERE m.conversation_id = ?1 \
-               AND m.direction = 'INBOUND' AND m.read_at IS NULL AND m.deleted_at IS NULL AND m.hidden_at IS NULL), \
-             last_message = (SELECT m.body FROM messages m WHERE m.conversation_id = ?1 \
-               AND m.deleted_at IS NULL AND m.hidden_at IS NULL ORDER BY m.id DESC LIMIT 1) \
-             WHERE id = ?1 RETURNING unread_count, last_message",
-            &[self.id.into(), now.into()],
+               AND m.direction = 'INBOUND' AND m.read_at IS NULL AND m.deleted_at IS NULL AND m.hidden_at IS NULL) \
+             WHERE id = ?1 RETURNING unread_count",
+            &[self.id.into(), now.into(), last_message.clone().into()],
         )?;
         if let Some(row) = row {
             self.unread_count = row.int(0)?;
-            self.last_message = row.optional_text(1)?;
+            self.last_message = last_message;
             self.updated_at = now;
         }
         Ok(())

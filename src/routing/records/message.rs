@@ -80,6 +80,10 @@ pub struct Message {
     pub edited_at: Option<i64>,
     /// When it was deleted for everyone.
     pub deleted_at: Option<i64>,
+    /// Where it stands in its conversation: greater than what stands before it.
+    pub place: i64,
+    /// When it took that place: when it was made, or when it was sent after it had been put off.
+    pub placed_at: i64,
     /// When it was made.
     pub created_at: i64,
     /// When anything of it last changed.
@@ -127,16 +131,20 @@ pub struct NewMessage<'a> {
     pub sent_at: Option<i64>,
 }
 
+/// What [`Message::from_row`] reads.
 macro_rules! message_columns {
     () => {
         "SELECT m.id, m.public_id, m.portal_id, m.app_id, m.conversation_id, c.public_id, m.user_id, \
          m.contact_id, k.public_id, m.pair_id, m.direction, m.type, m.body, m.subject, m.media_urls, m.cc, \
          m.status, m.is_unconfirmed, m.is_internal, m.from_number, m.to_number, m.telnyx_message_id, m.parts, \
          m.encoding, m.cost, m.error, m.reference, m.decision, m.send_at, m.status_at, m.sent_at, \
-         m.delivered_at, m.read_at, m.edited_at, m.deleted_at, m.created_at, m.updated_at, m.carrier_status \
+         m.delivered_at, m.read_at, m.edited_at, m.deleted_at, m.created_at, m.updated_at, m.carrier_status, \
+         COALESCE(m.place, m.id), COALESCE(m.placed_at, m.created_at) \
          FROM messages m JOIN conversations c ON c.id = m.conversation_id JOIN contacts k ON k.id = m.contact_id "
     };
 }
+
+pub(super) use message_columns;
 
 impl Message {
     /// The id clients see.
@@ -144,7 +152,7 @@ impl Message {
         Id::new(self.id, self.ulid.as_deref())
     }
 
-    fn from_row(row: &Row) -> Result<Self, StorageError> {
+    pub(super) fn from_row(row: &Row) -> Result<Self, StorageError> {
         let list = |column| -> Result<Vec<String>, StorageError> {
             serde_json::from_str(&row.text(column)?).map_err(|_| fault("a list"))
         };
@@ -186,6 +194,8 @@ impl Message {
             created_at: row.int(35)?,
             updated_at: row.int(36)?,
             carrier_status: row.optional_text(37)?,
+            place: row.int(38)?,
+            placed_at: row.int(39)?,
         })
     }
 
@@ -278,12 +288,14 @@ impl Message {
             read_at: None,
             edited_at: None,
             deleted_at: None,
+            place: id,
+            placed_at: now,
             created_at: now,
             updated_at: now,
         }))
     }
 
-    fn first(
+    pub(super) fn first(
         tx: &mut Transaction<'_>,
         sql: &'static str,
         values: &[Value],
@@ -385,40 +397,6 @@ impl Message {
         }
     }
 
-    /// Messages of a conversation, newest first, with rows below `before` and above `after`.
-    ///
-    /// # Errors
-    /// Of the store.
-    pub fn list(
-        tx: &mut Transaction<'_>,
-        conversation: i64,
-        before: Option<i64>,
-        after: Option<i64>,
-        limit: i64,
-    ) -> Result<Vec<Self>, StorageError> {
-        let values =
-            [conversation.into(), before.unwrap_or(i64::MAX).into(), after.unwrap_or(0).into(), limit.into()];
-        // Behind a given message, the ones next to it; otherwise the newest.
-        let sql = if after.is_some() {
-            concat!(
-                message_columns!(),
-                "WHERE m.conversation_id = ?1 AND m.id < ?2 AND m.id > ?3 AND m.hidden_at IS NULL ORDER BY m.id LIMIT ?4"
-            )
-        } else {
-            concat!(
-                message_columns!(),
-                "WHERE m.conversation_id = ?1 AND m.id < ?2 AND m.id > ?3 AND m.hidden_at IS NULL \
-                 ORDER BY m.id DESC LIMIT ?4"
-            )
-        };
-        let mut found: Vec<Self> =
-            tx.query(sql, &values)?.iter().map(Self::from_row).collect::<Result<_, _>>()?;
-        if after.is_some() {
-            found.reverse();
-        }
-        Ok(found)
-    }
-
     /// Moves the message to another status, if that is a step forward from where it is now; answers
     /// whether it did. Compares and sets, so that of two at once one does.
     ///
@@ -490,23 +468,8 @@ impl Message {
         Ok(())
     }
 
-    /// The newest message of a conversation that has a counterpart at the other side.
-    ///
-    /// # Errors
-    /// Of the store.
-    pub fn last_of_pair(tx: &mut Transaction<'_>, conversation: i64) -> Result<Option<Self>, StorageError> {
-        Self::first(
-            tx,
-            concat!(
-                message_columns!(),
-                "WHERE m.conversation_id = ?1 AND m.is_internal = 1 AND m.status NOT IN ('scheduled', 'cancelled') \
-                 ORDER BY m.id DESC LIMIT 1"
-            ),
-            &[conversation.into()],
-        )
-    }
-
-    /// Marks received messages of a conversation read, up to a row; answers which became so.
+    /// Marks received messages of a conversation read, up to a place; answers which became so. A received
+    /// message stands at its row's id: only sent ones move.
     ///
     /// # Errors
     /// Of the store.
@@ -542,16 +505,16 @@ impl Message {
             "UPDATE messages SET status = 'read', status_at = ?4, read_at = ?4, updated_at = ?4 \
              WHERE status = 'delivered' AND id IN (SELECT m.pair_id FROM messages m WHERE m.conversation_id = ?1 \
              AND m.id BETWEEN ?2 AND ?3 AND m.read_at = ?4 AND m.pair_id IS NOT NULL) \
-             RETURNING id, conversation_id",
+             RETURNING id, conversation_id, COALESCE(place, id)",
             &[conversation.into(), first.into(), last.into(), now.into()],
         )?;
         let mut newest = std::collections::BTreeMap::new();
         for row in rows {
-            let (id, conversation) = (row.int(0)?, row.int(1)?);
-            let known = newest.entry(conversation).or_insert(id);
-            *known = id.max(*known);
+            let (id, conversation, place) = (row.int(0)?, row.int(1)?, row.int(2)?);
+            let known = newest.entry(conversation).or_insert((place, id));
+            *known = (place, id).max(*known);
         }
-        Ok(newest.into_values().collect())
+        Ok(newest.into_values().map(|(_, id)| id).collect())
     }
 
     /// Whether its owner deleted it for themself.
@@ -561,6 +524,25 @@ impl Message {
     pub fn is_hidden(&self, tx: &mut Transaction<'_>) -> Result<bool, StorageError> {
         let sql = "SELECT 1 FROM messages WHERE id = ?1 AND hidden_at IS NOT NULL";
         Ok(tx.query_one(sql, &[self.id.into()])?.is_some())
+    }
+
+    /// Stores another decision, and that nothing of an earlier way of the message holds any more.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn set_route(
+        &mut self,
+        tx: &mut Transaction<'_>,
+        is_internal: bool,
+        decision: String,
+    ) -> Result<(), StorageError> {
+        tx.execute(
+            "UPDATE messages SET is_internal = ?2, decision = ?3 WHERE id = ?1",
+            &[self.id.into(), is_internal.into(), (&decision).into()],
+        )?;
+        self.is_internal = is_internal;
+        self.decision = decision;
+        Ok(())
     }
 
     /// Takes it out of its owner's view.

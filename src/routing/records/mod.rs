@@ -2,6 +2,7 @@
 
 mod conversation;
 mod message;
+mod order;
 
 pub use conversation::{Contact, Conversation, ConversationKey};
 pub use message::{Message, NewMessage};

@@ -10,6 +10,7 @@ use sqlx::{Arguments, AssertSqlSafe, Column, ConnectOptions, PgConnection, Row a
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
+use super::super::value::first_int;
 use super::super::{Connection, Purpose, Row, StorageError, Value};
 use super::translate::Statements;
 
@@ -298,6 +299,10 @@ impl Connection for Session {
 
     fn lock(&mut self, sql: &'static str, values: &[Value]) -> Result<(), StorageError> {
         self.execute(sql, values).map(drop)
+    }
+
+    fn next_id(&mut self, table: &'static str) -> Result<i64, StorageError> {
+        first_int(&self.query("SELECT nextval(pg_get_serial_sequence(?1, 'id'))", &[table.into()])?)
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::hash_map::Entry;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection as Sqlite3, ErrorCode, Statement, ToSql};
 
+use super::super::value::first_int;
 use super::super::{Connection, Row, StorageError, Value};
 use super::failure;
 
@@ -109,6 +110,11 @@ impl Connection for Session<'_> {
     fn lock(&mut self, _: &'static str, _: &[Value]) -> Result<(), StorageError> {
         // There is one writer.
         Ok(())
+    }
+
+    fn next_id(&mut self, table: &'static str) -> Result<i64, StorageError> {
+        let sql = "UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = ?1 RETURNING seq";
+        first_int(&self.query(sql, &[table.into()])?)
     }
 }
 
