@@ -65,7 +65,8 @@ fn by_code(code: u32) -> Option<Class> {
         10027 => Class::Unclear { alert: true },
         10036 => Class::InProgress,
         10009 | 10010 | 20001..=20008 | 20012..=20017 | 20100 | 40311 | 40312 | 40314 | 40321 | 40331 => APP,
-        40305..=40307 | 40313 | 40315 | 40320 | 40325 | 40329 | 40330 => NUMBER,
+        // The sending number: not enabled for messaging, its order or its port not done, not on the profile.
+        40100 | 40150..=40159 | 40305..=40307 | 40313 | 40315 | 40320 | 40325 | 40329 | 40330 => NUMBER,
         40309 => LANE,
         10004 | 10015 | 10016 | 10023..=10033 => Class::Permanent,
         40300..=40302 | 40304 | 40308 | 40310 | 40316 | 40317 | 40319 | 40322 | 40328 => Class::Permanent,
@@ -99,6 +100,7 @@ mod tests {
             (&[40300, 40301, 40308, 40319, 40302, 40328], Class::Permanent),
             (&[40304, 40316, 40317, 40322, 40009], Class::Permanent),
             (&[40305, 40306, 40307, 40313, 40325], NUMBER),
+            (&[40100, 40150, 40151, 40152, 40153, 40154, 40155, 40156, 40157, 40158, 40159], NUMBER),
             (&[40309], LANE),
             (&[40331], APP),
             (&[40310, 40012], Class::Permanent),
@@ -123,6 +125,8 @@ mod tests {
     fn the_status_decides_about_what_is_unknown() {
         let cases = [
             (400, Some("99999"), Class::Permanent),
+            (400, Some("40149"), Class::Permanent),
+            (422, Some("40160"), Class::Permanent),
             (404, Some("99999"), Class::Permanent),
             (404, None, TROUBLE),
             (409, Some("99999"), Class::Permanent),

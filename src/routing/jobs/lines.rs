@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::held::HeldNumbers;
 use crate::apps::{App, TokenBucket};
 use crate::config::TelnyxSettings;
 use crate::routing::carrier::{Breaker, SetUpError, Telnyx};
@@ -28,6 +29,8 @@ pub struct Line {
 pub struct State {
     /// Whether calls are allowed.
     pub breaker: Breaker,
+    /// Own numbers from which nothing goes out.
+    pub held: HeldNumbers,
     /// Lanes with a call out.
     pub lanes: HashSet<String>,
     /// Calls out.
@@ -62,6 +65,7 @@ impl Lines {
         let state = known.map(|line| Arc::clone(&line.state)).unwrap_or_default();
         // New credentials deserve a new try.
         lock(&state).breaker = Breaker::default();
+        lock(&state).held = HeldNumbers::default();
         lock(&state).buckets.clear();
         let line = Arc::new(Line { settings: settings.clone(), telnyx, state });
         lines.insert(app.settings.id.clone(), Arc::clone(&line));

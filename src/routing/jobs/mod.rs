@@ -7,6 +7,7 @@
 //!
 //! `worker` chooses and calls, `settle` decides what an outcome means, `report` logs it.
 
+mod held;
 mod lines;
 mod report;
 mod settle;

@@ -16,6 +16,7 @@ use crate::config::{DirectoryMode, Idempotency, Ordering};
 use crate::routing::carrier::{ConfigUntil, Health, Outcome, Permit};
 use crate::routing::counters::{Counter, ThrottledBy};
 use crate::routing::directory::Owner;
+use crate::routing::events::micros;
 use crate::routing::records::Message;
 use crate::routing::{Router, later};
 use crate::storage::{self, StorageError, Transaction};
@@ -44,6 +45,17 @@ struct Due {
     own_number: String,
     /// Its message, if it waited so long that its recipient may have become a portal user.
     waited: Option<i64>,
+    /// Of its own number, if this call tells whether that is held any longer.
+    number_permit: Option<Permit>,
+}
+
+/// What becomes of the jobs that may go.
+#[derive(Default)]
+struct Choice {
+    /// Those that go, with the breaker's permits.
+    chosen: Vec<(Due, Permit)>,
+    /// Those whose number is held, and until when.
+    held: Vec<(i64, i64)>,
 }
 
 /// A job whose attempt is committed.
@@ -169,10 +181,11 @@ async fn start_due(router: &Router, app: &Arc<App>) -> Result<(), StorageError> 
             return Ok(());
         }
         let due = find_due(router, app).await?;
-        let chosen = choose(router, &line, app, due);
-        if chosen.is_empty() {
+        let Choice { chosen, held } = choose(router, &line, app, due);
+        if chosen.is_empty() && held.is_empty() {
             return Ok(());
         }
+        put_off(router, held).await?;
         let is_full = chosen.len() >= settings.concurrency;
         claim_and_call(router, app, &line, chosen).await?;
         if is_full {
@@ -204,37 +217,66 @@ async fn find_due(router: &Router, app: &Arc<App>) -> Result<Vec<Due>, StorageEr
     let due = |row: &storage::Row| {
         let is_old = now - row.int(3)? > OLD;
         let waited = is_old.then(|| row.int(4)).transpose()?;
-        Ok(Due { id: row.int(0)?, lane: row.text(1)?, own_number: row.text(2)?, waited })
+        let (id, lane, own_number) = (row.int(0)?, row.text(1)?, row.text(2)?);
+        Ok(Due { id, lane, own_number, waited, number_permit: None })
     };
     rows.iter().map(due).collect()
 }
 
-/// Those that the breaker, the rates and the limit of calls let go, with the breaker's permits.
-fn choose(router: &Router, line: &Line, app: &App, due: Vec<Due>) -> Vec<(Due, Permit)> {
-    let settings = &app.settings.routing.telnyx;
+/// Those that the breaker, the state of their numbers, the rates and the limit of calls let go.
+fn choose(router: &Router, line: &Line, app: &App, due: Vec<Due>) -> Choice {
+    let (settings, now) = (&app.settings.routing.telnyx, storage::now());
     let mut state = line.state();
-    let mut chosen: Vec<(Due, Permit)> = Vec::new();
+    let Choice { mut chosen, mut held } = Choice::default();
     let waited = std::mem::take(&mut state.rate_waits);
-    for job in due {
+    for mut job in due {
         if state.calls + chosen.len() >= settings.concurrency {
             break;
         }
         if settings.ordering == Ordering::Strict && state.lanes.contains(&job.lane) {
             continue;
         }
+        job.number_permit = match state.held.may_call(&job.own_number, now) {
+            Ok(permit) => permit,
+            Err(wait) => {
+                held.push((job.id, now.saturating_add(micros(wait))));
+                continue;
+            }
+        };
         if !state.take_number_rate(&job.own_number, settings) {
             if !waited.contains(&job.id) {
                 router.counters().count_throttled(&app.settings.id, ThrottledBy::NumberRate);
             }
             state.rate_waits.insert(job.id);
+            state.held.give_back(&job.own_number, job.number_permit, now);
             continue;
         }
-        let Ok(permit) = state.breaker.may_call(storage::now()) else { break };
+        let Ok(permit) = state.breaker.may_call(now) else {
+            state.held.give_back(&job.own_number, job.number_permit, now);
+            break;
+        };
         chosen.push((job, permit));
     }
     state.calls += chosen.len();
     state.lanes.extend(chosen.iter().map(|(job, _)| job.lane.clone()));
-    chosen
+    Choice { chosen, held }
+}
+
+/// Has jobs of held numbers looked at when that ends: they keep no other from being seen.
+async fn put_off(router: &Router, held: Vec<(i64, i64)>) -> Result<(), StorageError> {
+    if held.is_empty() {
+        return Ok(());
+    }
+    let write = move |tx: &mut Transaction<'_>| {
+        for (id, until) in &held {
+            tx.execute(
+                "UPDATE carrier_jobs SET not_before = ?2 WHERE id = ?1 AND state = 'waiting' AND locked_by IS NULL",
+                &[(*id).into(), (*until).into()],
+            )?;
+        }
+        Ok(())
+    };
+    router.database().write(write).await
 }
 
 async fn claim_and_call(
@@ -260,7 +302,10 @@ async fn claim_and_call(
         Err(error) => {
             let lanes: HashSet<_> = chosen.iter().map(|(job, _)| job.lane.clone()).collect();
             let mut state = line.state();
-            chosen.iter().for_each(|(_, permit)| state.breaker.give_back(*permit, storage::now()));
+            for (job, permit) in &chosen {
+                state.breaker.give_back(*permit, storage::now());
+                state.held.give_back(&job.own_number, job.number_permit, storage::now());
+            }
             state.calls -= chosen.len();
             state.lanes.retain(|lane| !lanes.contains(lane));
             return Err(error);
@@ -272,12 +317,15 @@ async fn claim_and_call(
                 router.inner.jobs.in_flight.fetch_add(1, Atomic::AcqRel);
                 let (router, app, line) = (router.clone(), Arc::clone(app), Arc::clone(line));
                 tokio::spawn(async move {
-                    call(&router, &app, &line, claimed, permit).await;
+                    call(&router, &app, &line, claimed, (due, permit)).await;
                     router.inner.jobs.in_flight.fetch_sub(1, Atomic::AcqRel);
                 });
             }
             None => {
-                line.state().breaker.give_back(permit, storage::now());
+                let mut state = line.state();
+                state.breaker.give_back(permit, storage::now());
+                state.held.give_back(&due.own_number, due.number_permit, storage::now());
+                drop(state);
                 release(line, &due.lane);
             }
         }
@@ -364,12 +412,16 @@ pub(super) fn claim(
     Ok(Some(Claimed { job: id, attempt, lane: row.text(1)?, body, idempotency_key, subject }))
 }
 
-async fn call(router: &Router, app: &Arc<App>, line: &Line, claimed: Claimed, permit: Permit) {
+async fn call(router: &Router, app: &Arc<App>, line: &Line, claimed: Claimed, (due, permit): (Due, Permit)) {
     let uses_key = app.settings.routing.telnyx.idempotency == Idempotency::Header;
     let key = uses_key.then_some(claimed.idempotency_key.as_str());
     claimed.subject.sending();
     let outcome = line.telnyx.send(Bytes::from(claimed.body), key).await;
-    line.state().breaker.report(permit, outcome.health(), storage::now());
+    {
+        let (mut state, now) = (line.state(), storage::now());
+        state.breaker.report(permit, outcome.health(), now);
+        state.held.report(&due.own_number, due.number_permit, &outcome, now);
+    }
     router.counters().count(counter(&outcome));
     if matches!(outcome, Outcome::Throttled { .. }) {
         router.counters().count_throttled(&app.settings.id, ThrottledBy::Carrier);

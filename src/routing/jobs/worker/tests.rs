@@ -21,7 +21,7 @@ async fn before_a_probe() -> (Lab, Arc<Line>) {
 
 async fn choose_one(lab: &Lab, line: &Line) -> Vec<(Due, Permit)> {
     let due = find_due(&lab.router, &lab.app).await.expect("readable");
-    let chosen = choose(&lab.router, line, &lab.app, due);
+    let chosen = choose(&lab.router, line, &lab.app, due).chosen;
     let state = line.state();
     assert_eq!((chosen.len(), state.calls, state.lanes.len()), (1, 1, 1));
     assert_eq!(state.breaker.state(), BreakerState::Probing);
