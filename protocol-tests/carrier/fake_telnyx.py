@@ -202,6 +202,9 @@ ERRORS: dict[str, tuple[int, str, str]] = {
     "40003": (400, "Blocked as spam - permanent", "The sending number is permanently blocked."),
     "40004": (400, "Rejected by destination", "The recipient server rejected the message."),
     "40005": (400, "Message expired during transmission", "The message expired before delivery."),
+    "40100": (400, "Number not enabled for messaging", "The sending number is not enabled for messaging."),
+    **{str(code): (400, "Number's messaging order not complete", "Messaging is not set up for the sending number yet.")
+       for code in range(40150, 40160)},
     "40006": (400, "Recipient server unavailable", "The recipient server is unavailable or not responding."),
     "40008": (400, "Undeliverable", "The recipient carrier did not accept the message."),
     "40009": (400, "Invalid message body", "The message body is invalid."),
@@ -370,8 +373,8 @@ def parse_time(s: str):
         return None
 
 
-def now_iso() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+def now_iso(offset_s: float = 0) -> str:
+    return (datetime.now(timezone.utc) + timedelta(seconds=offset_s)).isoformat(timespec="milliseconds")
 
 
 E164 = re.compile(r"^\+[1-9][0-9]{6,14}$")
@@ -505,6 +508,7 @@ DEFAULTS = {
     "webhook_url": None,              # of the messaging profile
     "webhook_failover_url": None,
     "profile_enabled": True,
+    "clock_offset_s": 0,              # of the times in bodies; signatures keep the true time
     "sent_delay_ms": 30,
     "final_delay_ms": 80,
     "final_status": "delivered",
@@ -580,6 +584,7 @@ class State:
                 "accepted": len(self.order),
                 "distinct": len(accepted),
                 "sent_twice": [{"from": k[0], "to": k[1], "text": k[2], "times": v} for k, v in accepted.items() if v > 1],
+                "asks": sum(1 for r in self.requests if r["method"] == "GET" and r["path"].startswith("/v2/messages/")),
                 "replayed": sum(1 for r in self.requests if r.get("replayed")),
                 "events": len(self.events),
                 "events_delivered": len(ok),
@@ -645,6 +650,16 @@ class State:
                     return {"id": f"magic:{name}", **PRESETS[name]}
             if self.cfg["error_rate"] and self.random.random() < self.cfg["error_rate"]:
                 return {"id": "error_rate", **PRESETS["server_error"]}
+        return {}
+
+    def look_up_fault(self) -> dict:
+        """Of `GET /messages/{id}`: only faults that name this path."""
+        with self.lock:
+            for f in self.faults:
+                if (f.get("match") or {}).get("path") == LOOK_UP and f["left"] != 0:
+                    f["left"] -= f["left"] > 0
+                    f["used"] += 1
+                    return f
         return {}
 
     def validate(self, path: str, body) -> tuple[list, list]:
@@ -762,6 +777,10 @@ class State:
                 self.jobs.at(second, self.became_final, msg["id"])
             self.changed.notify_all()
 
+    def now(self) -> str:
+        """The carrier's own clock."""
+        return now_iso(self.cfg["clock_offset_s"])
+
     # ---- life after acceptance
 
     def became_sent(self, mid: str):
@@ -772,7 +791,7 @@ class State:
             spec = msg["_final"] or {}
             if spec.get("status") == "sending_failed":
                 return  # never handed to the carrier, so no message.sent
-            msg["sent_at"] = msg["sent_at"] or now_iso()
+            msg["sent_at"] = msg["sent_at"] or self.now()
             msg["valid_until"] = None
             snapshot = self.public(msg)
             for t in snapshot["to"]:
@@ -795,9 +814,9 @@ class State:
             spec = msg["_final"] or {}
             status = status or spec.get("status") or self.cfg["final_status"]
             errors = errors if errors is not None else spec.get("errors") or []
-            msg["completed_at"] = now_iso()
+            msg["completed_at"] = self.now()
             if status not in ("sending_failed", "expired"):
-                msg["sent_at"] = msg["sent_at"] or now_iso()
+                msg["sent_at"] = msg["sent_at"] or self.now()
             msg["valid_until"] = None
             fmt = {"from": msg["from"]["phone_number"], "to": msg["to"][0]["phone_number"]}
             msg["errors"] = [error_object(c, fmt, pointer="/to/0/phone_number") if isinstance(c, str) else c for c in errors]
@@ -832,7 +851,7 @@ class State:
             "cc": spec.get("cc", []), "text": text, "subject": spec.get("subject"), "media": media,
             "webhook_url": cfg["webhook_url"], "webhook_failover_url": cfg["webhook_failover_url"],
             "encoding": enc, "parts": parts, "tags": [], "cost": None,
-            "received_at": now_iso(), "sent_at": None, "completed_at": None, "valid_until": None, "errors": [],
+            "received_at": self.now(), "sent_at": None, "completed_at": None, "valid_until": None, "errors": [],
         }
         if auto:
             payload["autoresponse_type"] = auto
@@ -859,7 +878,7 @@ class State:
 
     def emit(self, event_type: str, payload: dict, msg: dict | None, event_id: str | None = None, urls: list | None = None) -> dict:
         hooks = (msg or {}).get("_hooks") or {}
-        event = {"id": event_id or str(uuid.uuid4()), "event_type": event_type, "occurred_at": now_iso(), "payload": payload,
+        event = {"id": event_id or str(uuid.uuid4()), "event_type": event_type, "occurred_at": self.now(), "payload": payload,
                  "urls": urls or self.targets(event_type, payload, msg), "attempts": [], "state": "queued", "hooks": hooks}
         if event_type in (hooks.get("drop") or []):
             event["state"] = "dropped"
@@ -947,6 +966,7 @@ class State:
 # HTTP
 # --------------------------------------------------------------------------
 
+LOOK_UP = "/messages/{id}"
 SEND_PATHS = {"/messages", "/messages/schedule", "/messages/long_code", "/messages/short_code", "/messages/number_pool",
               "/messages/alphanumeric_sender_id", "/messages/group_mms"}
 
@@ -1054,6 +1074,10 @@ class Handler(BaseHTTPRequestHandler):
                 return done(200, {"data": rows, "meta": {"page_number": 1, "page_size": 250, "total_pages": 1, "total_results": len(rows)}})
             m = re.fullmatch(r"/messages/([0-9A-Fa-f-]{36})", path)
             if m and self.command == "GET":
+                fault = st.look_up_fault()
+                if fault:
+                    rec["fault"] = fault["id"]
+                    return self.fail(fault, {}, done)
                 with st.lock:
                     msg = st.messages.get(m[1])
                     if msg:

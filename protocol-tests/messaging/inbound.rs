@@ -13,7 +13,7 @@ use crate::harness::webhook::{event, inbound};
 use crate::harness::{DEADLINE, on_a_large_stack, within};
 
 each_store! {
-    Router::setup().own_webhooks();
+    Router::setup().own_webhooks() =>
     what_strict_json_refuses_is_delivered;
     what_can_not_be_read_is_kept_and_listed;
     every_kind_of_webhook_is_kept_where_it_belongs;

@@ -157,6 +157,12 @@ const TESTS: &[(&str, &str)] = &[
         "routing.carrier.telnyx.ordering",
         "messaging/carrier_settings::calls_go_out_at_once_up_to_the_concurrency_and_out_of_order_if_relaxed",
     ),
+    ("routing.carrier.telnyx.ask_after", "messaging/unreported::a_report_that_does_not_come_is_asked_for"),
+    (
+        "routing.carrier.telnyx.ask_times",
+        "messaging/unreported::what_the_carrier_never_says_ends_with_a_doubt",
+    ),
+    ("routing.carrier.telnyx.ask_rate", "messaging/unreported::the_carrier_is_asked_no_faster_than_the_rate"),
 ];
 
 /// The keys of a page's sections that the router has.

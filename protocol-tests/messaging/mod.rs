@@ -1,9 +1,9 @@
 //! The message router, with the carrier's stand-in, real databases and real clients. Tests named `tNN_…`
 //! are the numbered acceptance tests.
 
-/// Makes a test of each for either store, which gets the set-up with that store.
+/// Makes a test of each for either store, of a setup: `each_store! { Router::setup() => one; another; }`.
 macro_rules! each_store {
-    ($setup:expr; $($test:ident;)+) => {$(
+    ($setup:expr => $($test:ident;)+) => {$(
         mod $test {
             use crate::harness::databases::postgres;
             use crate::harness::messaging::Router;
@@ -46,6 +46,9 @@ mod poolers;
 mod portal_database;
 mod put_off;
 mod reference;
+mod reports;
 mod routing;
 mod search;
 mod settings;
+mod unreported;
+mod upgrade;

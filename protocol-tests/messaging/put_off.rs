@@ -9,7 +9,7 @@ use super::own::includes;
 use crate::harness::messaging::{ANN, BOB, OUTSIDE, RECEIVED, Router, Setup, plain, text};
 
 each_store! {
-    Router::setup();
+    Router::setup() =>
     a_scheduled_message_goes_where_its_recipient_is_when_it_is_due;
     a_message_sent_again_goes_where_its_recipient_is_by_then;
     what_waits_for_the_carrier_goes_inside_once_its_recipient_is_a_user;

@@ -249,6 +249,12 @@ pub struct TelnyxSettings {
     pub concurrency: usize,
     /// Whether messages between two numbers wait for each other.
     pub ordering: Ordering,
+    /// Time after which the carrier is asked about a message whose last report did not come.
+    pub ask_after: Duration,
+    /// Questions about one message.
+    pub ask_times: usize,
+    /// Questions of one app in a minute.
+    pub ask_rate: Option<std::num::NonZeroU32>,
 }
 
 /// How strictly phone numbers are checked.
@@ -461,6 +467,9 @@ impl Default for RoutingSettings {
                 number_rate: None,
                 concurrency: 16,
                 ordering: Ordering::Strict,
+                ask_after: Duration::from_mins(15),
+                ask_times: 6,
+                ask_rate: std::num::NonZeroU32::new(60),
             },
         }
     }

@@ -39,6 +39,11 @@ counters! {
     InProgress: "switchboard_carrier_attempts_total" "class=\"in_progress\"" "Calls to the carrier by what came of them";
     Unclear: "switchboard_carrier_attempts_total" "class=\"unclear\"" "Calls to the carrier by what came of them";
     CarrierDuplicate: "switchboard_carrier_duplicates_total" "" "Messages that the carrier has twice";
+    AskedFinal: "switchboard_carrier_questions_total" "answer=\"final\"" "Questions to the carrier about messages whose last report does not come";
+    AskedOpen: "switchboard_carrier_questions_total" "answer=\"open\"" "Questions to the carrier about messages whose last report does not come";
+    AskedUnknown: "switchboard_carrier_questions_total" "answer=\"unknown\"" "Questions to the carrier about messages whose last report does not come";
+    AskedInVain: "switchboard_carrier_questions_total" "answer=\"none\"" "Questions to the carrier about messages whose last report does not come";
+    Unreported: "switchboard_messages_unreported_total" "" "Messages whose last report of the carrier never came";
     Replayed: "switchboard_replayed_sends_total" "" "Sends that repeated an idempotency key and sent nothing";
     WebhookRefused: "switchboard_carrier_webhooks_total" "result=\"bad_signature\"" "Carrier webhooks that changed nothing";
     WebhookRepeated: "switchboard_carrier_webhooks_total" "result=\"repeated\"" "Carrier webhooks that changed nothing";

@@ -157,6 +157,7 @@ impl Router {
             observe::run(&self),
             opt_outs::take_over(&self),
             jobs::run(&self),
+            jobs::ask(&self),
             inbox::run(&self),
             unrouted::run(&self),
             self.watch_store(),

@@ -6,7 +6,8 @@ pub(super) const STEPS: &[&str] = &[
     include_str!("migrations/0002_webhooks.sql"),
     include_str!("migrations/0003_attachments.sql"),
     include_str!("migrations/0004_inbox_order.sql"),
-    include_str!("migrations/0005_places.sql"),
+    include_str!("migrations/0005_reports.sql"),
+    include_str!("migrations/0007_places.sql"),
 ];
 
 /// The steps that a store with `done` of them lacks.

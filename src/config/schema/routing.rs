@@ -220,5 +220,13 @@ pub(super) static SECTIONS: &[Section] = &[
         concurrency: Count<1, 1_000>;
         /// `"strict"`: messages between two numbers are sent one at a time, in their order. `"relaxed"`: at the same time.
         ordering: OneOf<Ordering>;
+        /// Time after which the server asks the carrier what became of a message that the carrier accepted and did not
+        /// finally report. The next question comes after twice the time, then four times, up to a day.
+        ask_after: Time<SECOND, DAY>;
+        /// Most questions about one message. After the last one the message is `sent` with `delivery_unconfirmed`. `0`:
+        /// it is so after `ask_after`, and the carrier is not asked.
+        ask_times: Count<0, 20>;
+        /// Most questions of one app in a minute, on each server.
+        ask_rate: Limit<NonZeroU32>;
     },
 ];

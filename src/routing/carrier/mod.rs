@@ -21,9 +21,9 @@ pub use breaker::{Breaker, BreakerState, Permit};
 pub use outcome::{
     Accepted, Cancellation, CarrierError, ConfigScope, ConfigUntil, Cost, Health, OptOut, Outcome,
 };
-pub use status::{MappedStatus, MessageStatus, message_status};
+pub use status::{MappedStatus, MessageStatus, final_status, is_known, message_status};
 pub use telnyx::{
-    Autoresponse, BadPublicKey, CallFailed, CarrierEvent, CarrierMessage, Direction, EventType, Media,
-    OutgoingMessage, Recipient, SetUpError, SignatureError, Telnyx, UnreadableEvent, Verifier, request_body,
-    token_of, webhook_url,
+    Autoresponse, BadPublicKey, CallFailed, CarrierEvent, CarrierMessage, Direction, EventType, LookUp,
+    Media, OutgoingMessage, Recipient, SetUpError, SignatureError, Telnyx, UnreadableEvent, Verifier,
+    request_body, token_of, webhook_url,
 };

@@ -14,6 +14,7 @@ mod entry;
 mod inbound;
 mod intake;
 mod kept;
+mod recipients;
 mod report;
 mod threads;
 mod worker;
@@ -30,6 +31,7 @@ use crate::apps::App;
 pub use adopt::adopt;
 pub use inbound::{Inbound, Receiver, Thread, receive};
 pub use kept::{CarrierEventJson, CarrierEventQuery, KeptState};
+pub(super) use report::{Report, take as take_report};
 pub use threads::hold as hold_threads;
 pub use worker::run;
 

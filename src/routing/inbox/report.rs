@@ -1,11 +1,15 @@
-//! Delivery reports: what the carrier tells of a message we gave it.
+//! Delivery reports: what the carrier tells of a message we gave it, by itself or when it is asked.
+//!
+//! Reports come late, twice and out of order; only steps forward count. Which of two is the later one is told by
+//! the carrier's clock alone: ours may be ahead of it or behind.
 
 use serde_json::json;
 
 use super::Verdict;
+use super::recipients::{Said, of_message};
 use crate::apps::App;
 use crate::routing::carrier::{
-    CarrierEvent, CarrierMessage, EventType, MessageStatus, message_status, token_of,
+    CarrierEvent, CarrierMessage, EventType, MessageStatus, is_known, message_status, token_of,
 };
 use crate::routing::phone_number::contact_identity;
 use crate::routing::records::Message;
@@ -13,8 +17,50 @@ use crate::routing::status::{Cause, Status};
 use crate::routing::{Router, jobs, opt_outs};
 use crate::storage::{StorageError, Transaction};
 
-/// Applies a report: found by the carrier's id, else by the token of the call, which is signed with the
-/// rest. Reports come late, twice and out of order; only steps forward count.
+/// What a report is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The carrier handed the message over.
+    Sent,
+    /// The carrier's last word.
+    Finalized,
+    /// The recipient read it.
+    Read,
+    /// An answer of the carrier: how the message is now.
+    Asked,
+}
+
+/// One report of a message.
+#[derive(Clone, Copy, Debug)]
+pub struct Report<'a> {
+    /// What it is.
+    pub kind: Kind,
+    /// When what it tells happened, by the carrier's clock.
+    pub at: Option<i64>,
+    /// The message as the carrier has it; `None`: the carrier does not know it.
+    pub message: Option<&'a CarrierMessage>,
+}
+
+impl<'a> Report<'a> {
+    /// The carrier's answer, when it was asked.
+    pub fn answer(message: Option<&'a CarrierMessage>) -> Self {
+        let at = message.and_then(|message| message.completed_at_us.or(message.sent_at_us));
+        let is_over = message.is_none_or(|message| message.completed_at_us.is_some());
+        Self { kind: if is_over { Kind::Finalized } else { Kind::Asked }, at, message }
+    }
+
+    fn of_event(event: &CarrierEvent, message: &'a CarrierMessage) -> Self {
+        let kind = match event.event_type {
+            EventType::Sent => Kind::Sent,
+            EventType::Read => Kind::Read,
+            _ => Kind::Finalized,
+        };
+        Self { kind, at: event.occurred_at_us, message: Some(message) }
+    }
+}
+
+/// Applies a webhook: its message is found by the carrier's id, else by the token of the call, which is signed with
+/// the rest.
 pub fn apply(
     router: &Router,
     tx: &mut Transaction<'_>,
@@ -32,64 +78,49 @@ pub fn apply(
     };
     let message = match by_token {
         Some(message) => Some(message),
-        None => match Message::by_carrier_id(tx, app_id, &report.id)? {
-            Some(message) => Message::by_row_to_change(tx, message.id)?,
-            None => None,
-        },
+        None => Message::by_carrier_id(tx, app_id, &report.id)?,
     };
     let Some(mut message) = message else { return Ok(Verdict::Unknown) };
-    if message.telnyx_message_id.as_ref() != Some(&report.id) {
-        // A second message of ours at the carrier: counted, and its fate is not this one's.
-        return Ok(Verdict::Done);
+    if message.telnyx_message_id.as_ref() == Some(&report.id) {
+        take(router, tx, app, &mut message, Report::of_event(event, report), now)?;
     }
-    let at = event.occurred_at_us.unwrap_or(now);
-    let word = match event.event_type {
-        // Whatever the word beside it says.
-        EventType::Read => "read",
-        EventType::Sent => report.status().unwrap_or("sent"),
-        _ => report.status().unwrap_or(""),
-    };
-    let mapped = message_status(word);
-    let is_older = at < message.status_at;
-    if let MessageStatus::Unknown(word) = &mapped.status {
-        tracing::warn!(app = app_id, message_id = %message.public_id(), status = word, "the carrier reported a status that the router does not know");
+    // Else a second message of ours at the carrier: counted, and its fate is not this one's.
+    Ok(Verdict::Done)
+}
+
+/// Notes what a report says of its message, and moves the message on.
+///
+/// # Errors
+/// Of the store.
+pub fn take(
+    router: &Router,
+    tx: &mut Transaction<'_>,
+    app: &App,
+    message: &mut Message,
+    report: Report<'_>,
+    now: i64,
+) -> Result<(), StorageError> {
+    let said = of_message(message, report);
+    if !said.word.is_empty() && !is_known(&said.word) {
+        let (app, message_id, status) = (&app.settings.id, message.public_id(), &said.word);
+        tracing::warn!(app, message_id = %message_id, status, "the carrier reported a status that the router does not know");
     }
-    // The carrier's last word stands; only a failure of our own making is left for "sent".
-    let was_final = message.carrier_status.as_deref().is_some_and(|word| message_status(word).is_final);
-    take_facts(&mut message, report, word, is_older);
-    if !is_older {
-        message.is_unconfirmed =
-            mapped.unconfirmed && !matches!(message.status, Status::Delivered | Status::Read);
-    }
-    let next = Status::parse(mapped.status.as_str());
-    // What led to a failure may be overtaken by a later truth, not by an earlier one.
+    // Messages of earlier versions have the word only.
+    let was_final = message.awaited.is_settled
+        || message.carrier_status.as_deref().is_some_and(|word| message_status(word).is_final);
+    let is_older = report.at.zip(message.awaited.reported_at).is_some_and(|(at, known)| at < known);
+    let is_late = is_older || (was_final && !said.status.is_final);
+    note_facts(message, report, &said, is_late);
+    let next = next_status(message, &said);
+    // What led to a failure may be overtaken by a later truth, not by an earlier one. The carrier's last word
+    // stands; only a failure of our own making is left for "sent".
     let is_overtaken =
         message.status == Status::Failed && (is_older || (was_final && next == Some(Status::Sent)));
     if next == Some(Status::Failed)
         && !is_overtaken
         && message.status.may_become(Status::Failed, Cause::Event)
     {
-        message.error = report.errors.first().map_or_else(
-            || {
-                Some(
-                    json!({"code": word, "title": "The carrier gave no reason", "carrier": "telnyx"})
-                        .to_string(),
-                )
-            },
-            |error| Some(json!({"code": error.code, "title": error.title, "carrier": "telnyx"}).to_string()),
-        );
-        if report.errors.iter().any(|error| error.is_opt_out()) {
-            let profile = report.messaging_profile_id.as_deref().unwrap_or_default();
-            opt_outs::note(
-                tx,
-                router,
-                app,
-                profile,
-                &contact_identity(&message.to_number),
-                "carrier_40300",
-                now,
-            )?;
-        }
+        note_failure(router, tx, app, message, (report, &said), now)?;
     }
     let has_arrived = matches!(next, Some(Status::Delivered | Status::Read));
     if has_arrived && !is_overtaken {
@@ -102,22 +133,70 @@ pub fn apply(
     }
     message.save_carrier_facts(tx)?;
     if let Some(next) = next.filter(|_| !is_overtaken) {
-        router.advance(tx, app, &mut message, (next, Cause::Event), at, now)?;
+        router.advance(tx, app, message, (next, Cause::Event), report.at.unwrap_or(now), now)?;
     }
-    Ok(Verdict::Done)
+    if !message.awaited.is_settled && message.awaited.ask_at.is_none() {
+        message.awaited.await_report(now, app.settings.routing.telnyx.ask_after);
+        message.save_carrier_facts(tx)?;
+    }
+    Ok(())
 }
 
-fn take_facts(message: &mut Message, report: &CarrierMessage, word: &str, is_older: bool) {
-    if let Some(parts) = report.parts {
-        message.parts = Some(i64::from(parts));
+/// The status that the message goes to, if it can.
+fn next_status(message: &Message, said: &Said) -> Option<Status> {
+    match &said.status.status {
+        MessageStatus::Unknown(_) => None,
+        // Somebody took it back at the carrier after it had gone there.
+        MessageStatus::Cancelled if !message.status.may_become(Status::Cancelled, Cause::Event) => {
+            Some(Status::Failed)
+        }
+        status => Status::parse(status.as_str()),
     }
-    if report.encoding.is_some() {
-        message.encoding.clone_from(&report.encoding);
+}
+
+fn note_facts(message: &mut Message, report: Report<'_>, said: &Said, is_late: bool) {
+    if let Some(facts) = report.message {
+        if let Some(parts) = facts.parts {
+            message.parts = Some(i64::from(parts));
+        }
+        if facts.encoding.is_some() {
+            message.encoding.clone_from(&facts.encoding);
+        }
+        if let Some(cost) = &facts.cost {
+            message.cost = Some(json!({"amount": cost.amount, "currency": cost.currency}).to_string());
+        }
     }
-    if let Some(cost) = &report.cost {
-        message.cost = Some(json!({"amount": cost.amount, "currency": cost.currency}).to_string());
+    message.awaited.reported_at = message.awaited.reported_at.max(report.at);
+    if !is_late {
+        if !said.word.is_empty() {
+            message.carrier_status = Some(said.word.clone());
+        }
+        message.is_unconfirmed =
+            said.status.unconfirmed && !matches!(message.status, Status::Delivered | Status::Read);
     }
-    if !word.is_empty() && !is_older {
-        message.carrier_status = Some(word.to_owned());
+    if said.status.is_final {
+        message.awaited.settle();
     }
+}
+
+fn note_failure(
+    router: &Router,
+    tx: &mut Transaction<'_>,
+    app: &App,
+    message: &mut Message,
+    (report, said): (Report<'_>, &Said),
+    now: i64,
+) -> Result<(), StorageError> {
+    let errors = report.message.map_or(&[][..], |message| &message.errors);
+    let (code, title) = errors.first().map_or_else(
+        || (said.word.as_str(), "The carrier gave no reason"),
+        |error| (error.code.as_str(), error.title.as_str()),
+    );
+    message.error = Some(json!({"code": code, "title": title, "carrier": "telnyx"}).to_string());
+    if errors.iter().any(|error| error.is_opt_out()) {
+        let profile = report.message.and_then(|message| message.messaging_profile_id.as_deref());
+        let recipient = contact_identity(&message.to_number);
+        opt_outs::note(tx, router, app, profile.unwrap_or_default(), &recipient, "carrier_40300", now)?;
+    }
+    Ok(())
 }

@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::held::HeldNumbers;
 use crate::apps::{App, TokenBucket};
 use crate::config::TelnyxSettings;
-use crate::routing::carrier::{Breaker, SetUpError, Telnyx};
+use crate::routing::carrier::{Breaker, BreakerState, Health, Permit, SetUpError, Telnyx};
 
 /// The lines of all apps.
 #[derive(Default)]
@@ -31,6 +31,8 @@ pub struct State {
     pub breaker: Breaker,
     /// Own numbers from which nothing goes out.
     pub held: HeldNumbers,
+    /// How fast, and from when on, the carrier is asked about messages.
+    pub asking: Asking,
     /// Lanes with a call out.
     pub lanes: HashSet<String>,
     /// Calls out.
@@ -39,6 +41,26 @@ pub struct State {
     pub buckets: HashMap<String, TokenBucket>,
     /// Jobs that waited for their number's rate when they were last looked at.
     pub rate_waits: HashSet<i64>,
+}
+
+/// When the carrier may be asked.
+#[derive(Default)]
+pub struct Asking {
+    rate: Option<TokenBucket>,
+    not_before: Option<Instant>,
+}
+
+impl Asking {
+    fn take(&mut self, settings: &TelnyxSettings, now: Instant) -> bool {
+        if self.not_before.is_some_and(|time| now < time) {
+            return false;
+        }
+        let Some(rate) = settings.ask_rate else { return true };
+        // A minute's worth is spread over the minute.
+        let rate = f64::from(rate.get()) / 60.0;
+        let bucket = self.rate.get_or_insert_with(|| TokenBucket::with_burst(rate, rate.max(1.0), now));
+        bucket.take(1.0, now).is_ok()
+    }
 }
 
 /// How a line is, for metrics and the status call.
@@ -63,10 +85,7 @@ impl Lines {
         }
         let telnyx = Telnyx::new(settings)?;
         let state = known.map(|line| Arc::clone(&line.state)).unwrap_or_default();
-        // New credentials deserve a new try.
-        lock(&state).breaker = Breaker::default();
-        lock(&state).held = HeldNumbers::default();
-        lock(&state).buckets.clear();
+        lock(&state).forget();
         let line = Arc::new(Line { settings: settings.clone(), telnyx, state });
         lines.insert(app.settings.id.clone(), Arc::clone(&line));
         Ok(line)
@@ -95,6 +114,41 @@ impl Line {
 }
 
 impl State {
+    /// Asks for one question about a message. None while the breaker is not closed: questions are no probes, since an
+    /// account that may send nothing may still ask.
+    pub fn may_ask(&mut self, settings: &TelnyxSettings, now: i64) -> Option<Permit> {
+        let is_free = self.breaker.state() == BreakerState::Closed && self.calls < settings.concurrency;
+        if !is_free || !self.asking.take(settings, Instant::now()) {
+            return None;
+        }
+        let permit = self.breaker.may_call(now).ok()?;
+        self.calls += 1;
+        Some(permit)
+    }
+
+    /// A question was answered, or not; no further one for `pause`.
+    pub fn asked(&mut self, permit: Permit, health: Health, pause: Option<Duration>, now: i64) {
+        self.calls = self.calls.saturating_sub(1);
+        self.breaker.report(permit, health, now);
+        if let Some(pause) = pause {
+            self.asking.not_before = Some(Instant::now() + pause);
+        }
+    }
+
+    /// A question was not asked after all.
+    pub fn gives_up_question(&mut self, permit: Permit, now: i64) {
+        self.calls = self.calls.saturating_sub(1);
+        self.breaker.give_back(permit, now);
+    }
+
+    /// Begins anew, as after a change of settings: new credentials deserve a new try.
+    pub fn forget(&mut self) {
+        self.breaker = Breaker::default();
+        self.held = HeldNumbers::default();
+        self.asking = Asking::default();
+        self.buckets.clear();
+    }
+
     /// Takes one message of an own number's rate; false when it must wait.
     pub fn take_number_rate(&mut self, number: &str, settings: &TelnyxSettings) -> bool {
         let Some(rate) = settings.number_rate else { return true };
@@ -109,4 +163,24 @@ impl State {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RoutingSettings;
+
+    #[test]
+    fn questions_are_spread_over_the_minute() {
+        let mut settings = RoutingSettings::default().telnyx;
+        settings.ask_rate = std::num::NonZeroU32::new(30);
+        let (mut asking, start) = (Asking::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let asked: Vec<u64> = (0..60).filter(|second| asking.take(&settings, at(*second))).collect();
+        assert_eq!(asked, (0..60).step_by(2).collect::<Vec<_>>());
+        settings.ask_rate = None;
+        assert!((0..100).all(|_| asking.take(&settings, at(61))));
+        asking.not_before = Some(at(90));
+        assert!(!asking.take(&settings, at(89)) && asking.take(&settings, at(90)));
+    }
 }

@@ -5,8 +5,10 @@
 //! a crash an attempt without an outcome says that the carrier may have the message. Jobs of one lane (the
 //! two numbers of a conversation) go one after the other; a lane that must wait delays no other.
 //!
-//! `worker` chooses and calls, `settle` decides what an outcome means, `report` logs it.
+//! `worker` chooses and calls, `settle` decides what an outcome means, `report` logs it, `ask` asks about what the
+//! carrier has and does not report.
 
+mod ask;
 mod held;
 mod lines;
 mod report;
@@ -26,6 +28,7 @@ use super::records::Message;
 use crate::apps::App;
 use crate::storage::{StorageError, Transaction};
 
+pub use ask::run as ask;
 pub use lines::LineState;
 pub(super) use settle::{close_all, resolve_by_webhook, send_again};
 pub use worker::run;

@@ -380,11 +380,20 @@ fn note_accepted(
     if let Some(cost) = &accepted.cost {
         message.cost = Some(json!({"amount": cost.amount, "currency": cost.currency}).to_string());
     }
-    if message.carrier_status.is_none() {
-        message.carrier_status = Some(accepted.status.clone());
+    // What its webhooks said already is newer.
+    let is_first = message.carrier_status.is_none() && !message.awaited.is_settled;
+    message.awaited.await_report(now, app.settings.routing.telnyx.ask_after);
+    if !is_first {
+        return message.save_carrier_facts(tx);
+    }
+    let mapped = message_status(&accepted.status);
+    message.carrier_status = Some(accepted.status.clone());
+    if mapped.is_final {
+        message.is_unconfirmed = mapped.unconfirmed;
+        message.awaited.settle();
     }
     message.save_carrier_facts(tx)?;
-    if let Some(status) = Status::parse(message_status(&accepted.status).status.as_str()) {
+    if let Some(status) = Status::parse(mapped.status.as_str()) {
         router.advance(tx, app, message, (status, Cause::Event), now, now)?;
     }
     Ok(())

@@ -8,7 +8,7 @@ use crate::routing::decision::{self, Explanation, Route};
 use crate::routing::directory::{self, OwnNumber, Owner};
 use crate::routing::error::{Code, RoutingError};
 use crate::routing::phone_number::contact_identity;
-use crate::routing::records::{Conversation, Message};
+use crate::routing::records::{Awaited, Conversation, Message};
 use crate::routing::routed::{self, Occasion, Steps};
 use crate::routing::send::{Delivery, check_text};
 use crate::routing::status::{Cause, Status};
@@ -123,6 +123,7 @@ impl Departure<'_> {
         // What the carrier said of an earlier attempt is nothing of this one.
         (message.telnyx_message_id, message.carrier_status, message.cost) = (None, None, None);
         (message.error, message.is_unconfirmed) = (None, false);
+        message.awaited.settle();
         message.save_carrier_facts(tx)?;
         self.advance(tx, message, Status::Delivered, now)?;
         let delivery = Delivery {
@@ -149,7 +150,9 @@ impl Departure<'_> {
         jobs::send_again(self.router, tx, self.app, message, &conversation.thread_id, now)?;
         if message.status == Status::Failed {
             // Another send of the carrier's, with an id of its own.
-            message.telnyx_message_id = None;
+            (message.telnyx_message_id, message.carrier_status) = (None, None);
+            message.is_unconfirmed = false;
+            message.awaited = Awaited::default();
         }
         message.error = None;
         message.save_carrier_facts(tx)?;

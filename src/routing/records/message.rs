@@ -1,6 +1,6 @@
 //! Messages.
 
-use super::{Conversation, public_id};
+use super::{Awaited, Conversation, public_id};
 use crate::config::IdKind;
 use crate::routing::json::Id;
 use crate::routing::portal_ids;
@@ -62,6 +62,8 @@ pub struct Message {
     pub error: Option<String>,
     /// The carrier's last word for its status.
     pub carrier_status: Option<String>,
+    /// What is to come of the carrier.
+    pub awaited: Awaited,
     /// The portal's own id.
     pub reference: Option<String>,
     /// Why it went where it went, JSON.
@@ -139,7 +141,7 @@ macro_rules! message_columns {
          m.status, m.is_unconfirmed, m.is_internal, m.from_number, m.to_number, m.telnyx_message_id, m.parts, \
          m.encoding, m.cost, m.error, m.reference, m.decision, m.send_at, m.status_at, m.sent_at, \
          m.delivered_at, m.read_at, m.edited_at, m.deleted_at, m.created_at, m.updated_at, m.carrier_status, \
-         COALESCE(m.place, m.id), COALESCE(m.placed_at, m.created_at) \
+         m.reported_at, m.is_settled, m.ask_at, m.asks, COALESCE(m.place, m.id), COALESCE(m.placed_at, m.created_at) \
          FROM messages m JOIN conversations c ON c.id = m.conversation_id JOIN contacts k ON k.id = m.contact_id "
     };
 }
@@ -194,8 +196,9 @@ impl Message {
             created_at: row.int(35)?,
             updated_at: row.int(36)?,
             carrier_status: row.optional_text(37)?,
-            place: row.int(38)?,
-            placed_at: row.int(39)?,
+            awaited: Awaited::from_row(row, 38)?,
+            place: row.int(42)?,
+            placed_at: row.int(43)?,
         })
     }
 
@@ -279,6 +282,7 @@ impl Message {
             cost: None,
             error: None,
             carrier_status: None,
+            awaited: Awaited::default(),
             reference: new.reference.map(str::to_owned),
             decision: new.decision.to_owned(),
             send_at: new.send_at,
@@ -366,25 +370,6 @@ impl Message {
         Self::by_row(tx, id)
     }
 
-    /// The OUTBOUND message with the carrier's id.
-    ///
-    /// # Errors
-    /// Of the store.
-    pub fn by_carrier_id(
-        tx: &mut Transaction<'_>,
-        app_id: &str,
-        carrier_id: &str,
-    ) -> Result<Option<Self>, StorageError> {
-        Self::first(
-            tx,
-            concat!(
-                message_columns!(),
-                "WHERE m.app_id = ?1 AND m.telnyx_message_id = ?2 AND m.direction = 'OUTBOUND'"
-            ),
-            &[app_id.into(), carrier_id.into()],
-        )
-    }
-
     /// The other half of an internal message.
     ///
     /// # Errors
@@ -444,28 +429,6 @@ impl Message {
         self.read_at = row.optional_int(2)?;
         self.updated_at = now;
         Ok(true)
-    }
-
-    /// Stores what the carrier said of the message: everything but its status.
-    ///
-    /// # Errors
-    /// Of the store.
-    pub fn save_carrier_facts(&self, tx: &mut Transaction<'_>) -> Result<(), StorageError> {
-        tx.execute(
-            "UPDATE messages SET telnyx_message_id = ?2, parts = ?3, encoding = ?4, cost = ?5, error = ?6, \
-             is_unconfirmed = ?7, carrier_status = ?8 WHERE id = ?1",
-            &[
-                self.id.into(),
-                self.telnyx_message_id.clone().into(),
-                self.parts.into(),
-                self.encoding.clone().into(),
-                self.cost.clone().into(),
-                self.error.clone().into(),
-                self.is_unconfirmed.into(),
-                self.carrier_status.clone().into(),
-            ],
-        )?;
-        Ok(())
     }
 
     /// Marks received messages of a conversation read, up to a place; answers which became so. A received

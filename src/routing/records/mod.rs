@@ -1,9 +1,11 @@
 //! The records and their SQL: contacts, conversations, messages.
 
+mod awaited;
 mod conversation;
 mod message;
 mod order;
 
+pub use awaited::{Awaited, Due};
 pub use conversation::{Contact, Conversation, ConversationKey};
 pub use message::{Message, NewMessage};
 

@@ -68,7 +68,8 @@ fn accepted(answer: &HttpAnswer) -> Outcome {
     })
 }
 
-fn not_accepted(answer: &HttpAnswer, now: i64) -> Outcome {
+/// What an answer means that is no success.
+pub(super) fn not_accepted(answer: &HttpAnswer, now: i64) -> Outcome {
     let (status, error) = (answer.status.as_u16(), error_of(answer));
     let class = classify(status, error.as_ref().map(|error| error.code.as_str()));
     let asked_for = wait(&answer.headers, now);

@@ -9,6 +9,7 @@ use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
+use super::look_up::{LookUp, look_up};
 use super::{answer, fields};
 use crate::config::TelnyxSettings;
 use crate::http_client::{HttpClient, HttpFailure, HttpOptions};
@@ -103,6 +104,14 @@ impl Telnyx {
         };
         let result = self.http.delete(&uri, self.headers(), self.timeout, MAX_ANSWER).await;
         answer::cancellation(result)
+    }
+
+    /// Asks what became of a message.
+    pub async fn look_up(&self, carrier_id: &str) -> LookUp {
+        let id = utf8_percent_encode(carrier_id, SEGMENT);
+        let Ok(uri) = self.uri(&format!("/messages/{id}")) else { return LookUp::Unknown };
+        let result = self.http.get(&uri, self.headers(), self.timeout, MAX_ANSWER).await;
+        look_up(result, carrier_id, unix_seconds())
     }
 
     /// Everybody who opted out, of all profiles of the account. Many requests for a long list; each has the

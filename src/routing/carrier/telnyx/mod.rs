@@ -4,6 +4,7 @@ mod answer;
 mod client;
 mod fields;
 mod lenient;
+mod look_up;
 mod request;
 mod rich;
 mod signature;
@@ -11,6 +12,7 @@ mod webhook;
 mod webhook_url;
 
 pub use client::{CallFailed, SetUpError, Telnyx};
+pub use look_up::LookUp;
 pub use request::{OutgoingMessage, request_body};
 pub use signature::{BadPublicKey, SignatureError, Verifier};
 pub use webhook::{

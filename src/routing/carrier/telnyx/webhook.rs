@@ -96,7 +96,8 @@ pub struct CarrierMessage {
 /// One address of `to`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipient {
-    /// As sent by the carrier: a phone number, or the id of an RCS agent.
+    /// As sent by the carrier: a phone number, or the id of an RCS agent. Empty where an outbound message's report
+    /// has a status without one.
     pub number: String,
     /// Whether it is an RCS agent's id.
     pub is_agent: bool,
@@ -185,9 +186,9 @@ impl EventType {
 }
 
 impl CarrierMessage {
-    /// The state of an outbound message: that of its first recipient.
-    pub fn status(&self) -> Option<&str> {
-        self.to.first()?.status.as_deref()
+    /// Reads an outbound message as the carrier shows it when it is asked. `None`: it has no id.
+    pub(super) fn outbound(shown: &Value) -> Option<Self> {
+        message(shown, &EventType::Finalized)
     }
 
     /// When an inbound message was sent, as far as the carrier knows: `sent_at`, which it mostly leaves empty,
@@ -204,6 +205,10 @@ fn message(payload: &Value, event_type: &EventType) -> Option<CarrierMessage> {
         _ if *event_type == EventType::Received => Direction::Inbound,
         _ => Direction::Outbound,
     };
+    let mut to: Vec<Recipient> = several(&payload["to"]).filter_map(|to| recipient(to, direction)).collect();
+    if direction == Direction::Outbound && to.iter().all(|recipient| recipient.status.is_none()) {
+        to.extend(fields::text(&payload["status"]).map(Recipient::nameless));
+    }
     let body = &payload["body"];
     let mut attached: Vec<Media> = several(&payload["media"]).filter_map(media).collect();
     if attached.is_empty() {
@@ -213,7 +218,7 @@ fn message(payload: &Value, event_type: &EventType) -> Option<CarrierMessage> {
         id: fields::text(&payload["id"])?,
         direction,
         from: address(&payload["from"]).unwrap_or_default(),
-        to: several(&payload["to"]).filter_map(recipient).collect(),
+        to,
         cc: several(&payload["cc"]).filter_map(address).collect(),
         text: fields::text(&payload["text"]).unwrap_or_else(|| rich::text(body)),
         subject: fields::text(&payload["subject"]),
@@ -243,14 +248,24 @@ fn address(value: &Value) -> Option<String> {
     fields::text(value).or_else(|| fields::text(&value["phone_number"]))
 }
 
-fn recipient(value: &Value) -> Option<Recipient> {
+fn recipient(value: &Value, direction: Direction) -> Option<Recipient> {
     let status = fields::text(&value["status"]);
     match address(value) {
         Some(number) => Some(Recipient { number, is_agent: false, status }),
         None => {
             let agent = ["agent_id", "agent_name"].into_iter().find_map(|name| fields::text(&value[name]));
-            Some(Recipient { number: agent?, is_agent: true, status })
+            match agent {
+                Some(number) => Some(Recipient { number, is_agent: true, status }),
+                // What became of a message of ours counts, though it does not say for whom.
+                None => status.filter(|_| direction == Direction::Outbound).map(Recipient::nameless),
+            }
         }
+    }
+}
+
+impl Recipient {
+    fn nameless(status: String) -> Self {
+        Self { number: String::new(), is_agent: false, status: Some(status) }
     }
 }
 
@@ -309,7 +324,6 @@ mod tests {
         assert_eq!(event.event_type, EventType::Finalized);
         assert_eq!(event.occurred_at_us, Some(1_795_374_811_148_000));
         let message = event.message.expect("a message");
-        assert_eq!(message.status(), Some("delivery_failed"));
         let expected = CarrierMessage {
             id: "m1".to_owned(),
             direction: Direction::Outbound,
@@ -366,6 +380,25 @@ mod tests {
             [(json!("+75973"), "+75973"), (json!({"phone_number": "+75973"}), "+75973"), (json!(null), "")]
         {
             assert_eq!(message_of(&json!({"id": "m", "from": from})).from, expected);
+        }
+    }
+
+    #[test]
+    fn a_status_of_a_message_of_ours_needs_no_address() {
+        for (payload, expected) in [
+            (json!({"to": [{"status": "delivered"}]}), vec![("", Some("delivered"))]),
+            (json!({"to": [{"phone_number": null, "status": "x"}, {}]}), vec![("", Some("x"))]),
+            (json!({"to": "+1", "status": "delivered"}), vec![("+1", None), ("", Some("delivered"))]),
+            (json!({"status": "delivered"}), vec![("", Some("delivered"))]),
+            (json!({"to": [{"phone_number": "+1", "status": "a"}], "status": "b"}), vec![("+1", Some("a"))]),
+            (json!({"to": [{"phone_number": "+1", "status": ""}]}), vec![("+1", None)]),
+        ] {
+            let mut payload = payload;
+            payload["id"] = json!("m");
+            let message = parse("message.finalized", &payload).message.expect("a message");
+            let seen: Vec<_> =
+                message.to.iter().map(|to| (to.number.as_str(), to.status.as_deref())).collect();
+            assert_eq!(seen, expected, "{payload}");
         }
     }
 
