@@ -72,10 +72,21 @@ impl Received {
         serde_json::from_slice(&self.body).expect("the body is JSON")
     }
 
-    /// Its events, in their order.
+    /// Its events, in their order, as they came.
     #[track_caller]
     pub fn events(&self) -> Vec<Value> {
         self.json()["events"].as_array().expect("a list of events").clone()
+    }
+
+    /// Its events, in their order. The `data` of a callback, which has a `seq`, is read: it is JSON text in a string.
+    #[track_caller]
+    pub fn callbacks(&self) -> Vec<Value> {
+        let mut events = self.events();
+        for event in events.iter_mut().filter(|event| event["seq"].is_i64()) {
+            let data = event["data"].as_str().expect("callbacks have a string as their data");
+            event["data"] = serde_json::from_str(data).expect("JSON");
+        }
+        events
     }
 
     /// Fails unless it is signed as Pusher signs webhooks: by this app, over exactly these bytes.
@@ -166,7 +177,7 @@ impl Portal {
         within(limit, "a callback", self.received.recv()).await.expect("we hold a sender")
     }
 
-    /// The next event of this name from any request; others are kept for later.
+    /// The next event of this name from any request, as [`Received::callbacks`] gives it; others are kept for later.
     pub async fn event(&mut self, name: &str) -> Value {
         self.event_where(name, |event| event["name"] == name).await
     }
@@ -178,7 +189,7 @@ impl Portal {
                 return self.passed.remove(index).expect("just found");
             }
             let request = within(DEADLINE, &format!("a callback {what:?}"), self.received.recv()).await;
-            self.passed.extend(request.expect("we hold a sender").events());
+            self.passed.extend(request.expect("we hold a sender").callbacks());
         }
     }
 
@@ -190,7 +201,7 @@ impl Portal {
     /// Events that came and that nobody waited for.
     pub fn passed(&mut self) -> Vec<Value> {
         while let Ok(request) = self.received.try_recv() {
-            self.passed.extend(request.events());
+            self.passed.extend(request.callbacks());
         }
         self.passed.iter().cloned().collect()
     }

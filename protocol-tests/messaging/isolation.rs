@@ -103,7 +103,7 @@ async fn a_failing_portal_delays_no_message_and_is_told_later_in_order() {
     while sent.len() < 3 {
         let request = router.portal().next().await;
         request.expect_signed(&app);
-        for event in request.events() {
+        for event in request.callbacks() {
             if event["name"] == "message_sent" {
                 sent.push(event["data"]["message"]["reference"].clone());
             }
@@ -120,7 +120,7 @@ async fn a_callback_that_fails_is_repeated_with_the_same_id() {
     router.send(1, OUTSIDE, "hello").await;
     let mut ids = Vec::new();
     while ids.len() < 3 {
-        for event in router.portal().next().await.events() {
+        for event in router.portal().next().await.callbacks() {
             if event["name"] == "message_sent" {
                 ids.push(event["id"].clone());
             }

@@ -106,6 +106,7 @@ const TESTS: &[(&str, &str)] = &[
         "routing.callbacks.give_up_after",
         "messaging/operating::callbacks_that_were_given_up_are_listed_and_sent_again",
     ),
+    ("routing.callbacks.data", "messaging/callbacks::a_backend_that_expects_an_object_can_have_one"),
     ("routing.tokens.enabled", "messaging/operating::there_are_no_tokens_by_default"),
     (
         "routing.carrier.telnyx.api_key",

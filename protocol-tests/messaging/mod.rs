@@ -28,6 +28,7 @@ macro_rules! each_store {
 mod api;
 mod attachments;
 mod browsers;
+mod callbacks;
 mod carrier_settings;
 mod carrier_webhooks;
 mod crash;

@@ -209,6 +209,17 @@ pub struct CallbackSettings {
     pub timeout: Duration,
     /// How long an event is tried again before it is set aside.
     pub give_up_after: Duration,
+    /// The form of an event's `data`.
+    pub data: CallbackData,
+}
+
+/// See [`CallbackSettings::data`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallbackData {
+    /// JSON text in a string, as in every webhook of Pusher's.
+    String,
+    /// The object itself.
+    Object,
 }
 
 /// `[routing.tokens]`: user tokens for demonstrations without a backend.
@@ -450,6 +461,7 @@ impl Default for RoutingSettings {
                 url: None,
                 timeout: Duration::from_secs(5),
                 give_up_after: Duration::from_hours(24),
+                data: CallbackData::String,
             },
             tokens: TokenSettings { enabled: false },
             telnyx: TelnyxSettings {

@@ -9,8 +9,8 @@ use serde_json::Value;
 use super::kind::{Kind, Words, text_kind};
 use super::raw::Raw;
 use super::{
-    ChannelMode, ConversationKey, DirectoryMode, EVENTS, IdKind, Idempotency, NumberCheck, OnUnclear,
-    Ordering, Payload, Secret, UnassignedOwnNumber, UserJson, sql,
+    CallbackData, ChannelMode, ConversationKey, DirectoryMode, EVENTS, IdKind, Idempotency, NumberCheck,
+    OnUnclear, Ordering, Payload, Secret, UnassignedOwnNumber, UserJson, sql,
 };
 
 /// Gives the words of an enum.
@@ -33,6 +33,7 @@ words! {
     DirectoryMode: "own" = Own, "sql" = Sql;
     Idempotency: "header" = Header, "off" = Off;
     OnUnclear: "retry_with_key" = RetryWithKey, "hold" = Hold, "resend" = Resend;
+    CallbackData: "string" = String, "object" = Object;
     Ordering: "strict" = Strict, "relaxed" = Relaxed;
 }
 

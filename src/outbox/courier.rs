@@ -274,7 +274,7 @@ impl Try {
     }
 
     async fn post(&self, endpoint: &Endpoint, event: &Event) -> Result<HttpAnswer, HttpFailure> {
-        let body = request::body(&self.target, &self.task, event)
+        let body = request::body(&self.target, &self.task, event, endpoint.data)
             .map_err(|error| HttpFailure::NotSent(format!("bug: the event can't be written: {error}")))?;
         let headers = request::headers(endpoint, &body);
         let client = self.outbox.couriers.client(&endpoint.reach)?;

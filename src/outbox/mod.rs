@@ -40,6 +40,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::apps::App;
+use crate::config::CallbackData;
 use crate::http_client::Reach;
 use crate::hub::Hub;
 use crate::storage::{Database, StorageError, Transaction};
@@ -118,6 +119,8 @@ pub struct Endpoint {
     pub headers: HeaderMap,
     /// Which addresses and certificates are accepted.
     pub reach: Reach,
+    /// The form of an event's `data`; of no meaning for lists of events, which are posted as they are.
+    pub data: CallbackData,
     /// Whether events that were taken, and all tries, are kept for 24 h.
     pub keeps_log: bool,
     /// Events that may wait or be given up; beyond that the oldest are deleted, first those given up.

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::queue::Task;
 use super::{Endpoint, Event, Target};
+use crate::config::CallbackData;
 
 const KEY: HeaderName = HeaderName::from_static("x-pusher-key");
 const SIGNATURE: HeaderName = HeaderName::from_static("x-pusher-signature");
@@ -19,12 +20,32 @@ struct Body<T> {
     events: T,
 }
 
+/// An event's `name` and `data` are those of Pusher's webhooks. `channel` is empty: PHP's library reads it and
+/// fails where there is none.
 #[derive(Serialize)]
 struct BodyEvent<'a> {
     name: &'a str,
+    channel: &'static str,
     id: String,
     seq: i64,
-    data: &'a RawValue,
+    data: Data<'a>,
+}
+
+/// Go's and .NET's libraries take nothing but a string for `data`.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Data<'a> {
+    Text(&'a str),
+    Json(&'a RawValue),
+}
+
+impl<'a> Data<'a> {
+    fn of(event: &'a Event, form: CallbackData) -> Self {
+        match form {
+            CallbackData::String => Self::Text(event.data.get()),
+            CallbackData::Object => Self::Json(&event.data),
+        }
+    }
 }
 
 /// The event's id for receivers: the same for every try, never that of another event, also not after a
@@ -35,13 +56,19 @@ pub(super) fn event_id(target: &Target, row: i64, created_at: i64) -> String {
 
 /// The body: the same bytes for every try. Receivers refuse a `time_ms` that is old (Python's library:
 /// 300 s), so it starts anew when a person has the event sent again.
-pub(super) fn body(target: &Target, task: &Task, event: &Event) -> serde_json::Result<Bytes> {
+pub(super) fn body(
+    target: &Target,
+    task: &Task,
+    event: &Event,
+    form: CallbackData,
+) -> serde_json::Result<Bytes> {
     let time_ms = task.queued_at / 1_000;
     if event.is_list {
         return serde_json::to_vec(&Body { time_ms, events: &event.data }).map(Bytes::from);
     }
     let id = event_id(target, task.id, task.created_at);
-    let event = BodyEvent { name: &event.name, id, seq: task.id, data: &event.data };
+    let data = Data::of(event, form);
+    let event = BodyEvent { name: &event.name, channel: "", id, seq: task.id, data };
     serde_json::to_vec(&Body { time_ms, events: [event] }).map(Bytes::from)
 }
 
@@ -101,7 +128,7 @@ mod tests {
                 queued_at: 1_767_225_600_000_999,
                 lane_fails: false,
             };
-            let body = body(&target, &task, &event).expect("written");
+            let body = body(&target, &task, &event, CallbackData::String).expect("written");
             assert_eq!(body, format!(r#"{{"time_ms":1767225600000,"events":{events}}}"#));
             assert_eq!(headers(&endpoint, &body)["x-pusher-signature"], signature);
         }

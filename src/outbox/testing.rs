@@ -15,7 +15,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::Endpoint;
 use crate::apps::App;
-use crate::config::{AppSettings, Secret, ServerSettings, StoreSettings};
+use crate::config::{AppSettings, CallbackData, Secret, ServerSettings, StoreSettings};
 use crate::http_client::Reach;
 use crate::hub::{ConnectionLimits, Hub, RemotePublication, Uplink};
 use crate::protocol::channel::ChannelName;
@@ -36,8 +36,10 @@ impl Got {
         body["events"][0].clone()
     }
 
+    /// What its `data` says, which is a string.
     pub(crate) fn data(&self) -> Value {
-        self.event()["data"].clone()
+        let event = self.event();
+        serde_json::from_str(event["data"].as_str().expect("a string")).expect("JSON")
     }
 }
 
@@ -147,6 +149,7 @@ impl Endpoint {
             give_up_after: Duration::from_secs(3600),
             headers: HeaderMap::new(),
             reach: Reach::default(),
+            data: CallbackData::String,
             keeps_log: false,
             max_rows: super::MAX_ROWS,
         }

@@ -212,7 +212,7 @@ async fn an_event_is_posted_and_signed_as_pusher_webhooks_are() {
     let id = world.post_at("a", "l", json!({"n": 1, "t": "ü"}), None, created_at).await;
     let got = backend.next().await;
     let expected = format!(
-        r#"{{"time_ms":1767225600123,"events":[{{"name":"message_sent","id":"a-{created_at}-{id}","seq":{id},"data":{{"n":1,"t":"ü"}}}}]}}"#
+        r#"{{"time_ms":1767225600123,"events":[{{"name":"message_sent","channel":"","id":"a-{created_at}-{id}","seq":{id},"data":"{{\"n\":1,\"t\":\"ü\"}}"}}]}}"#
     );
     assert_eq!(got.body, expected);
     let signature =

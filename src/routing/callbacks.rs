@@ -162,7 +162,7 @@ impl Receivers for Portals {
     fn endpoint(&self, target: &Target) -> Option<Endpoint> {
         let app = self.hub.app_by_id(&target.app_id)?.app();
         let settings = &app.settings.routing.callbacks;
-        let (timeout, give_up_after) = (settings.timeout, settings.give_up_after);
+        let (timeout, give_up_after, data) = (settings.timeout, settings.give_up_after, settings.data);
         // The configuration has checked it.
         let url = settings.url.as_deref()?.parse().ok()?;
         Some(Endpoint {
@@ -173,6 +173,7 @@ impl Receivers for Portals {
             give_up_after,
             headers: HeaderMap::new(),
             reach: Reach::default(),
+            data,
             keeps_log: false,
             max_rows: MAX_ROWS,
         })

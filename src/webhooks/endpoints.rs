@@ -11,7 +11,7 @@ use wildmatch::WildMatch;
 
 use super::FAMILY;
 use crate::apps::App;
-use crate::config::{AppSettings, WebhookEvent, WebhookSettings};
+use crate::config::{AppSettings, CallbackData, WebhookEvent, WebhookSettings};
 use crate::http_client::{self, Reach};
 use crate::outbox::{Endpoint, Target};
 use crate::protocol::channel::ChannelName;
@@ -189,6 +189,7 @@ impl Webhook {
             give_up_after: self.give_up_after,
             headers: self.headers.clone(),
             reach: self.reach.clone(),
+            data: CallbackData::String,
             keeps_log: true,
             max_rows: MAX_ROWS,
         }

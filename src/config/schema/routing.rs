@@ -8,8 +8,8 @@ use crate::config::kind::{Count, Kind, Limit, OneOf, Size, Switch, Time};
 use crate::config::routing_kind::{ApiKey, Namespace, ProfileId, PublicKeys, Query, Region, Renames, Texts};
 use crate::config::url::{BaseUrl, CallbackUrl, PortalUrl, PublicUrl};
 use crate::config::{
-    ChannelMode, ConversationKey, DirectoryMode, IdKind, Idempotency, NumberCheck, OnUnclear, Ordering,
-    Payload, UnassignedOwnNumber, UserJson,
+    CallbackData, ChannelMode, ConversationKey, DirectoryMode, IdKind, Idempotency, NumberCheck, OnUnclear,
+    Ordering, Payload, UnassignedOwnNumber, UserJson,
 };
 
 /// In the order of the reference page.
@@ -175,6 +175,9 @@ pub(super) static SECTIONS: &[Section] = &[
         timeout: Time<100, MINUTE>;
         /// Time for which the server repeats a failed request. After it the event is set aside.
         give_up_after: Time<SECOND, { 30 * DAY }>;
+        /// Form of an event's `data`. `"string"`: JSON text in a string, as in Pusher's webhooks, which every server SDK
+        /// reads. `"object"`: the object itself, for backends that expect it; the SDKs for Go and .NET refuse it.
+        data: OneOf<CallbackData>;
     },
     section! {
         /// Tokens with which a browser may use the API as one user, for demonstrations without a backend.
