@@ -118,7 +118,7 @@ const broadcasting = JSON.stringify({
 });
 const HEADERS = {
   'content-security-policy':
-    "default-src 'self'; connect-src 'self' ws: wss: http: https:; img-src 'self' http: https: blob:; frame-ancestors 'none'",
+    "default-src 'self'; connect-src 'self' ws: wss: http: https:; img-src 'self' http: https: blob:; media-src 'self' http: https:; frame-ancestors 'none'",
   'referrer-policy': 'no-referrer',
   'x-content-type-options': 'nosniff',
 };

@@ -339,6 +339,14 @@ await obey({
     await picture.waitFor(VISIBLE);
     await picture.evaluate((image) => image.decode());
   },
+  /** Whether a sound or a film can be played. */
+  async plays({ on, name }) {
+    const player = page(on).getByLabel(name).and(page(on).locator('audio, video'));
+    await player.waitFor(VISIBLE);
+    await player.evaluate(
+      (media) => media.readyState || new Promise((done) => media.addEventListener('loadedmetadata', done, { once: true })),
+    );
+  },
   async leave({ on }) {
     await page(on).close();
     pages.delete(on);

@@ -29,6 +29,8 @@ pub enum Reply {
     Close,
     /// These bytes, head and all.
     Raw(Vec<u8>),
+    /// These bytes, and the end of the connection.
+    RawThenClose(Vec<u8>),
 }
 
 impl Reply {
@@ -249,6 +251,11 @@ async fn serve(stream: TcpStream, plan: Arc<Mutex<Plan>>, sender: UnboundedSende
             }
             Reply::Hang => std::future::pending().await,
             Reply::Close => return,
+            Reply::RawThenClose(bytes) => {
+                // Whether or not the peer is still there.
+                let _ = stream.write_all(&bytes).await;
+                return;
+            }
             Reply::Raw(bytes) => match stream.write_all(&bytes).await {
                 Ok(()) => continue,
                 Err(_) => return,

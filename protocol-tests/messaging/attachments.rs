@@ -1,4 +1,4 @@
-//! Files: a page brings them to a signed address, and copies of what the carrier brings.
+//! Files that a page brings to a signed address, and how files are given out.
 
 use std::time::Duration;
 
@@ -6,11 +6,9 @@ use serde_json::{Value, json};
 
 use crate::harness::databases::postgres;
 use crate::harness::http::{Response, exchange};
-use crate::harness::messaging::{ANN, BOB, OUTSIDE, RECEIVED, Router, Setup, Thread, never, plain, text};
-use crate::harness::portal::{Portal, Reply};
+use crate::harness::messaging::{BOB, OUTSIDE, RECEIVED, Router, Setup, Thread, plain, text};
 
 const UPLOADED: &str = r"App\Events\AttachmentUploaded";
-const READY: &str = r"App\Events\AttachmentReady";
 const IMAGE: &[u8] = b"\x89PNG\r\n\x1a\n, as far as anybody here looks";
 
 /// A request without signature, as browsers and carriers make it.
@@ -25,7 +23,7 @@ async fn ask(router: &Router, method: &str, url: &str, headers: &[(&str, &str)],
     Box::pin(exchange(router.server().public, [head.as_bytes(), body].concat())).await
 }
 
-async fn get(router: &Router, url: &str) -> Response {
+pub async fn get(router: &Router, url: &str) -> Response {
     ask(router, "GET", url, &[], b"").await
 }
 
@@ -170,6 +168,36 @@ async fn what_was_not_announced_is_refused() {
     thread.hear(UPLOADED).await;
 }
 
+/// Browsers differ in what they call a file, and some do not know; then its name tells.
+#[tokio::test]
+async fn uploads_may_be_called_by_any_name_of_their_type() {
+    let router = Router::start().await;
+    let thread = router.thread(1, BOB).await;
+    for (name, content_type, brought_as, stored) in [
+        ("a.jpg", "image/jpg", "image/pjpeg", "image/jpeg"),
+        ("a.vcf", "text/x-vCard; charset=utf-8", "text/vcard", "text/vcard"),
+        ("IMG_1.HEIC", "", "application/octet-stream", "image/heic"),
+        ("memo.caf", "application/octet-stream", "audio/x-caf", "audio/x-caf"),
+        ("film.mov", "video/quicktime", "video/quicktime", "video/quicktime"),
+        ("date.ics", "text/calendar", "text/calendar", "text/calendar"),
+    ] {
+        let file =
+            json!({"user_id": 1, "conversation_id": thread.id, "name": name, "content_type": content_type});
+        let announced = router.ok("/attachments", file).await;
+        assert_eq!(announced["upload"]["headers"]["content-type"], stored, "{name}");
+        let headers = [("Content-Type", brought_as)];
+        let url = text(&announced["upload"]["url"]);
+        ask(&router, "PUT", &url, &headers, b"content").await.expect_status(200);
+        let file = get(&router, &text(&announced["attachment"]["url"])).await;
+        assert_eq!(file.header("content-type"), Some(stored), "{name}");
+    }
+    for (name, content_type) in [("a.exe", ""), ("a.html", "text/html"), ("a.svg", "image/svg+xml")] {
+        let file =
+            json!({"user_id": 1, "conversation_id": thread.id, "name": name, "content_type": content_type});
+        router.post("/attachments", &file).await.refused(415, "type_not_allowed");
+    }
+}
+
 #[tokio::test]
 async fn links_end_and_serve_for_one_file_and_purpose() {
     let setup = Router::setup().routing("attachments.upload_window", "1s");
@@ -239,75 +267,4 @@ async fn the_carrier_gets_links_that_it_can_fetch() {
     let sent = router.carrier.messages().await;
     let url = text(&sent[0]["media"][0]["url"]);
     assert_eq!(get(&router, &url).await.expect_status(200).body, IMAGE);
-}
-
-/// A message from outside with a file at this address.
-async fn inbound(router: &Router, url: &str) {
-    let media = json!([{"url": url, "content_type": "image/png"}]);
-    router.carrier.inbound(json!({"from": OUTSIDE, "to": ANN, "text": "Look", "media": media})).await;
-}
-
-#[tokio::test]
-async fn what_the_carrier_brings_is_copied_before_its_link_ends() {
-    let source = Portal::start().await;
-    let file = format!("http://{}/media/photo.png?token=x", source.addr());
-    // It fails first, and then has moved.
-    source.answers_next(Reply::Status(503, String::new()));
-    let moved = format!("HTTP/1.1 302 X\r\nLocation: {file}\r\nContent-Length: 0\r\n\r\n");
-    source.answers_next(Reply::Raw(moved.into_bytes()));
-    source.answers_next(Reply::file("image/png", IMAGE));
-    let setup = Router::setup().routing("attachments.allow_private_addresses", true);
-    let mut router = setup.portal().start().await;
-    let mut ann = router.listen("user.1").await;
-    inbound(&router, &file).await;
-    let received = ann.wait_for(RECEIVED).await.json();
-    assert_eq!(received["message"]["media_urls"], json!([file]));
-
-    let ready = ann.wait_for(READY).await.json();
-    let attachment = &ready["attachment"];
-    assert_eq!(ready["conversation_id"], received["conversation"]["id"]);
-    assert_eq!(ready["message_id"], received["message"]["id"]);
-    assert_eq!((&attachment["name"], &attachment["size"]), (&json!("photo.png"), &json!(IMAGE.len())));
-    let copy = get(&router, &text(&attachment["url"])).await.expect_status(200);
-    assert_eq!((&copy.body[..], copy.header("content-type")), (IMAGE, Some("image/png")));
-    let message = router.message(1, &received["message"]["id"]).await;
-    assert_eq!(message["media_urls"], json!([attachment["url"]]));
-    let told = router.portal().event("message_updated").await;
-    assert_eq!(told["data"]["message"]["media_urls"], json!([attachment["url"]]));
-}
-
-// The source answers while the log is waited for.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_carrier_brings_stays_there_unless_copied() {
-    let mut source = Portal::start().await;
-    let file = format!("http://{}/media/photo.png", source.addr());
-    // Copying is off; the address is private; it is no file that is taken, or none at all, or too large.
-    let gone = || Reply::Status(404, String::new());
-    let large = vec![b'x'; 1_025];
-    for (settings, reply) in [
-        (vec![("attachments.copy_inbound", json!(false))], None),
-        (vec![("attachments.allow_private_addresses", json!(false))], None),
-        (vec![], Some(Reply::file("text/html", b"<script>"))),
-        (vec![], Some(gone())),
-        (vec![("attachments.max_size", json!("1KB"))], Some(Reply::file("image/png", &large))),
-    ] {
-        let is_asked = reply.is_some();
-        source.answers_from_now_on();
-        if let Some(reply) = reply {
-            source.answers_next(reply);
-        }
-        let start = Router::setup().routing("attachments.allow_private_addresses", true);
-        let setup = settings.iter().fold(start, |setup, (key, value)| setup.routing(key, value.clone()));
-        let router = setup.start().await;
-        let mut ann = router.listen("user.1").await;
-        inbound(&router, &file).await;
-        let received = ann.wait_for(RECEIVED).await.json();
-        if settings.first().is_none_or(|(key, _)| *key != "attachments.copy_inbound") {
-            router.logged("the router gave up copying an inbound attachment", 1);
-        }
-        assert_eq!(source.was_asked(), is_asked, "{settings:?}");
-        never(&mut ann, &router, READY).await;
-        let message = router.message(1, &received["message"]["id"]).await;
-        assert_eq!(message["media_urls"], json!([file]), "{settings:?}");
-    }
 }

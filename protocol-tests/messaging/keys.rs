@@ -63,11 +63,11 @@ const TESTS: &[(&str, &str)] = &[
     ),
     (
         "routing.attachments.copy_inbound",
-        "messaging/attachments::what_the_carrier_brings_stays_there_unless_copied",
+        "messaging/inbound_media::what_the_carrier_brings_stays_there_unless_copied",
     ),
     (
         "routing.attachments.allow_private_addresses",
-        "messaging/attachments::what_the_carrier_brings_stays_there_unless_copied",
+        "messaging/inbound_media::what_the_carrier_brings_stays_there_unless_copied",
     ),
     ("routing.features.typing", "messaging/features::t41_typing_receipts_and_presence_can_be_turned_off"),
     (

@@ -36,6 +36,7 @@ mod durability;
 mod features;
 mod frozen;
 mod inbound;
+mod inbound_media;
 mod isolation;
 mod keys;
 mod later;

@@ -5,8 +5,7 @@ use serde_json::json;
 use super::Portal;
 use crate::clients::{example, screenshot};
 use crate::harness::http::exchange;
-use crate::harness::messaging::{ANN, Router};
-use crate::harness::server::TestServer;
+use crate::harness::messaging::{ANN, Router, text};
 
 /// A picture of one pixel.
 const PICTURE: &str =
@@ -81,32 +80,64 @@ async fn attachments_elsewhere_are_shown_by_their_link() {
     portal.close(&["Ann", "Ben"]).await;
 }
 
-/// Puts a file at the address of an upload.
-async fn put(server: &TestServer, url: &str, content: &[u8]) {
+/// Uploads a file of user 2 for Ann; answers its link.
+async fn uploaded(router: &Router, name: &str, content_type: &str, content: &[u8]) -> String {
+    let conversation = router.ok("/conversations", json!({"user_id": 2, "to": ANN})).await;
+    let file = json!({"user_id": 2, "conversation_id": conversation["conversation"]["id"], "name": name,
+        "content_type": content_type, "size": content.len()});
+    let announced = router.ok("/attachments", file).await;
+    let url = text(&announced["upload"]["url"]);
     let path = url.split_once("127.0.0.1").and_then(|(_, rest)| rest.find('/').map(|at| &rest[at..]));
     let path = path.expect("a path");
     let head = format!(
-        "PUT {path} HTTP/1.1\r\nHost: server\r\nContent-Type: image/png\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        "PUT {path} HTTP/1.1\r\nHost: server\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n",
         content.len()
     );
-    let answer = exchange(server.public, [head.as_bytes(), content].concat()).await;
+    let answer = exchange(router.server().public, [head.as_bytes(), content].concat()).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
+    text(&announced["attachment"]["url"])
+}
+
+/// A tenth of a second of silence.
+fn wav() -> Vec<u8> {
+    let mut wav =
+        b"RIFF\x44\x03\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x40\x1f\0\0\x01\0\x08\0data\x20\x03\0\0"
+            .to_vec();
+    wav.resize(wav.len() + 800, 0x80);
+    wav
+}
+
+/// Phones send what many browsers can't show: that has a link, with its name.
+#[tokio::test]
+async fn files_that_the_browser_can_play_are_played_and_others_are_links() {
+    let mut portal = Portal::start().await.talking().await;
+    let mut links = vec![uploaded(&portal.router, "memo.wav", "audio/x-wav", &wav()).await];
+    for (name, content_type) in [
+        ("IMG_1.HEIC", "image/heic"),
+        ("IMG_2.MOV", "video/quicktime"),
+        ("voice.amr", "audio/amr"),
+        ("Ann.vcf", "text/x-vcard"),
+    ] {
+        links.push(uploaded(&portal.router, name, content_type, b"nothing that a browser understands").await);
+    }
+    let message = json!({"user_id": 2, "to": ANN, "text": "All of it", "media_urls": links});
+    portal.router.ok("/messages", message).await;
+    portal.on("Ann", "plays", json!({"name": "Attachment: memo.wav"})).await;
+    for name in ["IMG_1.HEIC", "IMG_2.MOV", "voice.amr", "Ann.vcf"] {
+        portal.shows("Ann", name).await;
+    }
+    portal.screenshot("Ann", "portal-files.png").await;
+    portal.is_accessible("Ann").await;
+    portal.close(&["Ann", "Ben"]).await;
 }
 
 #[tokio::test]
 async fn files_of_days_when_the_server_had_another_port_are_still_shown() {
     let mut portal = Portal::start().await.talking().await;
     let plan = std::fs::read(example("portal/demo/floor-plan.png")).expect("a picture");
-    let conversation = portal.router.ok("/conversations", json!({"user_id": 2, "to": ANN})).await;
-    let announced = portal.router.ok(
-        "/attachments",
-        json!({"user_id": 2, "conversation_id": conversation["conversation"]["id"], "name": "plan.png",
-            "content_type": "image/png", "size": plan.len()}),
-    );
-    let announced = announced.await;
-    put(portal.router.server(), announced["upload"]["url"].as_str().expect("an address"), &plan).await;
+    let link = uploaded(&portal.router, "plan.png", "image/png", &plan).await;
     let port = portal.router.server().public.port();
-    let link = announced["attachment"]["url"].as_str().expect("a link");
     let old = link.replace(&format!(":{port}/"), ":9/");
     assert_ne!(link, old);
     let message = json!({"user_id": 2, "to": ANN, "text": "From before", "media_urls": [old]});

@@ -19,6 +19,7 @@ mod foreign;
 mod interpolate;
 mod kind;
 mod layers;
+pub mod media_type;
 mod problem;
 mod raw;
 mod reference;

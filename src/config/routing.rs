@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::Secret;
+use super::{Secret, media_type};
 
 /// Events, without namespace and as they are called unless `routing.events.rename` says otherwise.
 pub const EVENTS: [&str; 11] = [
@@ -167,7 +167,7 @@ pub struct AttachmentSettings {
     pub public_url: String,
     /// Bytes of one.
     pub max_size: usize,
-    /// Media types, in lower case.
+    /// Media types that may be uploaded, under the names that [`media_type::stored`] gives them.
     pub types: Vec<String>,
     /// How long one is kept and its link works.
     pub keep: Duration,
@@ -425,23 +425,7 @@ impl Default for RoutingSettings {
             attachments: AttachmentSettings {
                 public_url: String::new(),
                 max_size: 5_000_000,
-                types: [
-                    "image/jpeg",
-                    "image/png",
-                    "image/gif",
-                    "image/webp",
-                    "audio/mpeg",
-                    "audio/mp4",
-                    "audio/ogg",
-                    "audio/amr",
-                    "video/mp4",
-                    "video/3gpp",
-                    "application/pdf",
-                    "text/plain",
-                    "text/vcard",
-                ]
-                .map(str::to_owned)
-                .to_vec(),
+                types: media_type::uploads(),
                 keep: Duration::from_hours(90 * 24),
                 upload_window: Duration::from_mins(15),
                 copy_inbound: true,

@@ -7,6 +7,7 @@ use rlibphonenumber::{PHONE_NUMBER_UTIL, Region as KnownRegion};
 use serde_json::Value;
 
 use super::kind::{Kind, Words, text_kind};
+use super::media_type;
 use super::raw::Raw;
 use super::{
     CallbackData, ChannelMode, ConversationKey, DirectoryMode, EVENTS, IdKind, Idempotency, NumberCheck,
@@ -236,6 +237,33 @@ impl Kind for Texts {
     }
 }
 
+/// Media types, under the names that they are stored under.
+pub(super) struct MediaTypes;
+
+impl Kind for MediaTypes {
+    type Value = Vec<String>;
+
+    fn describe() -> String {
+        "list of media types".to_owned()
+    }
+
+    fn parse(raw: &Raw) -> Result<Vec<String>, String> {
+        let mut types = Vec::new();
+        for text in Texts::parse(raw)? {
+            let name = media_type::stored(&text)
+                .ok_or_else(|| format!("{text:?} is no media type: write one such as \"image/jpeg\""))?;
+            if !types.contains(&name) {
+                types.push(name);
+            }
+        }
+        Ok(types)
+    }
+
+    fn show(value: &Vec<String>) -> Value {
+        Texts::show(value)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -337,6 +365,10 @@ mod tests {
     fn statuses_profiles_and_queries() {
         assert_eq!(Texts::parse(&list(&["assigned"])), Ok(vec!["assigned".to_owned()]));
         assert!(Texts::parse(&list(&[])).is_err() && Texts::parse(&list(&["a", ""])).is_err());
+        let types = ["image/jpg", "IMAGE/JPEG; q=1", "application/x-new"];
+        let stored = ["image/jpeg", "application/x-new"].map(str::to_owned).to_vec();
+        assert_eq!(MediaTypes::parse(&list(&types)), Ok(stored));
+        assert!(MediaTypes::parse(&list(&["image/*"])).is_err_and(|fault| fault.contains("image/*")));
         assert_eq!(profile_id(" 40019ab1-aa "), Ok("40019ab1-aa".to_owned()));
         assert!(profile_id("a b").is_err());
         assert_eq!(query(" SELECT 1; "), Ok("SELECT 1".to_owned()));

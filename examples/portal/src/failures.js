@@ -36,7 +36,7 @@ const withoutStop = (sentence = '') => sentence.replace(/\.$/, '');
 
 export const canBeTriedAgain = ({ error }) => !FINAL.has(error?.code);
 
-const KINDS = 'Pictures, PDF, audio, video and text files can be sent.';
+const KINDS = 'Pictures, PDF, audio, video and text files, contacts and calendar entries can be sent.';
 
 /** Why a file was not taken: `error` is an `ApiError` of the announcement or of the upload. */
 export function uploadProblem(file, error) {

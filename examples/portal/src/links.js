@@ -29,13 +29,19 @@ function withoutPunctuation(link) {
   }
 }
 
-const PICTURE = /\.(avif|gif|jpe?g|png|svg|webp)$/i;
+/** What browsers may show, by the ending of a file's name. Which of it one can show, only trying tells. */
+const SHOWN = {
+  picture: /\.(a?png|avif|bmp|gif|hei[cf]s?|hif|jfif|jpe?g?|svg|tiff?|webp)$/i,
+  film: /\.(3g2|3gpp?2?|m4v|mov|mp4|ogv|qt|webm)$/i,
+  sound: /\.(3ga|aac|aiff?|amr|awb|caf|flac|m4a|mp3|oga|ogg|opus|wave?|weba)$/i,
+};
 
-/** How an attachment is shown; null if its link leads to anything but the web. */
+/** How an attachment is shown (`as`: `picture`, `film`, `sound`, or `link`); null if its link leads to anything but the web. */
 export function attachment(link) {
   if (!/^https?:\/\//i.test(link) || !URL.canParse(link)) return null;
   const url = here(new URL(link));
-  return { url: url.href, name: decoded(url.pathname.split('/').pop()) || link, isPicture: PICTURE.test(url.pathname) };
+  const [as = 'link'] = Object.entries(SHOWN).find(([, endings]) => endings.test(url.pathname)) ?? [];
+  return { url: url.href, name: decoded(url.pathname.split('/').pop()) || link, as };
 }
 
 /**

@@ -18,7 +18,8 @@ pub struct AnnounceRequest {
     conversation_id: Option<IdRef>,
     /// What it is called, with its ending.
     name: Option<String>,
-    /// Its media type, one of `routing.attachments.types`.
+    /// Its media type, one of `routing.attachments.types`; empty or `application/octet-stream` if the browser does not know
+    /// it, then the ending of `name` tells it.
     content_type: Option<String>,
     /// Bytes, if known.
     #[serde(default, deserialize_with = "whole")]

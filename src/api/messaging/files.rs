@@ -21,6 +21,7 @@ use super::{cors, failure};
 use crate::api::body::{self, Limit};
 use crate::api::{access, reply};
 use crate::apps::App;
+use crate::config::media_type;
 use crate::hub::AppHub;
 use crate::routing::attachments::{Content, Link, Purpose};
 use crate::routing::{Code, Router, RoutingError};
@@ -30,8 +31,6 @@ const METHODS: &str = "GET, HEAD, PUT, OPTIONS";
 /// What a browser may do with a file that it shows by itself: nothing of what it says.
 const POLICY: &str =
     "sandbox; default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'";
-/// Media types that browsers show; the others are saved.
-const SHOWN: [&str; 3] = ["image/", "audio/", "video/"];
 
 /// Answers one request.
 pub async fn file(
@@ -119,8 +118,7 @@ async fn get(
     };
     let mut response = Response::new(Full::new(part));
     *response.status_mut() = status;
-    let is_shown = SHOWN.iter().any(|kind| content_type.starts_with(kind));
-    let how = if is_shown { "inline" } else { "attachment" };
+    let (content_type, how) = presentation(&content_type);
     let disposition = format!("{how}; filename*=UTF-8''{}", utf8_percent_encode(&name, NON_ALPHANUMERIC));
     let headers = response.headers_mut();
     let mut set = |header: HeaderName, value: &str| {
@@ -144,6 +142,16 @@ async fn get(
         None => {}
     }
     Ok(response)
+}
+
+/// The type that browsers get, and what they do with the file: they show pictures, sounds and films, and save the rest.
+/// What they could run they do not even learn.
+fn presentation(content_type: &str) -> (String, &'static str) {
+    let content_type =
+        media_type::stored(content_type).filter(|content_type| !media_type::can_run(content_type));
+    let content_type = content_type.unwrap_or_else(|| media_type::OCTETS.to_owned());
+    let how = if media_type::is_shown(&content_type) { "inline" } else { "attachment" };
+    (content_type, how)
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {

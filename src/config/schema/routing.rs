@@ -5,7 +5,9 @@ use std::num::NonZeroU32;
 use super::{DAY, HOUR, Key, MINUTE, Root, SECOND, Section};
 use crate::config::RoutingSettings;
 use crate::config::kind::{Count, Kind, Limit, OneOf, Size, Switch, Time};
-use crate::config::routing_kind::{ApiKey, Namespace, ProfileId, PublicKeys, Query, Region, Renames, Texts};
+use crate::config::routing_kind::{
+    ApiKey, MediaTypes, Namespace, ProfileId, PublicKeys, Query, Region, Renames, Texts,
+};
 use crate::config::url::{BaseUrl, CallbackUrl, PortalUrl, PublicUrl};
 use crate::config::{
     CallbackData, ChannelMode, ConversationKey, DirectoryMode, IdKind, Idempotency, NumberCheck, OnUnclear,
@@ -129,8 +131,9 @@ pub(super) static SECTIONS: &[Section] = &[
         public_url: PublicUrl;
         /// Largest file. Every carrier takes 600 KB; more depends on the carrier.
         max_size: Size<1_000, 50_000_000>;
-        /// Media types that are accepted. The server sends files in a way that no browser runs them.
-        types: Texts;
+        /// Media types that users may upload, under any of their names (`image/jpg` is `image/jpeg`). Files of incoming
+        /// messages are kept whatever they are. The server sends files in a way that no browser runs them.
+        types: MediaTypes;
         /// Time for which a file is kept and its link works.
         keep: Time<HOUR, { 3_650 * DAY }>;
         /// Time in which a browser must upload an announced file.

@@ -1,22 +1,19 @@
-//! Copies of what the carrier brings: its links end after days, and a messenger's history lasts.
-//!
-//! The addresses come from the carrier's signed webhooks, and still are somebody else's word: only `https`, only
-//! addresses of the internet, only so many bytes of a type that is taken, within a time.
+//! Copies of what the carrier brings: its links end after days, and a messenger's history lasts. Whatever it is, it is
+//! kept: what browsers may do with it is decided when it is given out.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::Uri;
-use hyper::header::{CONTENT_TYPE, HeaderMap, LOCATION};
+use hyper::header::CONTENT_TYPE;
 use serde_json::json;
 use tokio::task::JoinSet;
 use ulid::Ulid;
 
+use super::download::{self, Fetched, Miss};
 use super::records::State;
-use super::{Attachment, media_type, public_url};
+use super::{Attachment, names, public_url};
 use crate::apps::App;
-use crate::config::AttachmentSettings;
-use crate::http_client::{HttpAnswer, HttpClient, HttpFailure, HttpOptions, Reach};
+use crate::config::{AttachmentSettings, media_type};
 use crate::routing::carrier::Media;
 use crate::routing::events::{self, Audience, Events, micros};
 use crate::routing::records::{Conversation, Message};
@@ -27,24 +24,11 @@ use crate::storage::{self, StorageError, Transaction};
 const EVERY: Duration = Duration::from_secs(5);
 /// Copies made at the same time.
 const AT_ONCE: i64 = 4;
-/// Time for one, redirects included.
-const TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a copy is left to the process that makes it.
 const LEASE: Duration = Duration::from_secs(60);
 /// Tries, and the pause after the first, doubled after each: a quarter of an hour in all.
 const MAX_ATTEMPTS: i64 = 8;
 const PAUSE: Duration = Duration::from_secs(5);
-/// Redirects that are followed, each looked at as the first address was.
-const MAX_REDIRECTS: usize = 3;
-
-/// Why there is no copy.
-#[derive(Debug, PartialEq, Eq)]
-enum Miss {
-    /// It may be there later.
-    NotNow(String),
-    /// It never will.
-    Never(String),
-}
 
 /// Has the media of a message copied.
 ///
@@ -71,9 +55,10 @@ pub fn plan(
             conversation_id: message.conversation_id,
             message_id: Some(message.id),
             source_url: Some(media.url.clone()),
-            name: name_of(&media.url),
-            content_type: media.content_type.as_deref().map(media_type).unwrap_or_default(),
-            size: None,
+            name: media.name.clone().or_else(|| names::of_url(&media.url)).unwrap_or_default(),
+            content_type: media.content_type.as_deref().and_then(media_type::stored).unwrap_or_default(),
+            // As the carrier says, until it is there.
+            size: media.size.and_then(|size| i64::try_from(size).ok()),
             state: State::Fetching,
             attempts: 0,
             not_before: now,
@@ -86,14 +71,6 @@ pub fn plan(
     let router = router.clone();
     tx.on_commit(message.user_id.as_str(), move || router.inner.attachments.due.notify_one());
     Ok(())
-}
-
-/// The last part of a URL's path.
-fn name_of(url: &str) -> String {
-    let path = url.split(['?', '#']).next().unwrap_or_default();
-    let name = path.rsplit('/').next().unwrap_or_default();
-    let name: String = name.chars().filter(|c| !c.is_control()).take(100).collect();
-    if name.is_empty() { "attachment".to_owned() } else { name }
 }
 
 /// Makes copies until the process ends.
@@ -125,7 +102,7 @@ pub async fn run(router: &Router) {
 async fn copy(router: &Router, attachment: Attachment) {
     let Some(app) = router.inner.hub.app_by_id(&attachment.app_id).map(|app| app.app()) else { return };
     let id = attachment.public_id.clone();
-    let settled = match fetch(&attachment, &app.settings.routing.attachments).await {
+    let settled = match file(&attachment, &app.settings.routing.attachments).await {
         Ok(file) => {
             let of_job = router.clone();
             router.database().write(move |tx| keep(&of_job, tx, &app, &attachment, &file)).await
@@ -163,61 +140,53 @@ async fn put_off(router: &Router, attachment: Attachment, miss: Miss) -> Result<
     router.database().write(move |tx| attachment.put_off(tx, until)).await
 }
 
-/// A file as it was fetched.
+/// Fetches the file of a copy. On the last try a size that the carrier's webhook does not agree with is none the worse.
+async fn file(attachment: &Attachment, settings: &AttachmentSettings) -> Result<File, Miss> {
+    let url = attachment.source_url.as_deref().unwrap_or_default();
+    let is_last = attachment.attempts + 1 >= MAX_ATTEMPTS;
+    let expected = attachment.size.filter(|_| !is_last).and_then(|size| usize::try_from(size).ok());
+    let fetched = download::fetch(url, expected, settings).await?;
+    Ok(File::of(attachment, fetched))
+}
+
+/// A file as it is kept.
+#[derive(Debug)]
 struct File {
+    name: String,
     content_type: String,
     content: Bytes,
 }
 
-async fn fetch(attachment: &Attachment, settings: &AttachmentSettings) -> Result<File, Miss> {
-    let reach = Reach { public_only: !settings.allow_private_addresses, ca_file: None };
-    let client = HttpClient::within(&reach, HttpOptions::default()).map_err(Miss::Never)?;
-    let url = attachment.source_url.as_deref().unwrap_or_default();
-    let answer = tokio::time::timeout(TIMEOUT, follow(&client, url, settings)).await;
-    let answer = answer.map_err(|_| Miss::NotNow("it took too long".to_owned()))??;
-    let header = answer.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(media_type);
-    // A store that does not know says so with this one.
-    let known = header.filter(|header| !header.is_empty() && header != "application/octet-stream");
-    let content_type = known.unwrap_or_else(|| attachment.content_type.clone());
-    if !settings.types.contains(&content_type) {
-        return Err(Miss::Never(format!("its type {content_type:?} is not among attachments.types")));
+impl File {
+    /// Its type is the one that its server names, else the carrier's webhook, else its name's ending. Its name is the
+    /// webhook's, else its server's, else that of its address.
+    fn of(attachment: &Attachment, fetched: Fetched) -> Self {
+        let Fetched { headers, content } = fetched;
+        let of_url = attachment.source_url.as_deref().and_then(names::of_url);
+        let told = names::clean(&attachment.name).filter(|told| Some(told) != of_url.as_ref());
+        let name = told.or_else(|| names::of_headers(&headers)).or(of_url);
+        let header = headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let content_type = header
+            .and_then(|header| media_type::stored(&header))
+            .or_else(|| media_type::stored(&attachment.content_type))
+            .or_else(|| name.as_deref().and_then(media_type::of_name).map(str::to_owned))
+            .unwrap_or_else(|| media_type::OCTETS.to_owned());
+        Self { name: names::with_ending(name.as_deref(), &content_type), content_type, content }
     }
-    if answer.body.len() > settings.max_size || answer.body.is_empty() {
-        return Err(Miss::Never("it is empty, or larger than attachments.max_size".to_owned()));
-    }
-    Ok(File { content_type, content: answer.body })
 }
 
-async fn follow(client: &HttpClient, url: &str, settings: &AttachmentSettings) -> Result<HttpAnswer, Miss> {
-    let mut uri = address(url, settings)?;
-    for _ in 0..=MAX_REDIRECTS {
-        // One byte more, to see that it is too large.
-        let answer = client.get(&uri, HeaderMap::new(), TIMEOUT, settings.max_size + 1).await;
-        let answer = answer.map_err(|failure| match failure {
-            HttpFailure::NotSent(reason) | HttpFailure::Unclear(reason) => Miss::NotNow(reason),
-        })?;
-        let status = answer.status;
-        match status.as_u16() {
-            200 => return Ok(answer),
-            301 | 302 | 303 | 307 | 308 => {
-                let location = answer.headers.get(LOCATION).and_then(|value| value.to_str().ok());
-                uri = address(location.unwrap_or_default(), settings)?;
-            }
-            408 | 425 | 429 | 500.. => return Err(Miss::NotNow(format!("HTTP {status}"))),
-            _ => return Err(Miss::Never(format!("HTTP {status}"))),
-        }
+/// The file counts, not the figure; an operator may still want to know that they differ.
+fn note_size(attachment: &Attachment, file: &File) {
+    let size = i64::try_from(file.content.len()).ok();
+    if attachment.size.is_some() && attachment.size != size {
+        tracing::debug!(
+            app = attachment.app_id,
+            attachment = attachment.public_id,
+            told = attachment.size,
+            size,
+            "an inbound attachment has another size than the carrier said"
+        );
     }
-    Err(Miss::Never("it is redirected too often".to_owned()))
-}
-
-fn address(url: &str, settings: &AttachmentSettings) -> Result<Uri, Miss> {
-    let uri: Uri = url.parse().map_err(|_| Miss::Never("its address is none".to_owned()))?;
-    let is_allowed = match uri.scheme_str() {
-        Some("https") => true,
-        Some("http") => settings.allow_private_addresses,
-        _ => false,
-    };
-    if is_allowed { Ok(uri) } else { Err(Miss::Never("its address is not https".to_owned())) }
 }
 
 /// Stores a copy, puts its link in the place of the carrier's, and tells the user and the portal.
@@ -236,6 +205,8 @@ fn keep(
         return attachment.delete(tx);
     };
     attachment.content_type.clone_from(&file.content_type);
+    attachment.name.clone_from(&file.name);
+    note_size(&attachment, file);
     attachment.fill(tx, &file.content)?;
     let link = router.download_url(&attachment, settings);
     let source = attachment.source_url.as_deref();
@@ -259,29 +230,65 @@ fn keep(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::config::RoutingSettings;
+    use hyper::header::{CONTENT_DISPOSITION, HeaderMap, HeaderName, HeaderValue};
 
-    #[test]
-    fn names_are_the_ends_of_paths() {
-        for (url, name) in [
-            ("https://media.example/a/photo.jpg?x=1/2", "photo.jpg"),
-            ("https://media.example/a/", "attachment"),
-            ("", "attachment"),
-        ] {
-            assert_eq!(name_of(url), name, "{url}");
-        }
+    use super::*;
+
+    fn file_of(url: &str, told: (&str, &str), headers: &[(HeaderName, &str)]) -> (String, String) {
+        let attachment = Attachment {
+            source_url: Some(url.to_owned()),
+            name: told.0.to_owned(),
+            content_type: told.1.to_owned(),
+            ..Attachment::default()
+        };
+        let value = |text: &str| HeaderValue::from_bytes(text.as_bytes()).expect("a value");
+        let headers: HeaderMap = headers.iter().map(|(name, text)| (name.clone(), value(text))).collect();
+        let file = File::of(&attachment, Fetched { headers, content: Bytes::new() });
+        (file.content_type, file.name)
     }
 
     #[test]
-    fn only_https_is_fetched() {
-        let mut settings = RoutingSettings::default().attachments;
-        assert!(address("https://media.example/a.jpg", &settings).is_ok());
-        for url in ["http://media.example/a.jpg", "file:///etc/passwd", "/a.jpg", "", "ftp://a"] {
-            assert!(address(url, &settings).is_err(), "{url}");
+    fn types_and_names_come_from_who_knows_them() {
+        let photo = "https://media.example/a/photo";
+        for (url, told, headers, expected) in [
+            (
+                photo,
+                ("photo", "image/png"),
+                vec![(CONTENT_TYPE, "image/JPG; x=y")],
+                ("image/jpeg", "photo.jpg"),
+            ),
+            (
+                photo,
+                ("photo", "audio/x-m4a"),
+                vec![(CONTENT_TYPE, "binary/octet-stream")],
+                ("audio/mp4", "photo.m4a"),
+            ),
+            (photo, ("photo", "text/x-vCard"), vec![], ("text/vcard", "photo.vcf")),
+            (
+                photo,
+                ("photo", ""),
+                vec![(CONTENT_TYPE, "image/heic; name=\"Größe.heic\"")],
+                ("image/heic", "Größe.heic"),
+            ),
+            (
+                photo,
+                ("photo", "application/octet-stream"),
+                vec![(CONTENT_DISPOSITION, "attachment; filename=\"IMG 1.MOV\"")],
+                ("video/quicktime", "IMG 1.MOV"),
+            ),
+            ("https://media.example/a.3g2?x", ("a.3g2", ""), vec![], ("video/3gpp2", "a.3g2")),
+            (
+                photo,
+                ("Offer.pdf", "application/pdf"),
+                vec![(CONTENT_DISPOSITION, "attachment; filename=x.pdf")],
+                ("application/pdf", "Offer.pdf"),
+            ),
+            (photo, ("photo", ""), vec![], ("application/octet-stream", "photo")),
+            ("https://media.example/", ("", "image/gif"), vec![], ("image/gif", "attachment.gif")),
+            (photo, ("photo", ""), vec![(CONTENT_TYPE, "text/html")], ("text/html", "photo")),
+        ] {
+            let expected = (expected.0.to_owned(), expected.1.to_owned());
+            assert_eq!(file_of(url, told, &headers), expected, "{url} {told:?} {headers:?}");
         }
-        settings.allow_private_addresses = true;
-        assert!(address("http://127.0.0.1/a.jpg", &settings).is_ok());
-        assert!(address("file:///etc/passwd", &settings).is_err());
     }
 }

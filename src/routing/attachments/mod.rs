@@ -1,9 +1,11 @@
 //! Files of conversations. A page uploads one to an address that the portal got for it (`upload`), or the
-//! carrier brought one with a message and a copy is made before its link ends (`copies`). Either way it
-//! lies in the store, so that each node has it, and is read through a link that is signed and ends (`links`).
+//! carrier brought one with a message and a copy is made before its link ends (`copies`, which gets it with
+//! `download` and names it with `names`). Either way it lies in the store, so that each node has it, and is read through a link that is signed and ends (`links`).
 
 mod copies;
+mod download;
 mod links;
+mod names;
 mod records;
 mod upload;
 
@@ -96,9 +98,4 @@ impl Router {
 fn public_url(settings: &RoutingSettings) -> Option<&str> {
     let AttachmentSettings { public_url, .. } = &settings.attachments;
     [public_url, &settings.telnyx.public_url].into_iter().find(|url| !url.is_empty()).map(String::as_str)
-}
-
-/// The media type of a header, in lower case and without parameters.
-fn media_type(header: &str) -> String {
-    header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }

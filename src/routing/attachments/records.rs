@@ -3,7 +3,7 @@
 use crate::storage::{Row, StorageError, Transaction};
 
 /// A file, without its contents.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Attachment {
     /// The row's id.
     pub id: i64,
@@ -23,7 +23,7 @@ pub struct Attachment {
     pub name: String,
     /// Its media type.
     pub content_type: String,
-    /// Bytes, if it is there or was announced.
+    /// Bytes, if it is there, was announced, or the carrier said how many; only a file that is there surely has as many.
     pub size: Option<i64>,
     /// Where it is on its way.
     pub state: State,
@@ -40,9 +40,10 @@ pub struct Attachment {
 }
 
 /// Where an attachment is on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
     /// A browser is to bring it.
+    #[default]
     Awaited,
     /// It is to be copied from the carrier.
     Fetching,
@@ -204,8 +205,14 @@ impl Attachment {
         self.size = i64::try_from(content.len()).ok();
         self.state = State::Ready;
         tx.execute(
-            "UPDATE attachments SET content = ?2, size = ?3, content_type = ?4, state = 'ready' WHERE id = ?1",
-            &[self.id.into(), content.to_vec().into(), self.size.into(), (&self.content_type).into()],
+            "UPDATE attachments SET content = ?2, size = ?3, content_type = ?4, name = ?5, state = 'ready' WHERE id = ?1",
+            &[
+                self.id.into(),
+                content.to_vec().into(),
+                self.size.into(),
+                (&self.content_type).into(),
+                (&self.name).into(),
+            ],
         )?;
         Ok(())
     }

@@ -10,8 +10,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use ulid::Ulid;
 
 use super::records::State;
-use super::{Attachment, AttachmentJson, media_type, public_url};
+use super::{Attachment, AttachmentJson, public_url};
 use crate::apps::App;
+use crate::config::{AttachmentSettings, media_type};
 use crate::outbox::About;
 use crate::routing::Router;
 use crate::routing::draft::invalid;
@@ -109,11 +110,7 @@ impl Router {
                 &format!("name must have 1 to {MAX_NAME} characters, none of them a control character"),
             ));
         }
-        let content_type = media_type(&new.content_type);
-        if !settings.types.contains(&content_type) {
-            let message = format!("only these types are taken: {}", settings.types.join(", "));
-            return Err(RoutingError::new(Code::TypeNotAllowed, message).at("content_type"));
-        }
+        let content_type = type_to_upload(&new.content_type, name, settings)?;
         if new.size.is_some_and(|size| size <= 0) {
             return Err(invalid("size", "size must be a number of bytes above 0"));
         }
@@ -183,7 +180,9 @@ impl Router {
                     State::Awaited => {}
                     State::Fetching | State::Failed => return Err(RoutingError::not_found("attachment")),
                 }
-                if content_type.as_deref().map(media_type).is_some_and(|is| is != attachment.content_type) {
+                let announced = media_type::stored(&attachment.content_type);
+                let content_type = content_type.as_deref().and_then(media_type::stored);
+                if content_type.is_some_and(|content_type| Some(content_type) != announced) {
                     let message = format!("this attachment was announced as {}", attachment.content_type);
                     return Err(RoutingError::new(Code::TypeNotAllowed, message));
                 }
@@ -233,6 +232,20 @@ impl Router {
             bytes: Bytes::from_owner(Held { bytes, _room: room }),
         })
     }
+}
+
+/// The type of a file that is announced, if it is taken. Browsers that do not know one say so; then the name tells.
+fn type_to_upload(
+    content_type: &str,
+    name: &str,
+    settings: &AttachmentSettings,
+) -> Result<String, RoutingError> {
+    let of_name = || media_type::of_name(name).map(str::to_owned);
+    let content_type = media_type::stored(content_type).or_else(of_name);
+    content_type.filter(|content_type| settings.types.contains(content_type)).ok_or_else(|| {
+        let message = format!("only these types are taken: {}", settings.types.join(", "));
+        RoutingError::new(Code::TypeNotAllowed, message).at("content_type")
+    })
 }
 
 fn check_size(app: &App, size: i64) -> Result<(), RoutingError> {

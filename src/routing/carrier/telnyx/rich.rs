@@ -47,7 +47,8 @@ fn media_at(file: &Value, link: &str) -> Option<Media> {
     let size =
         [&file["file_size_bytes"], &file["file_size"], &file["size"]].into_iter().find_map(fields::count);
     let content_type = [&file["mime_type"], &file["content_type"]].into_iter().find_map(fields::text);
-    Some(Media { url: fields::text(&file[link])?, content_type, size })
+    let name = ["filename", "file_name", "name"].into_iter().find_map(|name| fields::text(&file[name]));
+    Some(Media { url: fields::text(&file[link])?, content_type, size, name })
 }
 
 /// A place as lines: its name, its address, and a `geo:` link (RFC 5870).
@@ -113,6 +114,7 @@ mod tests {
             url: url.to_owned(),
             content_type: content_type.map(str::to_owned),
             size,
+            name: None,
         };
         for (body, read) in [
             (
@@ -122,7 +124,7 @@ mod tests {
             ),
             (
                 json!({"type": "document", "document": {"link": "https://w/1", "filename": "a.pdf"}}),
-                vec![file("https://w/1", None, None)],
+                vec![Media { name: Some("a.pdf".to_owned()), ..file("https://w/1", None, None) }],
             ),
             (
                 json!({"audio": {"url": "https://w/2", "mime_type": "audio/ogg"}}),

@@ -114,6 +114,8 @@ pub struct Media {
     pub content_type: Option<String>,
     /// Bytes.
     pub size: Option<u64>,
+    /// What it is called, where the sender says so (WhatsApp, RCS).
+    pub name: Option<String>,
 }
 
 /// `autoresponse_type`.
@@ -275,6 +277,7 @@ fn media(value: &Value) -> Option<Media> {
         url,
         content_type: fields::text(&value["content_type"]),
         size: fields::count(&value["size"]),
+        name: ["filename", "file_name", "name"].into_iter().find_map(|name| fields::text(&value[name])),
     })
 }
 
