@@ -41,6 +41,7 @@ mod isolation;
 mod keys;
 mod later;
 mod logs;
+mod numbers;
 mod once_only;
 mod operating;
 mod own;

@@ -47,7 +47,7 @@ impl Router {
                     DirectoryMode::Own => directory::find(tx, key.app_id, &number)?,
                     DirectoryMode::Sql => portal_owner.clone(),
                 };
-                let is_internal = owner.is_some_and(|owner| owner.is_assigned && owner.user_id.is_some());
+                let is_internal = owner.is_some_and(|owner| owner.is_in_use());
                 let contact = Contact::rename(tx, &key, name.as_deref(), is_internal, ids, now)?;
                 for conversation in Conversation::of_contact(tx, &contact)? {
                     let mut events = Events::new(&app);
@@ -73,12 +73,15 @@ fn find(
         return Err(invalid("number", "number is missing"));
     }
     if let Some(contact) = Contact::find(tx, app_id, user, &identity)? {
-        return Ok((Some(contact), identity));
+        let number = contact.number.clone();
+        return Ok((Some(contact), number));
     }
     let settings = &app.settings.routing;
     let number = Destination::parse(number, &settings.numbers, settings.default_region.as_deref())
         .map_err(|error| RoutingError::new(Code::InvalidNumber, error.to_string()).at("number"))?;
-    Ok((Contact::find(tx, app_id, user, &number.identity())?, number.identity()))
+    let known = Contact::find(tx, app_id, user, &number.identity())?;
+    let number = known.as_ref().map_or_else(|| number.identity(), |contact| contact.number.clone());
+    Ok((known, number))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::directory::{OwnNumber, Owner};
 use super::error::{Code, RoutingError};
-use super::phone_number::PhoneNumber;
+use super::phone_number::{PhoneNumber, is_same_line};
 use crate::config::UnassignedOwnNumber;
 
 /// Where a message goes.
@@ -62,7 +62,10 @@ pub fn sender<'a>(
     own: &'a [OwnNumber],
     last_used: Option<&str>,
 ) -> Result<(&'a OwnNumber, &'static str), RoutingError> {
-    let owned = |number: &str| own.iter().find(|own| own.number == number);
+    let owned = |number: &str| {
+        let exactly = own.iter().find(|own| own.number == number);
+        exactly.or_else(|| own.iter().find(|own| is_same_line(&own.number, number)))
+    };
     if let Some(requested) = requested {
         let not_owned = || {
             let message = "the number in from is not assigned to this user";

@@ -1,5 +1,6 @@
 //! Who owns a number.
 
+use super::phone_number::spellings;
 use crate::storage::{Row, StorageError, Transaction};
 
 /// A number of the directory, as routing sees it.
@@ -28,17 +29,33 @@ pub struct OwnNumber {
     pub messaging_profile_id: Option<String>,
 }
 
-/// Finds the owner of a number. The row is held against changes until the transaction ends, so that a
+/// Finds the owner of a number, also where the directory has another spelling of the same line; the very number goes
+/// first, unless nobody has it. The row is held against changes until the transaction ends, so that a
 /// number that moves to another user delivers nothing more to the old one.
 ///
 /// # Errors
 /// Of the store.
 pub fn find(tx: &mut Transaction<'_>, app_id: &str, number: &str) -> Result<Option<Owner>, StorageError> {
-    let row = tx.query_one(
-        "SELECT number, user_id, status, label FROM phone_numbers WHERE app_id = ?1 AND number = ?2 /* FOR SHARE */",
-        &[app_id.into(), number.into()],
-    )?;
-    row.as_ref().map(owner).transpose()
+    let mut found = None;
+    for number in spellings(number) {
+        let row = tx.query_one(
+            "SELECT number, user_id, status, label FROM phone_numbers WHERE app_id = ?1 AND number = ?2 /* FOR SHARE */",
+            &[app_id.into(), number.into()],
+        )?;
+        let Some(owner) = row.as_ref().map(owner).transpose()? else { continue };
+        if owner.is_in_use() {
+            return Ok(Some(owner));
+        }
+        found = found.or(Some(owner));
+    }
+    Ok(found)
+}
+
+impl Owner {
+    /// Whether a user has the number and uses it.
+    pub fn is_in_use(&self) -> bool {
+        self.is_assigned && self.user_id.is_some()
+    }
 }
 
 fn owner(row: &Row) -> Result<Owner, StorageError> {

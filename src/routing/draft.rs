@@ -70,8 +70,8 @@ impl IdRef {
 pub struct SendRequest {
     /// The sender.
     pub user_id: Option<UserRef>,
-    /// The recipient's number, in any usual spelling.
-    #[schemars(required)]
+    /// The recipient's number, in any usual spelling, or the `phone_number` of one of the user's contacts. It may be
+    /// missing where `conversation_id` names a conversation.
     pub to: Option<String>,
     /// Which of the user's numbers to send from.
     pub from: Option<String>,
@@ -143,15 +143,16 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Checks a request.
+    /// Checks a request to this recipient.
     ///
     /// # Errors
     /// The first field that is wrong.
-    pub fn new(request: &SendRequest, settings: &RoutingSettings) -> Result<Self, RoutingError> {
+    pub fn new(
+        request: &SendRequest,
+        to: Destination,
+        settings: &RoutingSettings,
+    ) -> Result<Self, RoutingError> {
         let user_id = UserRef::required(request.user_id.as_ref())?;
-        let to = request.to.as_deref().ok_or_else(|| invalid("to", "to is missing"))?;
-        let region = settings.default_region.as_deref();
-        let to = Destination::parse(to, &settings.numbers, region).map_err(|error| number("to", &error))?;
         let from = parsed_number("from", request.from.as_deref(), settings)?;
         let text = request.text.as_deref().or(request.body.as_deref());
         let text = text.filter(|text| !text.trim().is_empty()).map(str::to_owned);

@@ -19,6 +19,7 @@
 //!
 //! May import `hub`, `outbox`, `storage`, `http_client`, `apps`, `protocol`, `config`, `logging`.
 
+mod answer;
 pub mod attachments;
 mod callbacks;
 mod cancel;
@@ -216,10 +217,12 @@ impl Router {
 
     /// What both sides of an internal conversation have in common; tells nothing of the numbers.
     fn thread_id(&self, app_id: &str, one: &str, other: &str) -> String {
-        let (low, high) = if one < other { (one, other) } else { (other, one) };
+        // Of all spellings of a line it is the same.
+        let (one, other) = (phone_number::line(one), phone_number::line(other));
+        let (low, high) = if one < other { (&one, &other) } else { (&other, &one) };
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.inner.thread_key)
             .expect("bug: HMAC takes keys of any length");
-        for part in [app_id, "\0", low, "\0", high] {
+        for part in [app_id, "\0", low.as_str(), "\0", high.as_str()] {
             mac.update(part.as_bytes());
         }
         hex::encode(&mac.finalize().into_bytes()[..16])

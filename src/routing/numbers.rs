@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Code, RoutingError};
 use super::json::{Id, carbon};
-use super::phone_number::{PhoneNumber, mask};
+use super::phone_number::{PhoneNumber, mask, spellings};
 use super::{Router, unrouted};
 use crate::apps::App;
 use crate::config::{DirectoryMode, RoutingSettings};
@@ -196,20 +196,26 @@ impl DirectoryNumber {
         }
     }
 
+    /// A number of the directory, or the other spelling of the same line that is there: a line has one owner.
     pub(super) fn find(
         tx: &mut Transaction<'_>,
         app_id: &str,
         number: &str,
     ) -> Result<Option<Self>, StorageError> {
-        let row = tx.query_one(
-            concat!(
-                "SELECT ",
-                number_columns!(),
-                " FROM phone_numbers WHERE app_id = ?1 AND number = ?2 /* FOR UPDATE */"
-            ),
-            &[app_id.into(), number.into()],
-        )?;
-        row.as_ref().map(Self::from_row).transpose()
+        for number in spellings(number) {
+            let row = tx.query_one(
+                concat!(
+                    "SELECT ",
+                    number_columns!(),
+                    " FROM phone_numbers WHERE app_id = ?1 AND number = ?2 /* FOR UPDATE */"
+                ),
+                &[app_id.into(), number.into()],
+            )?;
+            if let Some(row) = row {
+                return Self::from_row(&row).map(Some);
+            }
+        }
+        Ok(None)
     }
 
     /// A page of an app's numbers, in the order in which they were added.
@@ -493,20 +499,27 @@ impl Router {
     }
 }
 
-/// Whether a number is in use by a user, and its status.
-fn own_state(
+/// Whether a number is in use by a user, and its status. It finds what [`directory::find`](super::directory::find)
+/// finds, without holding it.
+pub(super) fn own_state(
     tx: &mut Transaction<'_>,
     app_id: &str,
     number: &str,
-) -> Result<(bool, Option<String>), RoutingError> {
-    let row = tx.query_one(
-        "SELECT status, user_id FROM phone_numbers WHERE app_id = ?1 AND number = ?2",
-        &[app_id.into(), number.into()],
-    )?;
-    let Some(row) = row else { return Ok((false, None)) };
-    let status = row.text(0)?;
-    let internal = status == NumberStatus::Assigned.as_str() && row.optional_text(1)?.is_some();
-    Ok((internal, Some(status)))
+) -> Result<(bool, Option<String>), StorageError> {
+    let mut found = None;
+    for number in spellings(number) {
+        let row = tx.query_one(
+            "SELECT status, user_id FROM phone_numbers WHERE app_id = ?1 AND number = ?2",
+            &[app_id.into(), number.into()],
+        )?;
+        let Some(row) = row else { continue };
+        let status = row.text(0)?;
+        if status == NumberStatus::Assigned.as_str() && row.optional_text(1)?.is_some() {
+            return Ok((true, Some(status)));
+        }
+        found = found.or(Some(status));
+    }
+    Ok((false, found))
 }
 
 fn shared_numbers(tx: &mut Transaction<'_>) -> Result<Vec<(String, i64)>, StorageError> {

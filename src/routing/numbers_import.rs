@@ -153,6 +153,8 @@ fn put(
         None => counts.new += 1,
         Some(found) => {
             let DirectoryNumber { id, created_at, updated_at, .. } = found;
+            // Also where that is another spelling of the same line.
+            wanted.number.clone_from(&found.number);
             if found == (DirectoryNumber { id, created_at, updated_at, ..wanted.clone() }) {
                 counts.unchanged += 1;
                 return Ok(());

@@ -1,7 +1,8 @@
 //! Numbers that want no messages, per app and carrier profile.
 //!
 //! The carrier blocks them itself (a person texts STOP); what is known of that is kept here, so that no
-//! call is wasted and people see it. Internal messages are not subject to it.
+//! call is wasted and people see it. Internal messages are not subject to it. An opt-out holds for the
+//! number's line, in whatever spelling it came.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use super::directory::OwnNumber;
 use super::error::{Code, RoutingError};
 use super::events::Events;
 use super::json::carbon;
-use super::phone_number::{Destination, contact_identity};
+use super::phone_number::{Destination, contact_identity, line, spelling_values};
 use super::records::Conversation;
 use super::{Router, callbacks};
 use crate::apps::App;
@@ -149,9 +150,11 @@ fn list(tx: &mut Transaction<'_>, app_id: &str) -> Result<Vec<OptOut>, StorageEr
 /// `opted_out`.
 pub fn check(tx: &mut Transaction<'_>, app: &App, own: &OwnNumber, to: &str) -> Result<(), RoutingError> {
     let profile = profile(app, own);
+    let [first, second, third] = spelling_values(to);
     let row = tx.query_one(
-        "SELECT 1 FROM opt_outs WHERE app_id = ?1 AND number = ?2 AND (?3 = '' OR profile_id IN ('', ?3))",
-        &[(&app.settings.id).into(), to.into(), profile.into()],
+        "SELECT 1 FROM opt_outs WHERE app_id = ?1 AND number IN (?2, ?4, ?5) \
+         AND (?3 = '' OR profile_id IN ('', ?3)) LIMIT 1",
+        &[(&app.settings.id).into(), first.into(), profile.into(), second.into(), third.into()],
     )?;
     match row {
         None => Ok(()),
@@ -209,9 +212,10 @@ pub fn lift(
     now: i64,
 ) -> Result<(), StorageError> {
     let app_id = &app.settings.id;
+    let [first, second, third] = spelling_values(number);
     let lifted = tx.execute(
-        "DELETE FROM opt_outs WHERE app_id = ?1 AND number = ?2 AND profile_id IN ('', ?3)",
-        &[app_id.into(), number.into(), profile_id.into()],
+        "DELETE FROM opt_outs WHERE app_id = ?1 AND number IN (?2, ?4, ?5) AND profile_id IN ('', ?3)",
+        &[app_id.into(), first.into(), profile_id.into(), second.into(), third.into()],
     )?;
     if lifted == 0 || is_noted(tx, app_id, number)? {
         return Ok(());
@@ -228,16 +232,18 @@ fn forget(
     now: i64,
 ) -> Result<(), StorageError> {
     let app_id = &app.settings.id;
-    let sql = "DELETE FROM opt_outs WHERE app_id = ?1 AND number = ?2";
-    if tx.execute(sql, &[app_id.into(), number.into()])? == 0 {
+    let [first, second, third] = spelling_values(number);
+    let sql = "DELETE FROM opt_outs WHERE app_id = ?1 AND number IN (?2, ?3, ?4)";
+    if tx.execute(sql, &[app_id.into(), first.into(), second.into(), third.into()])? == 0 {
         return Ok(());
     }
     Change { router, app, number, opted_out: false, source: API }.tell(tx, now)
 }
 
 fn is_noted(tx: &mut Transaction<'_>, app_id: &str, number: &str) -> Result<bool, StorageError> {
-    let sql = "SELECT 1 FROM opt_outs WHERE app_id = ?1 AND number = ?2 LIMIT 1";
-    Ok(tx.query_one(sql, &[app_id.into(), number.into()])?.is_some())
+    let [first, second, third] = spelling_values(number);
+    let sql = "SELECT 1 FROM opt_outs WHERE app_id = ?1 AND number IN (?2, ?3, ?4) LIMIT 1";
+    Ok(tx.query_one(sql, &[app_id.into(), first.into(), second.into(), third.into()])?.is_some())
 }
 
 /// A number opted out, or in again.
@@ -258,7 +264,7 @@ impl Change<'_> {
             self.router.publish(tx, self.app, &conversation.thread_id, events, None, now)?;
         }
         let data = json!({"number": self.number, "opted_out": self.opted_out, "source": self.source});
-        let lane = format!("opt_out:{}", self.number);
+        let lane = format!("opt_out:{}", line(self.number));
         callbacks::other(self.router, tx, self.app, "opt_out", &lane, data, now)
     }
 }

@@ -10,6 +10,7 @@
 mod candidates;
 mod identity;
 mod library;
+mod lines;
 mod spelling;
 
 use std::fmt;
@@ -19,10 +20,15 @@ use crate::config::{NumberCheck, NumberSettings};
 pub use candidates::candidates;
 pub use identity::{contact_identity, sender_identity};
 use library::{Fault, Length, Parsed};
+pub use lines::{is_same_line, line, spelling_values, spellings};
 use spelling::Spelling;
+pub use spelling::visible;
 
 /// Most characters of a number as typed.
 pub const MAX_INPUT_CHARACTERS: usize = 32;
+
+/// The country calling code of North America, whose numbers have ten digits since 1947, and no other count.
+const NORTH_AMERICA: &str = "1";
 
 /// A phone number in E.164: `+` and 7 to 15 digits, the first of them not 0.
 ///
@@ -149,11 +155,14 @@ impl PhoneNumber {
                 InvalidNumber::NoCountryCode
             });
         }
-        let parsed = library::parse(typed.as_str(), region).map_err(|fault| match fault {
-            Fault::CountryCode => InvalidNumber::UnknownCountryCode,
-            Fault::Length => InvalidNumber::Length,
-            Fault::NotANumber => InvalidNumber::NotANumber,
-        })?;
+        let parsed = match library::parse(typed.as_str(), region) {
+            Ok(parsed) => parsed,
+            Err(Fault::CountryCode) => {
+                return Self::of_newer_plan(typed, settings, InvalidNumber::UnknownCountryCode);
+            }
+            Err(Fault::Length) => return Self::of_newer_plan(typed, settings, InvalidNumber::Length),
+            Err(Fault::NotANumber) => return Err(InvalidNumber::NotANumber),
+        };
         if parsed.has_extension() {
             return Err(InvalidNumber::Extension);
         }
@@ -172,12 +181,38 @@ impl PhoneNumber {
         match parsed.length() {
             Length::Possible => {}
             Length::LocalOnly => return Err(InvalidNumber::AreaCodeMissing),
+            // Plans change, and the library knows those of its day: the carrier decides.
+            Length::Impossible if settings.check == NumberCheck::Possible => {
+                let is_whole = typed.is_international || typed.is_dialled(&e164);
+                if !is_whole || parsed.country_code() == NORTH_AMERICA {
+                    return Err(InvalidNumber::Length);
+                }
+                if typed.has_trunk_prefix() {
+                    return Err(InvalidNumber::Ambiguous);
+                }
+            }
             Length::Impossible => return Err(InvalidNumber::Length),
         }
         if settings.check == NumberCheck::Valid && !parsed.is_valid() {
             return Err(InvalidNumber::NotInUse);
         }
         Self::from_stored(&e164).ok_or(InvalidNumber::Length)
+    }
+}
+
+impl PhoneNumber {
+    /// A number that the library can't take apart: with `+` in front it goes to the carrier as it is typed, which
+    /// may know newer plans and country codes. Not where ranges must be known.
+    fn of_newer_plan(
+        typed: &Spelling,
+        settings: &NumberSettings,
+        fault: InvalidNumber,
+    ) -> Result<Self, InvalidNumber> {
+        let is_open = settings.check == NumberCheck::Possible && typed.is_international;
+        if !is_open || typed.has_trunk_prefix() {
+            return Err(fault);
+        }
+        Self::from_stored(&format!("+{}", typed.digits())).ok_or(fault)
     }
 }
 
@@ -194,6 +229,8 @@ pub enum Destination {
     Number(PhoneNumber),
     /// Five or six digits: a service of one country, always external. Without `+`.
     ShortCode(String),
+    /// What else the carrier gave as a contact's address, such as a name: always external.
+    Address(String),
 }
 
 impl Destination {
@@ -217,11 +254,20 @@ impl Destination {
         PhoneNumber::parse(input, settings, default_region).map(Self::Number)
     }
 
-    /// As the carrier takes it: E.164 or the short code's digits.
+    /// The address of a contact, exactly as it is stored.
+    pub fn stored(identity: &str) -> Self {
+        if let Some(code) = short_code(identity) {
+            return Self::ShortCode(code.to_owned());
+        }
+        PhoneNumber::from_stored(identity).map_or_else(|| Self::Address(identity.to_owned()), Self::Number)
+    }
+
+    /// As the carrier takes it: E.164, the short code's digits, or what the carrier itself wrote.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Number(number) => number.as_str(),
             Self::ShortCode(code) => code,
+            Self::Address(address) => address,
         }
     }
 
@@ -230,6 +276,7 @@ impl Destination {
         match self {
             Self::Number(number) => number.as_str().to_owned(),
             Self::ShortCode(code) => format!("+{code}"),
+            Self::Address(address) => address.clone(),
         }
     }
 
@@ -237,7 +284,7 @@ impl Destination {
     pub fn number(&self) -> Option<&PhoneNumber> {
         match self {
             Self::Number(number) => Some(number),
-            Self::ShortCode(_) => None,
+            Self::ShortCode(_) | Self::Address(_) => None,
         }
     }
 }
@@ -276,5 +323,7 @@ fn is_short(typed: &Spelling) -> bool {
     !typed.is_international && (5..=6).contains(&typed.digits().len())
 }
 
+#[cfg(test)]
+mod tables;
 #[cfg(test)]
 mod tests;

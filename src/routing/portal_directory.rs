@@ -29,7 +29,7 @@ use super::Router;
 use super::directory::{OwnNumber, Owner};
 use super::draft::Draft;
 use super::error::{Code, RoutingError};
-use super::phone_number::{PhoneNumber, candidates};
+use super::phone_number::{PhoneNumber, candidates, is_same_line, spellings};
 use super::send::Numbers;
 use crate::apps::App;
 use crate::config::{AppSettings, DirectoryMode, DirectorySettings, RoutingSettings};
@@ -322,10 +322,7 @@ impl Source {
     ) -> Result<Answer, Fault> {
         let mut answer = Answer::default();
         if let Some(number) = &question.number {
-            let (text, spellings) = ([number.as_str().to_owned()], candidates(number));
-            let values = [("number", &text[..]), ("candidates", &spellings[..])];
-            let rows = connection.run(&self.queries.find_number, &values).await?;
-            answer.owner = found::owner(&rows, number, settings)?;
+            answer.owner = self.owner(connection, settings, number).await?;
         }
         if let Some(user) = &question.user {
             let user_id = [user.clone()];
@@ -336,6 +333,27 @@ impl Source {
             }
         }
         Ok(answer)
+    }
+
+    /// The owner of a number. A query for `:number` finds one spelling, so it is asked for each of the number's line.
+    async fn owner(
+        &self,
+        connection: &mut Connection,
+        settings: &RoutingSettings,
+        number: &PhoneNumber,
+    ) -> Result<Option<Owner>, Fault> {
+        let (all, mut found) = (candidates(number), None);
+        for spelling in spellings(number.as_str()) {
+            let text = [spelling];
+            let values = [("number", &text[..]), ("candidates", &all[..])];
+            let rows = connection.run(&self.queries.find_number, &values).await?;
+            let Some(owner) = found::owner(&rows, number, settings)? else { continue };
+            if owner.is_in_use() {
+                return Ok(Some(owner));
+            }
+            found = found.or(Some(owner));
+        }
+        Ok(found)
     }
 
     async fn conversations(
@@ -355,7 +373,7 @@ impl Source {
         // Which one is sent from is decided later; who has many says it.
         let own = answer.own_numbers.iter().map(|own| own.number.as_str());
         let from = pair.from.as_ref().map(PhoneNumber::as_str);
-        for number in own.filter(|own| from.is_none_or(|from| from == *own)).take(MAX_OWN) {
+        for number in own.filter(|own| from.is_none_or(|from| is_same_line(from, own))).take(MAX_OWN) {
             if let Some(id) = self.conversation(connection, recipient, number).await? {
                 known.recipient.insert(number.to_owned(), id);
             }
@@ -370,9 +388,14 @@ impl Source {
         contact: &str,
     ) -> Result<Option<String>, Fault> {
         let Some(query) = &self.queries.find_conversation else { return Ok(None) };
-        let (user, contact) = ([user.to_owned()], [contact.to_owned()]);
-        let rows = connection.run(query, &[("user_id", &user), ("contact", &contact)]).await?;
-        found::conversation(&rows)
+        let user = [user.to_owned()];
+        for contact in spellings(contact) {
+            let rows = connection.run(query, &[("user_id", &user), ("contact", &[contact])]).await?;
+            if let Some(id) = found::conversation(&rows)? {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
     }
 }
 

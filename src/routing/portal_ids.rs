@@ -25,6 +25,11 @@ pub fn named(id: &str) -> Option<&str> {
     id.strip_prefix(PREFIX)
 }
 
+/// What names a record by the portal's id in a request.
+pub fn name(id: &str) -> String {
+    format!("{PREFIX}{id}")
+}
+
 /// Whether an id can stand in a channel's name.
 pub fn fits(id: &str) -> bool {
     let is_short = !id.is_empty() && id.len() <= MAX_ID;

@@ -10,6 +10,7 @@ use super::decision::Explanation;
 use super::draft::invalid;
 use super::error::RoutingError;
 use super::json::Id;
+use super::phone_number::spellings;
 use super::portal_ids;
 use super::records::{Conversation, Message};
 use super::search::Needle;
@@ -237,8 +238,9 @@ fn search(
 
 fn holds(conversation: &Conversation, needle: &Needle) -> bool {
     let contact = &conversation.contact;
-    let texts = [Some(&contact.number), contact.name.as_ref(), conversation.last_message.as_ref()];
+    let texts = [contact.name.as_ref(), conversation.last_message.as_ref()];
     texts.into_iter().flatten().any(|text| needle.is_in(text))
+        || spellings(&contact.number).iter().any(|number| needle.is_in(number))
 }
 
 /// The last conversation of a page. Clients pass it on unread.

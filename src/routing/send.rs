@@ -12,7 +12,7 @@ use super::directory::{self, OwnNumber, Owner};
 use super::draft::Draft;
 use super::error::{Code, RoutingError};
 use super::events::{Audience, Events};
-use super::phone_number::mask;
+use super::phone_number::{is_same_line, mask, spelling_values};
 use super::records::{Contact, Conversation, ConversationKey, Message, NewMessage};
 use super::routed::{self, Steps};
 use super::status::{Direction, Status};
@@ -151,7 +151,7 @@ impl Sending<'_> {
         let to = self.draft.to.identity();
         let to = to.as_str();
         let (own, from_reason) = self.sender(tx)?;
-        if own.number == to {
+        if is_same_line(&own.number, to) {
             let message = "a number can't write to itself";
             return Err(RoutingError::new(Code::SelfMessage, message).at("to"));
         }
@@ -167,11 +167,13 @@ impl Sending<'_> {
         let (route, reason) = decision::route(recipient.as_ref(), settings.unassigned_own_number)?;
         let is_internal = route != Route::External;
         let thread_id = self.router.thread_id(app_id, &own.number, to);
+        // A new contact gets the number that the directory has.
+        let listed = recipient.as_ref().filter(|_| is_internal).map(|owner| owner.number.as_str());
         let key = ConversationKey {
             app_id,
             user_id: user,
             own_number: &own.number,
-            contact_number: to,
+            contact_number: listed.unwrap_or(to),
             thread_id: &thread_id,
         };
         let (mut conversation, created) = Conversation::find_or_create(tx, &key, is_internal, settings, now)?;
@@ -562,10 +564,11 @@ impl Conversation {
         user_id: &str,
         contact: &str,
     ) -> Result<Option<String>, StorageError> {
+        let [first, second, third] = spelling_values(contact);
         let row = tx.query_one(
-            "SELECT own_number FROM conversations WHERE app_id = ?1 AND user_id = ?2 AND contact_number = ?3 \
-             ORDER BY active_at DESC LIMIT 1",
-            &[app_id.into(), user_id.into(), contact.into()],
+            "SELECT own_number FROM conversations WHERE app_id = ?1 AND user_id = ?2 \
+             AND contact_number IN (?3, ?4, ?5) ORDER BY active_at DESC LIMIT 1",
+            &[app_id.into(), user_id.into(), first.into(), second.into(), third.into()],
         )?;
         row.map(|row| row.text(0)).transpose()
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 
 use super::Router;
-use super::draft::{Draft, SendRequest, UserRef};
+use super::draft::{SendRequest, UserRef};
 use super::error::RoutingError;
 use super::json::carbon;
 use super::records::{Conversation, Message};
@@ -131,7 +131,7 @@ impl Lab {
     async fn request(&self, user: &str, request: SendRequest) -> Result<Message, RoutingError> {
         let user_id = Some(UserRef::Text(user.to_owned()));
         let request = SendRequest { user_id, wait: Some(false), ..request };
-        let draft = Draft::new(&request, &self.app.settings.routing)?;
+        let draft = self.router.draft(&self.app, &request).await?;
         let sent = self.router.send(Arc::clone(&self.app), draft).await?;
         Ok(sent.message.expect("a message"))
     }

@@ -115,7 +115,7 @@ pub struct TypingRequest {
 
 /// Finds or makes a conversation, and sends a message in it if there is one.
 pub async fn start(caller: Caller, request: SendRequest) -> Result<StartAnswer, RoutingError> {
-    let draft = draft(&caller, request)?;
+    let draft = draft(&caller, request).await?;
     let Caller { router, app, .. } = caller;
     let sent = router.start_conversation(app.clone(), draft).await?;
     let settings = &app.settings.routing;

@@ -74,7 +74,7 @@ enum DeleteScope {
 
 /// Sends a message.
 pub async fn send(caller: Caller, request: SendRequest) -> Result<SendAnswer, RoutingError> {
-    let draft = draft(&caller, request)?;
+    let draft = draft(&caller, request).await?;
     let Caller { router, app, .. } = caller;
     let sent = router.send(app.clone(), draft).await?;
     let message = sent.message.ok_or_else(|| {
@@ -91,9 +91,9 @@ pub async fn send(caller: Caller, request: SendRequest) -> Result<SendAnswer, Ro
 }
 
 /// The checked request; a token's user is the sender.
-pub(super) fn draft(caller: &Caller, mut request: SendRequest) -> Result<Draft, RoutingError> {
+pub(super) async fn draft(caller: &Caller, mut request: SendRequest) -> Result<Draft, RoutingError> {
     request.user_id = Some(UserRef::Text(caller.user(request.user_id.as_ref())?));
-    Draft::new(&request, &caller.app.settings.routing)
+    caller.router.draft(&caller.app, &request).await
 }
 
 /// One message.

@@ -37,8 +37,10 @@ pub(super) static SECTIONS: &[Section] = &[
     section! {
         /// The check of phone numbers.
         "routing.numbers", |routing: RoutingSettings| routing.numbers;
-        /// `"possible"`: the length must fit the region. `"valid"`: the number must also be in a range that is in use; this
-        /// refuses fictional numbers such as `+15551234567`, and ranges newer than this version.
+        /// `"possible"`: the carrier decides whether the number exists; the server refuses a text that can't be one
+        /// ([numbers](messaging.md#numbers)). `"valid"`: the number must also be in a range that this version knows; this
+        /// refuses fictional numbers such as `+15551234567`, and ranges, lengths and country codes newer than this version,
+        /// such as the area codes 357, 457 and 679 of North America. Neither refuses an answer to a contact.
         check: OneOf<NumberCheck>;
         /// Whether letters stand for digits, as in `1-800-FLOWERS`.
         allow_letters: Switch;

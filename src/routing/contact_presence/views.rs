@@ -2,6 +2,7 @@
 
 use crate::config::DirectoryMode;
 use crate::routing::json::Id;
+use crate::routing::phone_number::{spelling_values, spellings};
 use crate::routing::records::Conversation;
 use crate::storage::{Row, StorageError, Transaction};
 
@@ -39,25 +40,44 @@ pub fn of_contact(
     user: &str,
     mode: DirectoryMode,
 ) -> Result<Vec<View>, StorageError> {
-    let sql = match mode {
+    match mode {
         DirectoryMode::Own => {
-            "SELECT c.id, c.public_id, c.portal_id, k.id, k.public_id FROM phone_numbers p \
-             JOIN conversations c ON c.app_id = p.app_id AND c.contact_number = p.number \
-             JOIN contacts k ON k.id = c.contact_id \
-             WHERE p.app_id = ?1 AND p.user_id = ?2 AND p.status = 'assigned'"
+            let sql =
+                "SELECT number FROM phone_numbers WHERE app_id = ?1 AND user_id = ?2 AND status = 'assigned'";
+            let mut views = Vec::new();
+            for number in tx.query(sql, &[app_id.into(), user.into()])? {
+                views.extend(with_number(tx, app_id, &number.text(0)?)?);
+            }
+            Ok(views)
         }
         DirectoryMode::Sql => {
-            "SELECT c.id, c.public_id, c.portal_id, k.id, k.public_id FROM conversations mine \
+            let sql = "SELECT c.id, c.public_id, c.portal_id, k.id, k.public_id FROM conversations mine \
              JOIN conversations c ON c.app_id = mine.app_id AND c.thread_id = mine.thread_id \
              AND c.contact_number <> mine.contact_number AND c.is_internal = 1 \
              JOIN contacts k ON k.id = c.contact_id \
              WHERE mine.app_id = ?1 AND mine.user_id = ?2 AND mine.is_internal = 1 \
              AND NOT EXISTS (SELECT 1 FROM conversations later WHERE later.app_id = mine.app_id \
              AND later.thread_id = mine.thread_id AND later.contact_number = mine.contact_number \
-             AND later.active_at > mine.active_at)"
+             AND later.active_at > mine.active_at)";
+            tx.query(sql, &[app_id.into(), user.into()])?.iter().map(view).collect()
         }
-    };
-    tx.query(sql, &[app_id.into(), user.into()])?.iter().map(view).collect()
+    }
+}
+
+/// Conversations whose contact has this number, in any spelling of its line.
+fn with_number(tx: &mut Transaction<'_>, app_id: &str, number: &str) -> Result<Vec<View>, StorageError> {
+    let mut views = Vec::new();
+    for number in spellings(number) {
+        let rows = tx.query(
+            "SELECT c.id, c.public_id, c.portal_id, k.id, k.public_id FROM conversations c \
+             JOIN contacts k ON k.id = c.contact_id WHERE c.app_id = ?1 AND c.contact_number = ?2",
+            &[app_id.into(), number.into()],
+        )?;
+        for row in &rows {
+            views.push(view(row)?);
+        }
+    }
+    Ok(views)
 }
 
 fn view(row: &Row) -> Result<View, StorageError> {
@@ -101,12 +121,16 @@ fn contact_user(
     let app_id = conversation.app_id.as_str();
     let contact = conversation.contact.number.as_str();
     let row = match mode {
-        DirectoryMode::Own => tx.query_one(
-            "SELECT p.user_id, s.last_seen_at FROM phone_numbers p \
-             LEFT JOIN users_seen s ON s.app_id = p.app_id AND s.user_id = p.user_id \
-             WHERE p.app_id = ?1 AND p.number = ?2 AND p.status = 'assigned' AND p.user_id IS NOT NULL",
-            &[app_id.into(), contact.into()],
-        )?,
+        DirectoryMode::Own => {
+            let [first, second, third] = spelling_values(contact);
+            tx.query_one(
+                "SELECT p.user_id, s.last_seen_at FROM phone_numbers p \
+                 LEFT JOIN users_seen s ON s.app_id = p.app_id AND s.user_id = p.user_id \
+                 WHERE p.app_id = ?1 AND p.number IN (?2, ?3, ?4) AND p.status = 'assigned' \
+                 AND p.user_id IS NOT NULL ORDER BY CASE WHEN p.number = ?2 THEN 0 ELSE 1 END LIMIT 1",
+                &[app_id.into(), first.into(), second.into(), third.into()],
+            )?
+        }
         DirectoryMode::Sql => tx.query_one(
             "SELECT c.user_id, s.last_seen_at FROM conversations c \
              LEFT JOIN users_seen s ON s.app_id = c.app_id AND s.user_id = c.user_id \

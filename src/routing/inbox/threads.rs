@@ -9,6 +9,7 @@
 
 use super::inbound::Inbound;
 use crate::apps::App;
+use crate::routing::phone_number::spellings;
 use crate::routing::unrouted;
 use crate::storage::{StorageError, Transaction};
 
@@ -36,22 +37,31 @@ pub fn hold<'a>(
 pub fn look(tx: &mut Transaction<'_>, app: &App, inbound: &Inbound, now: i64) -> Result<Look, StorageError> {
     let since = unrouted::since(app, now);
     let mut look = Look { is_free: true, has_unrouted: Vec::with_capacity(inbound.threads.len()) };
+    // Of most numbers there is one spelling, and this is one read.
+    let contacts = spellings(&inbound.contact);
     for thread in &inbound.threads {
-        let row = tx.query_one(
-            "SELECT EXISTS (SELECT 1 FROM inbox_threads WHERE app_id = ?1 AND thread = ?2), \
-             EXISTS (SELECT 1 FROM unrouted_inbound WHERE app_id = ?1 AND own_number = ?3 AND contact_number = ?4 \
-             AND delivered_at IS NULL AND created_at >= ?5)",
-            &[
-                (&app.settings.id).into(),
-                (&thread.id).into(),
-                (&thread.own).into(),
-                (&inbound.contact).into(),
-                since.into(),
-            ],
-        )?;
-        let row = row.ok_or_else(|| StorageError::Fault("a question without an answer".to_owned()))?;
-        look.is_free &= !row.flag(0)?;
-        look.has_unrouted.push(row.flag(1)?);
+        let mut has_unrouted = false;
+        for own in spellings(&thread.own) {
+            for contact in &contacts {
+                let row = tx.query_one(
+                    "SELECT EXISTS (SELECT 1 FROM inbox_threads WHERE app_id = ?1 AND thread = ?2), \
+                     EXISTS (SELECT 1 FROM unrouted_inbound WHERE app_id = ?1 AND own_number = ?3 \
+                     AND contact_number = ?4 AND delivered_at IS NULL AND created_at >= ?5)",
+                    &[
+                        (&app.settings.id).into(),
+                        (&thread.id).into(),
+                        own.as_str().into(),
+                        contact.into(),
+                        since.into(),
+                    ],
+                )?;
+                let row =
+                    row.ok_or_else(|| StorageError::Fault("a question without an answer".to_owned()))?;
+                look.is_free &= !row.flag(0)?;
+                has_unrouted |= row.flag(1)?;
+            }
+        }
+        look.has_unrouted.push(has_unrouted);
     }
     Ok(look)
 }

@@ -14,7 +14,8 @@
 use sha2::{Digest, Sha256};
 
 use super::library;
-use super::spelling::{Spelling, is_invisible};
+use super::lines;
+use super::spelling::{Spelling, visible};
 use super::{PhoneNumber, short_code};
 use crate::config::{NumberCheck, NumberSettings};
 
@@ -34,7 +35,7 @@ pub fn contact_identity(raw: &str) -> String {
 
 /// Who sent a message to `own`, an own number.
 pub fn sender_identity(raw: &str, own: Option<&PhoneNumber>) -> String {
-    let visible: String = raw.chars().filter(|c| !c.is_control() && !is_invisible(*c)).collect();
+    let visible: String = visible(raw).chars().filter(|c| !c.is_control()).collect();
     let visible = visible.trim();
     // As it nearly always comes: it stays what it is.
     if PhoneNumber::from_stored(visible).is_some() {
@@ -61,10 +62,13 @@ pub fn sender_identity(raw: &str, own: Option<&PhoneNumber>) -> String {
 fn complete(typed: &str, digits: &str, own: &PhoneNumber) -> Option<PhoneNumber> {
     let region = library::region_of(own.as_str());
     let national = region.and_then(|region| PhoneNumber::parse(typed, &LENGTH_ONLY, Some(&region)).ok());
-    national.or_else(|| {
+    let completed = national.or_else(|| {
         let in_use = NumberSettings { check: NumberCheck::Valid, ..LENGTH_ONLY };
         PhoneNumber::parse(&format!("+{digits}"), &in_use, None).ok()
-    })
+    });
+    // As +52 1 55…, which the library's plans no longer have.
+    let older = || Some(format!("+{digits}")).filter(|number| lines::is_known(number));
+    completed.or_else(|| PhoneNumber::from_stored(&older()?))
 }
 
 fn condensed(name: &str) -> String {
@@ -135,6 +139,9 @@ mod tests {
             ("+33612345678", "06 98 76 54 32", "+33698765432"),
             ("+4915123456789", "0151 98765432", "+4915198765432"),
             ("+13125550100", "+447911123456", "+447911123456"),
+            ("+525555555555", "55 1234 5678", "+525512345678"),
+            ("+13125550100", "5215512345678", "+5215512345678"),
+            ("+525555555555", "5215512345678", "+5215512345678"),
             // Nothing tells.
             ("+13125550100", "5550199", "5550199"),
             ("agent_1", "4155550199", "4155550199"),

@@ -74,6 +74,19 @@ impl Spelling {
         self.text.chars().filter(char::is_ascii_digit).collect()
     }
 
+    /// Whether digits in brackets begin with 0: a trunk prefix, which is no part of the number.
+    pub(super) fn has_trunk_prefix(&self) -> bool {
+        ["(0", "[0"].iter().any(|prefix| self.text.contains(prefix))
+    }
+
+    /// Whether a number without plus was typed as it is dialled abroad: the result with a prefix before it, which the
+    /// library understood.
+    pub(super) fn is_dialled(&self, e164: &str) -> bool {
+        let digits = self.digits();
+        let prefix = digits.strip_suffix(e164.trim_start_matches('+'));
+        !self.is_international && prefix.is_some_and(|prefix| !prefix.is_empty())
+    }
+
     /// The guard: whether a result's digits are the digits typed. The one difference tolerated is a
     /// trunk zero in brackets straight after the country calling code, `+33 (0)1 …`.
     pub(super) fn agrees_with(&self, e164: &str, country_code: &str) -> bool {
@@ -88,9 +101,20 @@ impl Spelling {
     }
 }
 
-/// Marks that programs put around pasted numbers: zero-width and direction marks, soft hyphens.
-pub(super) fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{AD}' | '\u{61C}' | '\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}')
+/// Marks that programs put around pasted numbers, and that nobody sees: zero-width and direction marks (U+061C is the
+/// one that ICU writes in `ar-EG`), soft hyphens, joiners, variation selectors. Those are the characters with Unicode's
+/// property `Default_Ignorable_Code_Point` (DerivedCoreProperties 16.0).
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{115F}'..='\u{1160}' | '\u{17B4}'..='\u{17B5}' | '\u{180B}'..='\u{180F}'
+        | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{3164}' | '\u{FE00}'..='\u{FE0F}'
+        | '\u{FEFF}' | '\u{FFA0}' | '\u{FFF0}'..='\u{FFF8}' | '\u{1BCA0}'..='\u{1BCA3}' | '\u{1D173}'..='\u{1D17A}'
+        | '\u{E0000}'..='\u{E0FFF}')
+}
+
+/// The text without what nobody sees.
+pub fn visible(text: &str) -> String {
+    text.chars().filter(|c| !is_invisible(*c)).collect()
 }
 
 fn is_known(c: char) -> bool {
@@ -101,6 +125,8 @@ fn is_known(c: char) -> bool {
 fn to_ascii(c: char) -> char {
     match c {
         '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{30FC}' => '-',
+        // Superscript and small plus.
+        '\u{207A}' | '\u{FE62}' => '+',
         _ if c.is_whitespace() => ' ',
         '\u{FF21}'..='\u{FF3A}'
         | '\u{FF41}'..='\u{FF5A}'

@@ -3,12 +3,13 @@
 
 use super::super::directory::{OwnNumber, Owner};
 use super::super::draft::UserRef;
-use super::super::phone_number::PhoneNumber;
+use super::super::phone_number::{PhoneNumber, is_same_line, visible};
 use super::fault::Fault;
 use super::rows::Row;
 use crate::config::{NumberCheck, NumberSettings, RoutingSettings};
 
-/// Who has `wanted`: rows with other numbers do not count.
+/// Who has `wanted`: rows with other numbers do not count. Of rows with the same line in another spelling only if no
+/// user has the very number.
 pub(super) fn owner(
     rows: &[Row],
     wanted: &PhoneNumber,
@@ -17,12 +18,13 @@ pub(super) fn owner(
     let mut owners = Vec::new();
     for row in rows {
         let [user_id, Some(number), status] = &row[..] else { continue };
-        if stored_number(number, settings).as_ref() != Some(wanted) {
+        let number = stored_number(number, settings);
+        let Some(number) = number.filter(|number| is_same_line(number.as_str(), wanted.as_str())) else {
             continue;
-        }
+        };
         let status = status.clone().unwrap_or_default();
         owners.push(Owner {
-            number: wanted.as_str().to_owned(),
+            number: number.as_str().to_owned(),
             user_id: user(user_id.as_deref())?,
             is_assigned: settings.directory.assigned_status.contains(&status),
             status,
@@ -33,11 +35,14 @@ pub(super) fn owner(
         let (number, rows) = (wanted.masked(), rows.len());
         tracing::warn!(number, rows, "the portal's directory returned other numbers than the one queried");
     }
-    let is_in_use = |owner: &Owner| owner.is_assigned && owner.user_id.is_some();
-    let Some(chosen) = owners.iter().find(|owner| is_in_use(owner)) else {
+    let is_exact = |owner: &Owner| owner.number == wanted.as_str();
+    if owners.iter().any(|owner| is_exact(owner) && owner.is_in_use()) {
+        owners.retain(is_exact);
+    }
+    let Some(chosen) = owners.iter().find(|owner| owner.is_in_use()) else {
         return Ok(owners.into_iter().next());
     };
-    if owners.iter().any(|owner| is_in_use(owner) && owner.user_id != chosen.user_id) {
+    if owners.iter().any(|owner| owner.is_in_use() && owner.user_id != chosen.user_id) {
         return Err(Fault::Ambiguous);
     }
     Ok(Some(chosen.clone()))
@@ -96,10 +101,11 @@ fn checked(text: Option<&str>, refusal: &str) -> Result<Option<String>, Fault> {
     id.map(Some).map_err(|_| Fault::Wrong(refusal.to_owned()))
 }
 
-/// Reads a number of the portal's tables: as a number of the app's region, or else, when it is none, as
+/// Reads a number of the portal's tables, without the marks that nobody sees: as a number of the app's region, or else, when it is none, as
 /// digits that lack their `+` (`442071838750`, `00442071838750`).
 fn stored_number(text: &str, settings: &RoutingSettings) -> Option<PhoneNumber> {
     let rules = NumberSettings { check: NumberCheck::Possible, ..settings.numbers.clone() };
+    let text = visible(text);
     let text = text.trim();
     let region = settings.default_region.as_deref();
     if let Ok(number) = PhoneNumber::parse(text, &rules, region) {
@@ -184,6 +190,29 @@ mod tests {
     }
 
     #[test]
+    fn a_row_with_another_spelling_of_the_line_counts_where_no_user_has_the_very_number() {
+        let wanted = PhoneNumber::from_stored("+5215512345678").expect("E.164");
+        let found = |rows: &[[&str; 3]]| {
+            let rows: Vec<Row> = rows.iter().map(|cells| row(cells)).collect();
+            let owner = owner(&rows, &wanted, &RoutingSettings::default())?;
+            Ok::<_, Fault>(owner.map(|owner| (owner.user_id.unwrap_or_default(), owner.number)))
+        };
+        let (new, old) = ("+525512345678", "+5215512345678");
+        let user = |user: &str, number: &str| Ok(Some((user.to_owned(), number.to_owned())));
+        for (rows, expected) in [
+            (&[["7", new, "assigned"]][..], user("7", new)),
+            (&[["7", "525512345678", "assigned"]], user("7", new)),
+            (&[["8", new, "assigned"], ["7", old, "assigned"]], user("7", old)),
+            (&[["8", new, "assigned"], ["7", old, "released"]], user("8", new)),
+            (&[["7", new, "assigned"], ["7", "+52 55 1234 5678", "assigned"]], user("7", new)),
+            (&[["7", "+525512345679", "assigned"]], Ok(None)),
+            (&[["7", new, "assigned"], ["8", "\u{61c}+52 55 1234 5678", "assigned"]], Err(Fault::Ambiguous)),
+        ] {
+            assert_eq!(found(rows), expected, "{rows:?}");
+        }
+    }
+
+    #[test]
     fn numbers_stored_without_plus_are_read_if_they_are_none_of_the_region() {
         let settings = RoutingSettings::default();
         for (stored, number) in [
@@ -192,6 +221,7 @@ mod tests {
             ("+44 20 7183 8750", Some("+442071838750")),
             ("13125550101", Some("+13125550101")),
             ("3125550101", Some("+13125550101")),
+            ("\u{61c}\u{2066}442071838750\u{2069}", Some("+442071838750")),
             ("12", None),
             ("", None),
         ] {

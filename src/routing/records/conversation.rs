@@ -3,6 +3,7 @@
 use super::public_id;
 use crate::config::{ConversationKey as KeyRule, IdKind, RoutingSettings};
 use crate::routing::json::Id;
+use crate::routing::phone_number::{spelling_values, spellings};
 use crate::routing::portal_ids;
 use crate::storage::{Row, StorageError, Transaction};
 
@@ -92,7 +93,7 @@ impl Contact {
         Id::new(self.id, self.ulid.as_deref())
     }
 
-    /// A user's contact by its number.
+    /// A user's contact by its number, or by another spelling of the same line.
     ///
     /// # Errors
     /// Of the store.
@@ -102,12 +103,17 @@ impl Contact {
         user_id: &str,
         number: &str,
     ) -> Result<Option<Self>, StorageError> {
-        let row = tx.query_one(
-            "SELECT id, public_id, number, name, is_internal, created_at, updated_at FROM contacts \
-             WHERE app_id = ?1 AND user_id = ?2 AND number = ?3",
-            &[app_id.into(), user_id.into(), number.into()],
-        )?;
-        row.as_ref().map(|row| contact(row, 0, user_id)).transpose()
+        for number in spellings(number) {
+            let row = tx.query_one(
+                "SELECT id, public_id, number, name, is_internal, created_at, updated_at FROM contacts \
+                 WHERE app_id = ?1 AND user_id = ?2 AND number = ?3",
+                &[app_id.into(), user_id.into(), number.into()],
+            )?;
+            if let Some(row) = row {
+                return contact(&row, 0, user_id).map(Some);
+            }
+        }
+        Ok(None)
     }
 
     /// Finds or makes a contact and gives it this name.
@@ -215,7 +221,8 @@ impl Conversation {
         })
     }
 
-    /// The conversation of this key.
+    /// The conversation of this key, or that of another spelling of the same lines. Where an earlier version made
+    /// one for each spelling, each goes on with its own.
     ///
     /// # Errors
     /// Of the store.
@@ -224,14 +231,22 @@ impl Conversation {
         key: &ConversationKey<'_>,
         rule: KeyRule,
     ) -> Result<Option<Self>, StorageError> {
-        let row = tx.query_one(
-            concat!(
-                conversation_columns!(),
-                "WHERE c.app_id = ?1 AND c.user_id = ?2 AND c.contact_number = ?3 AND c.own_key = ?4"
-            ),
-            &[key.app_id.into(), key.user_id.into(), key.contact_number.into(), own_key(key, rule).into()],
-        )?;
-        row.as_ref().map(Self::from_row).transpose()
+        let own_keys = spellings(&own_key(key, rule));
+        for contact in spellings(key.contact_number) {
+            for own_key in &own_keys {
+                let row = tx.query_one(
+                    concat!(
+                        conversation_columns!(),
+                        "WHERE c.app_id = ?1 AND c.user_id = ?2 AND c.contact_number = ?3 AND c.own_key = ?4"
+                    ),
+                    &[key.app_id.into(), key.user_id.into(), contact.as_str().into(), own_key.into()],
+                )?;
+                if let Some(row) = row {
+                    return Self::from_row(&row).map(Some);
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// The conversation of this key, made if there is none; says whether it was. Two at once get the same
@@ -255,12 +270,19 @@ impl Conversation {
         if let Some(found) = Self::find_by_key(tx, key, rule)? {
             return Ok((found, false));
         }
+        let known = match spellings(key.contact_number).len() {
+            1 => None,
+            _ => Contact::find(tx, key.app_id, key.user_id, key.contact_number)?,
+        };
+        let number = known.as_ref().map_or(key.contact_number, |contact| contact.number.as_str());
+        let key = &ConversationKey { contact_number: number, ..key.clone() };
         insert_contact(tx, key, is_internal, settings.ids.kind, now)?;
+        let [_, second, third] = spelling_values(number);
         let made = tx.execute(
             "INSERT INTO conversations (public_id, app_id, user_id, contact_id, contact_number, own_number, own_key, \
              active_at, unread_count, is_internal, opted_out, thread_id, created_at, updated_at) \
              SELECT ?1, ?2, ?3, k.id, k.number, ?5, ?6, ?7, 0, ?8, \
-             (CASE WHEN EXISTS (SELECT 1 FROM opt_outs o WHERE o.app_id = ?2 AND o.number = ?4) THEN 1 ELSE 0 END), \
+             (CASE WHEN EXISTS (SELECT 1 FROM opt_outs o WHERE o.app_id = ?2 AND o.number IN (?4, ?10, ?11)) THEN 1 ELSE 0 END), \
              ?9, ?7, ?7 FROM contacts k WHERE k.app_id = ?2 AND k.user_id = ?3 AND k.number = ?4 \
              ON CONFLICT DO NOTHING",
             &[
@@ -273,6 +295,8 @@ impl Conversation {
                 now.into(),
                 is_internal.into(),
                 key.thread_id.into(),
+                second.into(),
+                third.into(),
             ],
         )?;
         let found = Self::find_by_key(tx, key, rule)?;
@@ -395,10 +419,11 @@ impl Conversation {
         opted_out: bool,
         now: i64,
     ) -> Result<Vec<Self>, StorageError> {
+        let [first, second, third] = spelling_values(number);
         let rows = tx.query(
-            "UPDATE conversations SET opted_out = ?3, updated_at = ?4 \
-             WHERE app_id = ?1 AND contact_number = ?2 AND opted_out <> ?3 RETURNING id",
-            &[app_id.into(), number.into(), opted_out.into(), now.into()],
+            "UPDATE conversations SET opted_out = ?3, updated_at = ?4 WHERE app_id = ?1 \
+             AND contact_number IN (?2, ?5, ?6) AND opted_out <> ?3 RETURNING id",
+            &[app_id.into(), first.into(), opted_out.into(), now.into(), second.into(), third.into()],
         )?;
         rows.iter().map(|row| Self::by_row(tx, row.int(0)?)).collect()
     }
@@ -447,22 +472,6 @@ impl Conversation {
                 )?,
             };
         }
-        rows.iter().map(Self::from_row).collect()
-    }
-
-    /// Conversations with this contact, of all users.
-    ///
-    /// # Errors
-    /// Of the store.
-    pub fn with_contact(
-        tx: &mut Transaction<'_>,
-        app_id: &str,
-        number: &str,
-    ) -> Result<Vec<Self>, StorageError> {
-        let rows = tx.query(
-            concat!(conversation_columns!(), "WHERE c.app_id = ?1 AND c.contact_number = ?2 ORDER BY c.id"),
-            &[app_id.into(), number.into()],
-        )?;
         rows.iter().map(Self::from_row).collect()
     }
 

@@ -22,7 +22,8 @@ use crate::routing::Router;
 use crate::routing::carrier::CarrierEvent;
 use crate::routing::directory;
 use crate::routing::inbox::{self, Inbound, Receiver, Thread};
-use crate::routing::phone_number::PhoneNumber;
+use crate::routing::numbers;
+use crate::routing::phone_number::{PhoneNumber, spelling_values, spellings};
 use crate::storage::{self, Row, StorageError, Transaction};
 
 /// How often numbers are looked for that nobody woke us for: those of imports and of other nodes.
@@ -82,9 +83,11 @@ pub fn note_owner(
     number: &str,
     now: i64,
 ) -> Result<(), StorageError> {
+    let [first, second, third] = spelling_values(number);
     let waiting = tx.query_one(
-        "SELECT 1 FROM unrouted_inbound WHERE app_id = ?1 AND own_number = ?2 AND delivered_at IS NULL LIMIT 1",
-        &[app_id.into(), number.into()],
+        "SELECT 1 FROM unrouted_inbound WHERE app_id = ?1 AND own_number IN (?2, ?3, ?4) \
+         AND delivered_at IS NULL LIMIT 1",
+        &[app_id.into(), first.into(), second.into(), third.into()],
     )?;
     if waiting.is_some() { note(tx, app_id, number, now) } else { Ok(()) }
 }
@@ -133,7 +136,12 @@ async fn assigned(router: &Router) -> Result<usize, StorageError> {
             let (app_id, number) = (row.text(0)?, row.text(1)?);
             Ok(Due { app_id, number, noted_at: row.int(2)?, is_assigned: row.flag(3)? })
         };
-        rows.iter().map(read).collect::<Result<Vec<_>, StorageError>>()
+        let mut due = rows.iter().map(read).collect::<Result<Vec<_>, StorageError>>()?;
+        // The directory may have another spelling of the line.
+        for due in due.iter_mut().filter(|due| !due.is_assigned && spellings(&due.number).len() > 1) {
+            (due.is_assigned, _) = numbers::own_state(tx, &due.app_id, &due.number)?;
+        }
+        Ok::<_, StorageError>(due)
     });
     let mut done = 0;
     for due in due.await? {
@@ -212,10 +220,12 @@ async fn deliver_number(
 ) -> Result<(), StorageError> {
     let (asked, of) = (Arc::clone(app), number.to_owned());
     let contacts = router.database().read(move |tx| {
+        let [first, second, third] = spelling_values(&of);
+        let since = since(&asked, storage::now());
         let rows = tx.query(
-            "SELECT contact_number FROM unrouted_inbound WHERE app_id = ?1 AND own_number = ?2 AND delivered_at IS NULL \
-             AND created_at >= ?3 GROUP BY contact_number ORDER BY MAX(id)",
-            &[(&asked.settings.id).into(), of.as_str().into(), since(&asked, storage::now()).into()],
+            "SELECT contact_number FROM unrouted_inbound WHERE app_id = ?1 AND own_number IN (?2, ?4, ?5) \
+             AND delivered_at IS NULL AND created_at >= ?3 GROUP BY contact_number ORDER BY MAX(id)",
+            &[(&asked.settings.id).into(), first.into(), since.into(), second.into(), third.into()],
         )?;
         rows.iter().map(|row| row.text(0)).collect::<Result<Vec<_>, StorageError>>()
     });
@@ -274,20 +284,28 @@ fn deliver(
     receiver: &Receiver<'_>,
     now: i64,
 ) -> Result<i64, StorageError> {
+    // In whatever spelling both numbers came.
+    let ([own, own_2, own_3], [contact, contact_2, contact_3]) =
+        (spelling_values(&receiver.thread.own), spelling_values(contact));
     let rows = tx.query(
-        "SELECT id, event, carrier_id, body, media_urls FROM unrouted_inbound WHERE app_id = ?1 AND own_number = ?2 \
-         AND contact_number = ?3 AND delivered_at IS NULL AND created_at >= ?4 ORDER BY id LIMIT ?5",
+        "SELECT id, event, carrier_id, body, media_urls, contact_number FROM unrouted_inbound WHERE app_id = ?1 \
+         AND own_number IN (?2, ?6, ?7) AND contact_number IN (?3, ?8, ?9) AND delivered_at IS NULL \
+         AND created_at >= ?4 ORDER BY id LIMIT ?5",
         &[
             (&app.settings.id).into(),
-            (&receiver.thread.own).into(),
+            own.into(),
             contact.into(),
             since(app, now).into(),
             FEW.into(),
+            own_2.into(),
+            own_3.into(),
+            contact_2.into(),
+            contact_3.into(),
         ],
     )?;
     for row in &rows {
         let id = row.int(0)?;
-        let message = match inbound(router, app, row, contact, &receiver.thread.own)? {
+        let message = match inbound(router, app, row, &row.text(5)?, &receiver.thread.own)? {
             Some(inbound) => inbox::receive(router, tx, app, &inbound, receiver, now)?,
             None => None,
         };

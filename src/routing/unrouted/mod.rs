@@ -17,6 +17,7 @@ use super::error::RoutingError;
 use super::events::micros;
 use super::inbox::Inbound;
 use super::json::carbon;
+use super::phone_number::spelling_values;
 use crate::apps::App;
 use crate::storage::{Row, StorageError, Transaction};
 
@@ -176,17 +177,21 @@ fn list(
         Some(UnroutedState::Waiting) => "waiting",
         Some(UnroutedState::Delivered) => "delivered",
     };
+    let [first, second, third] = spelling_values(query.number.as_deref().unwrap_or_default());
     let rows = tx.query(
         "SELECT id, carrier_id, type, contact_number, own_number, body, subject, media_urls, sent_at, created_at, \
-         delivered_at FROM unrouted_inbound WHERE app_id = ?1 AND id > ?2 AND (?3 = '' OR own_number = ?3) \
+         delivered_at FROM unrouted_inbound WHERE app_id = ?1 AND id > ?2 \
+         AND (?3 = '' OR own_number IN (?3, ?6, ?7)) \
          AND (?4 = '' OR ?4 = (CASE WHEN delivered_at IS NULL THEN 'waiting' ELSE 'delivered' END)) \
          ORDER BY id LIMIT ?5",
         &[
             app_id.into(),
             query.after.unwrap_or(0).into(),
-            query.number.as_deref().unwrap_or_default().into(),
+            first.into(),
             state.into(),
             query.limit.into(),
+            second.into(),
+            third.into(),
         ],
     )?;
     rows.iter().map(UnroutedJson::read).collect()
