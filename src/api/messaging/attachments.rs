@@ -19,7 +19,7 @@ pub struct AnnounceRequest {
     /// What it is called, with its ending.
     name: Option<String>,
     /// Its media type, one of `routing.attachments.types`; empty or `application/octet-stream` if the browser does not know
-    /// it, then the ending of `name` tells it.
+    /// it, then the ending of `name` decides.
     content_type: Option<String>,
     /// Bytes, if known.
     #[serde(default, deserialize_with = "whole")]
