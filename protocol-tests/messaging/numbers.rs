@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::portal_database::directory;
 use crate::harness::databases::{Database, mariadb, postgres};
-use crate::harness::messaging::{ANN, BOB, OUTSIDE, RECEIVED, Router, Setup, text};
+use crate::harness::messaging::{ANN, BOB, OUTSIDE, RECEIVED, Router, Setup, plain, text};
 use crate::harness::names::unique;
 use crate::harness::server::{binary, run};
 use crate::harness::webhook::inbound;
@@ -16,6 +16,7 @@ each_store! {
     one_line_is_one_conversation_in_every_spelling;
     a_users_line_is_internal_in_every_spelling;
     a_line_is_in_the_directory_once_and_moves_in_any_spelling;
+    a_contact_who_becomes_a_user_under_another_spelling_is_the_same_contact;
     an_opt_out_holds_for_the_line;
     unrouted_messages_are_given_to_the_line;
 }
@@ -169,6 +170,28 @@ async fn a_line_is_in_the_directory_once_and_moves_in_any_spelling(setup: Setup)
     assert_eq!(router.conversations(2).await.len(), 1);
     router.ok("/phone_numbers/release", json!({"number": other})).await;
     assert_eq!(router.send(1, listed, "outside").await["internal"], false);
+}
+
+async fn a_contact_who_becomes_a_user_under_another_spelling_is_the_same_contact(setup: Setup) {
+    let router = setup.start().await;
+    let (listed, wrote) = ("+5511987654321", "+551187654321");
+    let conversation = who_wrote(&router, wrote).await;
+    router.assign(listed, 3).await;
+    let sent = router.send(1, listed, "inside").await;
+    assert_eq!((&sent["internal"], &sent["conversation"]["id"]), (&json!(true), &conversation["id"]));
+    let theirs = router.conversations(3).await.remove(0);
+    let page = |conversation: &Value| format!("messenger.{}", plain(&conversation["id"]));
+    let (mut ann, mut carla) =
+        (router.listen(&page(&conversation)).await, router.listen(&page(&theirs)).await);
+    let typing = format!("/conversations/{}/typing", plain(&conversation["id"]));
+    router.ok(&typing, json!({"user_id": 1, "typing": true})).await;
+    carla.wait_for(r"App\Events\UserTyping").await;
+    let _online = router.listen("user.3").await;
+    loop {
+        if ann.wait_for(r"App\Events\ContactPresence").await.json()["online"] == true {
+            break;
+        }
+    }
 }
 
 async fn an_opt_out_holds_for_the_line(setup: Setup) {

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::Router;
 use super::error::RoutingError;
 use super::events::{self, Audience};
+use super::phone_number::spelling_values;
 use super::records::Conversation;
 use crate::apps::App;
 use crate::config::DirectoryMode;
@@ -108,11 +109,13 @@ pub(super) fn listener(
         // The portal's tables would have to be asked for each key that is pressed.
         return Ok(Some(other));
     }
-    let sql = "SELECT 1 FROM phone_numbers \
-               WHERE app_id = ?1 AND number = ?2 AND user_id = ?3 AND status = 'assigned'";
+    let sql = "SELECT 1 FROM phone_numbers WHERE app_id = ?1 AND number IN (?2, ?4, ?5) AND user_id = ?3 \
+               AND status = 'assigned' LIMIT 1";
     let numbers = [(&conversation.contact.number, &other), (&other.contact.number, conversation)];
     for (number, owner) in numbers {
-        let values = [(&owner.app_id).into(), number.into(), (&owner.user_id).into()];
+        let [first, second, third] = spelling_values(number);
+        let values =
+            [(&owner.app_id).into(), first.into(), (&owner.user_id).into(), second.into(), third.into()];
         if tx.query_one(sql, &values)?.is_none() {
             return Ok(None);
         }
