@@ -162,6 +162,11 @@ def is_gsm7(text: str) -> bool:
     return all(c in GSM7 or c in GSM7_EXT for c in text)
 
 
+# Some of what smart encoding replaces (the documentation lists 200 more).
+SMART = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": "-", "\u2014": "-",
+                       "\u2026": "...", "\u00a0": " ", "\u202f": " ", "\t": " " * 7, "\u200b": "", "\ufeff": "", "\u00bd": "1/2"})
+
+
 def segments(text: str, force_ucs2: bool = False) -> tuple[str, int, int]:
     """(encoding name as the API reports it, units used, number of parts)."""
     if not force_ucs2 and is_gsm7(text):
@@ -381,6 +386,8 @@ E164 = re.compile(r"^\+[1-9][0-9]{6,14}$")
 SHORT = re.compile(r"^\+?[0-9]{5,6}$")
 ALPHA = re.compile(r"^(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}$")
 IDEM = re.compile(r"^[A-Za-z0-9_:-]{1,255}$")
+NANP = re.compile(r"^\+1[2-9]\d{9}$")
+GROUP_FROM = re.compile(r"^\+1(?!8(?:00|33|44|55|66|77|88))[2-9]\d{9}$")
 STOP_WORDS = {"STOP", "STOPALL", "STOP ALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT"}
 START_WORDS = {"START", "UNSTOP"}
 HELP_WORDS = {"HELP", "INFO"}
@@ -525,6 +532,8 @@ DEFAULTS = {
     "error_rate": 0.0,                # share of sends answered 500 without accepting
     "idempotency": "on",              # on | off (the header is ignored)
     "idempotency_ttl_s": 86400,
+    "smart_encoding": False,          # of the messaging profile: typographic characters are replaced before counting
+    "group_ids": "shared",            # shared | own: whether the reports of a group's recipients have ids of their own
     "loopback": False,                # a message to an own number comes back as message.received
     "magic": True,
     "strict": False,                  # unknown request fields are an error
@@ -574,7 +583,7 @@ class State:
             accepted: dict[tuple, int] = {}
             for mid in self.order:
                 m = self.messages[mid]
-                sig = (m["from"]["phone_number"], m["to"][0]["phone_number"], m.get("text"),
+                sig = (m["from"]["phone_number"], ",".join(t["phone_number"] for t in m["to"]), m.get("text"),
                        tuple(x["url"] for x in m["media"]))
                 accepted[sig] = accepted.get(sig, 0) + 1
             ok = [e for e in self.events if any(a.get("ok") for a in e["attempts"])]
@@ -679,6 +688,11 @@ class State:
         if path == "/messages/group_mms":
             if not isinstance(dst, list) or not 1 <= len(dst) <= 8 or not all(isinstance(x, str) and E164.match(x) for x in dst):
                 raise ApiError("40310", pointer="/to")
+            if len(set(dst)) != len(dst):
+                raise ApiError("40310", pointer="/to")
+            # Long codes of the US and Canada only.
+            if not GROUP_FROM.match(str(src)) or not all(NANP.match(t) for t in dst):
+                raise ApiError("40301", fmt={"from": src, "to": dst[0]})
             targets = dst
         else:
             if not isinstance(dst, str) or not (E164.match(dst) or SHORT.match(dst)):
@@ -706,7 +720,10 @@ class State:
             raise ApiError("40304")
         if kind == "MMS" and len(media) > 10:
             raise ApiError("40317", pointer="/media_urls")
-        enc, units, parts = segments(text or "", body.get("encoding") == "ucs2")
+        smart = text or ""
+        if kind == "SMS" and body.get("encoding") != "ucs2" and (cfg["smart_encoding"] or body.get("encoding") == "gsm7"):
+            smart = smart.translate(SMART)
+        enc, units, parts = segments(smart, body.get("encoding") == "ucs2")
         if body.get("encoding") == "gsm7" and enc != "GSM-7":
             raise ApiError("40009", status=400, pointer="/text", detail="The text has characters outside GSM-7.")
         if kind == "MMS":
@@ -745,6 +762,12 @@ class State:
             "valid_until": (received + timedelta(hours=1)).isoformat(timespec="milliseconds"),
             "errors": [],
         }
+        if smart != (text or ""):
+            msg["smart_encoding"] = {"smart_encoding_applied": True, "final_encoding": enc.lower().replace("-", ""), "segment_count": parts,
+                                     "character_count": len(smart), "length_change": len(smart) - len(text or "")}
+        if path == "/messages/group_mms":
+            msg["group_message_id"] = msg["id"]
+            msg["cost"]["amount"] = f"{0.0150 * len(targets):.4f}"
         if send_at:
             msg["send_at"] = send_at.isoformat(timespec="milliseconds")
         msg["_body"] = body
@@ -799,20 +822,34 @@ class State:
             for t in msg["to"]:
                 if t["status"] in ("queued", "sending", "scheduled"):
                     t["status"] = "sent"
-        self.emit("message.sent", snapshot, msg)
+        self.report("message.sent", snapshot, msg)
         if self.cfg["loopback"]:
             for t in snapshot["to"]:
                 if t["phone_number"] in self.cfg["own"]:
-                    self.inbound({"from": snapshot["from"]["phone_number"], "to": t["phone_number"], "text": snapshot["text"],
+                    group = [o["phone_number"] for o in snapshot["to"]] if "group_message_id" in snapshot else []
+                    self.inbound({"from": snapshot["from"]["phone_number"], "to": t["phone_number"], "text": snapshot["text"], "cc": group,
                                   "media": [{"url": m["url"], "content_type": "image/png", "size": 1024} for m in snapshot["media"]]})
 
-    def became_final(self, mid: str, status: str | None = None, errors: list | None = None):
+    def report(self, event_type: str, snapshot: dict, msg: dict, only: str | None = None):
+        """An event; of a message to a group one for each recipient."""
+        if "group_message_id" not in snapshot:
+            self.emit(event_type, snapshot, msg)
+            return
+        for i, t in enumerate(snapshot["to"]):
+            if only in (None, t["phone_number"]):
+                own = {"id": str(uuid.uuid5(uuid.UUID(msg["id"]), t["phone_number"]))} if self.cfg["group_ids"] == "own" else {}
+                errors = [{**e, "source": {"pointer": "/to/0/phone_number"}} for e in snapshot["errors"]]
+                self.emit(event_type, {**snapshot, **own, "to": [t], "errors": errors if t["status"].endswith("failed") else [],
+                                       "cost": {"amount": "0.0150", "currency": "USD"}}, msg)
+
+    def became_final(self, mid: str, status: str | None = None, errors: list | None = None, only: str | None = None):
         with self.lock:
             msg = self.messages.get(mid)
             if not msg or msg["to"][0]["status"] == "cancelled":
                 return
             spec = msg["_final"] or {}
-            status = status or spec.get("status") or self.cfg["final_status"]
+            given = status or spec.get("status")
+            status = given or self.cfg["final_status"]
             errors = errors if errors is not None else spec.get("errors") or []
             msg["completed_at"] = self.now()
             if status not in ("sending_failed", "expired"):
@@ -821,9 +858,12 @@ class State:
             fmt = {"from": msg["from"]["phone_number"], "to": msg["to"][0]["phone_number"]}
             msg["errors"] = [error_object(c, fmt, pointer="/to/0/phone_number") if isinstance(c, str) else c for c in errors]
             for t in msg["to"]:
-                t["status"] = status
+                # Of recipients elsewhere the carrier hears nothing when they are in a group.
+                is_deaf = "group_message_id" in msg and not given and t["phone_number"] not in self.cfg["own"]
+                if only in (None, t["phone_number"]):
+                    t["status"] = "unknown" if is_deaf else status
             snapshot = self.public(msg)
-        self.emit("message.finalized", snapshot, msg)
+        self.report("message.finalized", snapshot, msg, only)
 
     def inbound(self, spec: dict) -> dict:
         cfg = self.cfg
@@ -847,7 +887,8 @@ class State:
             "type": "MMS" if media or spec.get("cc") else "SMS", "organization_id": cfg["organization_id"],
             "messaging_profile_id": cfg["profile_id"],
             "from": {"phone_number": src, "carrier": spec.get("carrier", "T-Mobile USA"), "line_type": spec.get("line_type", "Wireless")},
-            "to": [{"phone_number": dst, "status": "webhook_delivered", "carrier": "Telnyx", "line_type": "Wireless"}],
+            "to": [{"phone_number": d, "status": "webhook_delivered", "carrier": "Telnyx", "line_type": "Wireless"}
+                   for d in (dst if isinstance(dst, list) else [dst])],
             "cc": spec.get("cc", []), "text": text, "subject": spec.get("subject"), "media": media,
             "webhook_url": cfg["webhook_url"], "webhook_failover_url": cfg["webhook_failover_url"],
             "encoding": enc, "parts": parts, "tags": [], "cost": None,
@@ -1330,7 +1371,7 @@ class Handler(BaseHTTPRequestHandler):
             mid = data.get("id")
             if mid not in st.messages:
                 return self.reply(404, {"error": "no such message"})
-            st.became_final(mid, data.get("status"), data.get("errors"))
+            st.became_final(mid, data.get("status"), data.get("errors"), data.get("to"))
             return self.reply(200, {"ok": True})
         if path == "/_optouts":
             with st.lock:

@@ -156,6 +156,12 @@ impl Carrier {
         self.admin("POST", "/_finalize", &change).await;
     }
 
+    /// The final state of one recipient of a group.
+    pub async fn finalize_one(&self, message_id: &str, to: &str, status: &str, errors: &[&str]) {
+        let change = json!({"id": message_id, "to": to, "status": status, "errors": errors});
+        self.admin("POST", "/_finalize", &change).await;
+    }
+
     async fn admin(&self, method: &str, path: &str, body: &Value) -> Value {
         let (status, answer) = self.call(method, path, body).await;
         assert_eq!(status, 200, "{method} {path} {body}: {answer}");

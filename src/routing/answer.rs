@@ -16,15 +16,19 @@ use crate::storage::{StorageError, Transaction};
 
 impl Router {
     /// Checks a request. Its recipient is the number in `to`, or a contact that the user has already, or, without
-    /// `to`, the contact of the conversation.
+    /// `to`, the contact of the conversation; with `reply_all` the whole group of a message.
     ///
     /// # Errors
     /// The first field that is wrong, or the store's.
     pub async fn draft(&self, app: &Arc<App>, request: &SendRequest) -> Result<Draft, RoutingError> {
         let settings = &app.settings.routing;
         let user = UserRef::required(request.user_id.as_ref())?;
+        if let Some(id) = &request.reply_all {
+            let group = self.group_of(Arc::clone(app), user, id.text()).await?;
+            return Draft::to_group(request, group, settings);
+        }
         let to = match (&request.to, &request.conversation_id) {
-            (Some(to), _) => self.written(app, user, to, settings).await?,
+            (Some(to), _) => self.written(app, user, to.one()?, settings).await?,
             (None, Some(id)) => self.contact_of(app, user, id.text()).await?,
             (None, None) => {
                 return Err(invalid(

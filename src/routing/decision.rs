@@ -22,7 +22,7 @@ pub struct Explanation {
     /// `internal` or `external`.
     pub route: String,
     /// `assigned`: the number belongs to a portal user. `not_in_directory`: nobody of the portal has it.
-    /// `not_assigned`: it is the portal's, but no user's.
+    /// `not_assigned`: it is the portal's, but no user's. `group`: a message to a group is always external.
     pub reason: String,
     /// The number's status in the directory.
     pub number_status: Option<String>,

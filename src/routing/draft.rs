@@ -8,14 +8,18 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::error::{Code, RoutingError};
+use super::group::Group;
 use super::phone_number::{Destination, PhoneNumber};
-use super::text::{self, MediaError};
+use super::text::{self, MediaError, Way};
 use crate::config::RoutingSettings;
 use crate::protocol::id::{SocketId, UserId};
 use crate::storage;
 
 /// Longest idempotency key and reference, in characters.
 const MAX_KEY: usize = 255;
+/// What a list of recipients is answered.
+const ONE_RECIPIENT: &str = "to is one phone number: each recipient gets a message of their own, with a call of its own. \
+    To answer all members of a group MMS, send reply_all with the id of a message of that group in place of to";
 /// How far ahead a message may be scheduled, in microseconds: five days, the carrier's limit.
 const MAX_AHEAD: i64 = 5 * 24 * 3_600 * 1_000_000;
 
@@ -65,6 +69,35 @@ impl IdRef {
     }
 }
 
+/// The recipient as portals write it: a number; a list only to be refused with a sentence.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a phone number")]
+pub enum ToRef {
+    /// A number.
+    One(String),
+    /// Several.
+    Several(Vec<serde_json::Value>),
+}
+
+impl ToRef {
+    /// The one recipient.
+    ///
+    /// # Errors
+    /// `invalid_field`: there are several, and what is possible instead.
+    pub fn one(&self) -> Result<&str, RoutingError> {
+        match self {
+            Self::One(number) => Ok(number),
+            Self::Several(_) => Err(invalid("to", ONE_RECIPIENT)),
+        }
+    }
+}
+
+impl From<&str> for ToRef {
+    fn from(number: &str) -> Self {
+        Self::One(number.to_owned())
+    }
+}
+
 /// `POST /messages` and `POST /conversations`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 pub struct SendRequest {
@@ -72,7 +105,10 @@ pub struct SendRequest {
     pub user_id: Option<UserRef>,
     /// The recipient's number, in any usual spelling, or the `phone_number` of one of the user's contacts. It may be
     /// missing where `conversation_id` names a conversation.
-    pub to: Option<String>,
+    #[schemars(with = "Option<String>")]
+    pub to: Option<ToRef>,
+    /// In place of `to`: the id of a message that was sent to a group, whose members all get this one as a group MMS.
+    pub reply_all: Option<IdRef>,
     /// Which of the user's numbers to send from.
     pub from: Option<String>,
     /// The text.
@@ -114,6 +150,10 @@ pub struct Draft {
     /// The recipient.
     #[serde(serialize_with = "as_text")]
     pub to: Destination,
+    /// The other recipients of a group MMS. Left out where there are none: so requests that an older version stored
+    /// have the same hash.
+    #[serde(serialize_with = "as_texts", skip_serializing_if = "Vec::is_empty")]
+    pub cc: Vec<PhoneNumber>,
     /// The number to send from.
     #[serde(serialize_with = "as_optional_text")]
     pub from: Option<PhoneNumber>,
@@ -152,8 +192,39 @@ impl Draft {
         to: Destination,
         settings: &RoutingSettings,
     ) -> Result<Self, RoutingError> {
-        let user_id = UserRef::required(request.user_id.as_ref())?;
         let from = parsed_number("from", request.from.as_deref(), settings)?;
+        Self::addressed(request, to, Vec::new(), from)
+    }
+
+    /// Checks a request that answers a group.
+    ///
+    /// # Errors
+    /// The first field that is wrong.
+    pub fn to_group(
+        request: &SendRequest,
+        group: Group,
+        settings: &RoutingSettings,
+    ) -> Result<Self, RoutingError> {
+        if request.to.is_some() {
+            return Err(invalid(
+                "to",
+                "send either to or reply_all: a group's members are those of its message",
+            ));
+        }
+        let from = parsed_number("from", request.from.as_deref(), settings)?;
+        if from.is_some_and(|from| from != group.own) {
+            return Err(invalid("from", "a group is answered from the number that it has of this user"));
+        }
+        Self::addressed(request, Destination::Number(group.contact), group.others, Some(group.own))
+    }
+
+    fn addressed(
+        request: &SendRequest,
+        to: Destination,
+        cc: Vec<PhoneNumber>,
+        from: Option<PhoneNumber>,
+    ) -> Result<Self, RoutingError> {
+        let user_id = UserRef::required(request.user_id.as_ref())?;
         let text = request.text.as_deref().or(request.body.as_deref());
         let text = text.filter(|text| !text.trim().is_empty()).map(str::to_owned);
         let media_urls = request.media_urls.clone().unwrap_or_default();
@@ -163,6 +234,7 @@ impl Draft {
         Ok(Self {
             user_id,
             to,
+            cc,
             from,
             text,
             media_urls,
@@ -182,6 +254,25 @@ impl Draft {
         self.text.is_some() || !self.media_urls.is_empty()
     }
 
+    /// Whether it is an MMS, if it goes through the carrier.
+    pub fn is_mms(&self) -> bool {
+        !self.media_urls.is_empty() || self.subject.is_some() || self.is_to_group()
+    }
+
+    /// Whether all members of a group get it.
+    pub fn is_to_group(&self) -> bool {
+        !self.cc.is_empty()
+    }
+
+    /// Checks the text for the way that it goes.
+    ///
+    /// # Errors
+    /// `too_long`, `invalid_field`.
+    pub fn check_text(&self, is_internal: bool) -> Result<(), RoutingError> {
+        let way = Way::of(is_internal, self.is_mms(), self.to.as_str());
+        text::check_text(self.text.as_deref().unwrap_or_default(), way).map_err(|error| error.at("text"))
+    }
+
     /// Tells requests apart that carry the same idempotency key.
     pub fn hash(&self) -> String {
         let normalised = serde_json::to_vec(self).unwrap_or_default();
@@ -191,6 +282,10 @@ impl Draft {
 
 fn as_text<S: serde::Serializer>(to: &Destination, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(to.as_str())
+}
+
+fn as_texts<S: serde::Serializer>(numbers: &[PhoneNumber], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(numbers.iter().map(PhoneNumber::as_str))
 }
 
 fn as_optional_text<S: serde::Serializer>(

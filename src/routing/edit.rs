@@ -9,7 +9,7 @@ use super::events::{self, Audience, Events, micros};
 use super::json::carbon;
 use super::records::{Conversation, Message};
 use super::status::{Direction, Status};
-use super::text::{self, TextError};
+use super::text::{self, Way};
 use super::{Router, attachments, callbacks};
 use crate::apps::App;
 use crate::storage::{self, StorageError, Transaction};
@@ -286,10 +286,8 @@ fn checked_text<'a>(message: &Message, text: &'a str) -> Result<Option<&'a str>,
             Ok(None)
         };
     }
-    text::check_text(text, message.is_internal).map_err(|error| {
-        let code = if error == TextError::Nul { Code::InvalidField } else { Code::TooLong };
-        RoutingError::new(code, error.to_string()).at("text")
-    })?;
+    // Only internal ones can be edited.
+    text::check_text(text, Way::Internal).map_err(|error| error.at("text"))?;
     Ok(Some(text))
 }
 

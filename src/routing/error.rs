@@ -97,6 +97,8 @@ codes! {
     FromRequired = "from_required", 422;
     /// The message has neither text nor media.
     NoContent = "no_content", 422;
+    /// The message of `reply_all` has no group, or one that the carrier does not answer.
+    GroupNotPossible = "group_not_possible", 422;
     /// The text is too long.
     TooLong = "too_long", 422;
     /// The message has too many media.

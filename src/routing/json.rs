@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 
 use super::events;
+use super::group::RecipientJson;
 use super::records::{Contact, Conversation, Message};
 use crate::config::{RoutingSettings, UserJson};
 
@@ -78,10 +79,12 @@ pub struct MessageJson {
     pub subject: Option<String>,
     /// Attachments.
     pub media_urls: Vec<String>,
-    /// Other recipients of a group MMS.
+    /// The other members of a group: neither `from_number` nor `to_number`.
     pub cc: Vec<String>,
     /// Whether it was sent to a group.
     pub group: bool,
+    /// Of a message to a group: each recipient, and what the carrier said of it.
+    pub recipients: Vec<RecipientJson>,
     /// `scheduled`, `sending`, `sent`, `delivered`, `read`, `failed`, `cancelled`, `unconfirmed`, `received`.
     pub status: String,
     /// Whether the carrier got no receipt in time for a message that was sent.
@@ -94,8 +97,12 @@ pub struct MessageJson {
     pub to_number: String,
     /// The carrier's id.
     pub telnyx_message_id: Option<String>,
-    /// SMS parts.
+    /// SMS parts, as the carrier counted them; until then, and for internal messages, by the standard. Null for an
+    /// MMS of which the carrier has told none.
     pub parts: Option<i64>,
+    /// The most parts that the carrier may count for the text, depending on its list of characters and on the smart
+    /// encoding of the messaging profile; the same as `parts` where that makes no difference.
+    pub parts_max: Option<i64>,
     /// `GSM-7` or `UCS-2`.
     pub encoding: Option<String>,
     /// What the carrier charges: `{"amount","currency"}`.
@@ -217,6 +224,7 @@ impl Message {
             media_urls: self.media_urls.clone(),
             cc: self.cc.clone(),
             group: !self.cc.is_empty(),
+            recipients: self.recipients_json(),
             status: self.status.as_str().to_owned(),
             delivery_unconfirmed: self.is_unconfirmed,
             is_internal: settings.expose_internal.then_some(self.is_internal),
@@ -224,6 +232,7 @@ impl Message {
             to_number: self.to_number.clone(),
             telnyx_message_id: self.telnyx_message_id.clone(),
             parts: self.parts,
+            parts_max: self.parts_max(),
             encoding: self.encoding.clone(),
             cost: parsed(&self.cost),
             error: parsed(&self.error),

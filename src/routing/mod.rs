@@ -35,6 +35,7 @@ mod edit;
 pub mod error;
 mod events;
 pub mod exposure;
+pub mod group;
 mod health;
 mod inbox;
 mod jobs;
@@ -58,6 +59,7 @@ mod retention;
 mod routed;
 mod search;
 mod send;
+mod sms;
 pub mod status;
 #[cfg(test)]
 mod test_support;

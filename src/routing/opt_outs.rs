@@ -144,11 +144,17 @@ fn list(tx: &mut Transaction<'_>, app_id: &str) -> Result<Vec<OptOut>, StorageEr
 }
 
 /// Refuses a recipient who opted out. What was noted without a profile holds for all; a number whose profile
-/// is not known here is held back by any.
+/// is not known here is held back by any. `field`: which one of the request names the recipient.
 ///
 /// # Errors
 /// `opted_out`.
-pub fn check(tx: &mut Transaction<'_>, app: &App, own: &OwnNumber, to: &str) -> Result<(), RoutingError> {
+pub fn check(
+    tx: &mut Transaction<'_>,
+    app: &App,
+    own: &OwnNumber,
+    to: &str,
+    field: &'static str,
+) -> Result<(), RoutingError> {
     let profile = profile(app, own);
     let [first, second, third] = spelling_values(to);
     let row = tx.query_one(
@@ -160,7 +166,7 @@ pub fn check(tx: &mut Transaction<'_>, app: &App, own: &OwnNumber, to: &str) -> 
         None => Ok(()),
         Some(_) => {
             let message = "the recipient opted out of messages; only a START from their phone lifts that";
-            Err(RoutingError::new(Code::OptedOut, message).at("to"))
+            Err(RoutingError::new(Code::OptedOut, message).at(field))
         }
     }
 }

@@ -143,6 +143,12 @@ impl PhoneNumber {
         mask(self.as_str())
     }
 
+    /// The region whose plan it belongs to (two letters, ISO 3166); where the plan does not know it, the main one of
+    /// its country calling code.
+    pub fn region(&self) -> Option<String> {
+        library::region_of(self.as_str())
+    }
+
     fn judge(
         typed: &Spelling,
         settings: &NumberSettings,

@@ -19,6 +19,8 @@ pub(super) enum Steps {
     Internal { created: bool },
     /// It goes to the carrier.
     External,
+    /// It goes to the carrier, for all members of a group.
+    Group,
     /// It was accepted for later.
     Scheduled,
     /// It was accepted earlier and goes now: to a user of the portal, whose conversation is new or not, or to the
@@ -45,6 +47,7 @@ impl Steps {
                  Reciprocal conversation created for internal message"
             }
             Self::External => "Checking if recipient is internal user; Sending message via Telnyx API",
+            Self::Group => "Message to a group; Sending message via Telnyx API",
             Self::Scheduled => "Checking if recipient is internal user; Message scheduled",
             Self::Later { occasion, created } => occasion.text(created.is_some()),
         }

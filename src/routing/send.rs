@@ -16,8 +16,7 @@ use super::phone_number::{is_same_line, mask, spelling_values};
 use super::records::{Contact, Conversation, ConversationKey, Message, NewMessage};
 use super::routed::{self, Steps};
 use super::status::{Direction, Status};
-use super::text::TextError;
-use super::{Router, callbacks, jobs, opt_outs, portal_ids, text};
+use super::{Router, callbacks, jobs, opt_outs, portal_ids, sms};
 use crate::apps::App;
 use crate::config::DirectoryMode;
 use crate::storage::{self, StorageError, Transaction};
@@ -156,15 +155,21 @@ impl Sending<'_> {
             return Err(RoutingError::new(Code::SelfMessage, message).at("to"));
         }
         let user = self.draft.user_id.as_str();
-        tracing::debug!(
-            app = app_id.as_str(),
-            user,
-            from = mask(&own.number),
-            to = mask(to),
-            "Checking if recipient is internal user"
-        );
-        let recipient = self.recipient(tx)?;
-        let (route, reason) = decision::route(recipient.as_ref(), settings.unassigned_own_number)?;
+        let (recipient, route, reason) = if self.draft.is_to_group() {
+            // The carrier makes the group's thread, so it gets the message whoever the members are.
+            (None, Route::External, "group")
+        } else {
+            tracing::debug!(
+                app = app_id.as_str(),
+                user,
+                from = mask(&own.number),
+                to = mask(to),
+                "Checking if recipient is internal user"
+            );
+            let recipient = self.recipient(tx)?;
+            let (route, reason) = decision::route(recipient.as_ref(), settings.unassigned_own_number)?;
+            (recipient, route, reason)
+        };
         let is_internal = route != Route::External;
         let thread_id = self.router.thread_id(app_id, &own.number, to);
         // A new contact gets the number that the directory has.
@@ -182,7 +187,7 @@ impl Sending<'_> {
             conversation.contact = Contact::name(tx, &key, name, settings.ids.kind, now)?;
         }
         if !self.draft.has_content() {
-            if conversation.is_internal != is_internal {
+            if conversation.is_internal != is_internal && !self.draft.is_to_group() {
                 conversation.set_internal(tx, is_internal, now)?;
             }
             return Ok((Sent { message: None, conversation, created, replayed: false }, None));
@@ -194,10 +199,13 @@ impl Sending<'_> {
             directory: settings.directory.mode.as_str().to_owned(),
             from: from_reason.to_owned(),
         };
-        check_text(self.draft.text.as_deref().unwrap_or_default(), is_internal)?;
+        self.draft.check_text(is_internal)?;
         if !is_internal {
             jobs::check_enabled(self.app)?;
-            opt_outs::check(tx, self.app, &own, to)?;
+            opt_outs::check(tx, self.app, &own, to, "to")?;
+            for member in &self.draft.cc {
+                opt_outs::check(tx, self.app, &own, member.as_str(), "reply_all")?;
+            }
         }
         let message = self.insert(tx, &mut conversation, &own, &explanation, now)?;
         self.keep_key(tx, &message)?;
@@ -246,7 +254,7 @@ impl Sending<'_> {
                 )?;
                 let profile = own.messaging_profile_id.as_deref();
                 let attempt = jobs::create(self.router, tx, self.app, &message, profile, &thread_id, now)?;
-                (Some(attempt), Steps::External)
+                (Some(attempt), if self.draft.is_to_group() { Steps::Group } else { Steps::External })
             }
         };
         routed::log(tx, &thread_id, app_id, &message, steps, Some(&explanation));
@@ -359,7 +367,9 @@ impl Sending<'_> {
         now: i64,
     ) -> Result<Message, RoutingError> {
         let is_internal = explanation.route == "internal";
-        let measure = text::measure(self.draft.text.as_deref().unwrap_or_default());
+        let text = self.draft.text.as_deref().filter(|_| !self.draft.is_mms());
+        let measure = text.map(sms::measure);
+        let cc: Vec<String> = self.draft.cc.iter().map(|member| member.as_str().to_owned()).collect();
         let decision = json!(explanation).to_string();
         let new = NewMessage {
             pair_id: None,
@@ -367,7 +377,7 @@ impl Sending<'_> {
             body: self.draft.text.as_deref(),
             subject: self.draft.subject.as_deref(),
             media_urls: &self.draft.media_urls,
-            cc: &[],
+            cc: &cc,
             status: match (self.draft.send_at, is_internal) {
                 (Some(_), _) => Status::Scheduled,
                 (None, true) => Status::Delivered,
@@ -377,12 +387,12 @@ impl Sending<'_> {
             from_number: &own.number,
             to_number: self.draft.to.as_str(),
             telnyx_message_id: None,
-            parts: self.draft.text.is_some().then_some(i64::from(measure.parts)),
-            encoding: self.draft.text.is_some().then_some(measure.encoding.as_str()),
+            parts: measure.map(|measure| i64::from(measure.parts)),
+            encoding: measure.map(|measure| measure.encoding.as_str()),
             reference: self.draft.reference.as_deref(),
             decision: &decision,
             send_at: self.draft.send_at,
-            kind: None,
+            kind: self.draft.is_to_group().then_some("MMS"),
             sent_at: None,
         };
         let ids = self.app.settings.routing.ids.kind;
@@ -391,17 +401,6 @@ impl Sending<'_> {
         conversation.add_message(tx, &message, false)?;
         Ok(message)
     }
-}
-
-/// Whether a text may go there.
-///
-/// # Errors
-/// `too_long`, `invalid_field`.
-pub(super) fn check_text(text: &str, is_internal: bool) -> Result<(), RoutingError> {
-    text::check_text(text, is_internal).map_err(|error| {
-        let code = if error == TextError::Nul { Code::InvalidField } else { Code::TooLong };
-        RoutingError::new(code, error.to_string()).at("text")
-    })
 }
 
 /// What a draft's idempotency key was used for, as it is now.

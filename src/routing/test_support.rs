@@ -101,7 +101,7 @@ impl Lab {
     pub async fn try_send(&self, user: &str, to: &str, text: &str) -> Result<Message, RoutingError> {
         self.request(
             user,
-            SendRequest { to: Some(to.to_owned()), text: Some(text.to_owned()), ..SendRequest::default() },
+            SendRequest { to: Some(to.into()), text: Some(text.to_owned()), ..SendRequest::default() },
         )
         .await
     }
@@ -110,7 +110,7 @@ impl Lab {
     pub async fn send_from(&self, user: &str, from: &str, to: &str, text: &str) -> Message {
         let request = SendRequest {
             from: Some(from.to_owned()),
-            to: Some(to.to_owned()),
+            to: Some(to.into()),
             text: Some(text.to_owned()),
             ..SendRequest::default()
         };
@@ -120,7 +120,7 @@ impl Lab {
     /// Schedules a text for in an hour.
     pub async fn schedule(&self, user: &str, to: &str, text: &str) -> Message {
         let request = SendRequest {
-            to: Some(to.to_owned()),
+            to: Some(to.into()),
             text: Some(text.to_owned()),
             send_at: Some(carbon(storage::now() + 3_600_000_000)),
             ..SendRequest::default()

@@ -48,11 +48,11 @@ calls! {
     /// Sends a message: to another user of the portal directly, to any other number through the carrier.
     POST "/messages" messages::send: SendRequest => messages::SendAnswer, User
         [FromNotOwned OptedOut NotFound IdempotencyMismatch DirectoryAmbiguous InvalidNumber SelfMessage
-         FromRequired NoContent TooLong TooManyMedia RecipientUnassigned RateLimited DirectoryUnavailable];
+         FromRequired NoContent GroupNotPossible TooLong TooManyMedia RecipientUnassigned RateLimited DirectoryUnavailable];
     /// Finds or makes a conversation, and sends a message in it if text or media are given.
     POST "/conversations" conversations::start: SendRequest => conversations::StartAnswer, User
         [FromNotOwned OptedOut NotFound IdempotencyMismatch DirectoryAmbiguous InvalidNumber SelfMessage
-         FromRequired TooLong TooManyMedia RecipientUnassigned RateLimited DirectoryUnavailable];
+         FromRequired GroupNotPossible TooLong TooManyMedia RecipientUnassigned RateLimited DirectoryUnavailable];
     /// Lists a user's conversations, the most active first.
     GET "/conversations" conversations::list: conversations::ConversationsRequest => conversations::ConversationList, User [];
     /// Shows a conversation.

@@ -23,7 +23,7 @@ pub use outcome::{
 };
 pub use status::{MappedStatus, MessageStatus, final_status, is_known, message_status};
 pub use telnyx::{
-    Autoresponse, BadPublicKey, CallFailed, CarrierEvent, CarrierMessage, Direction, EventType, LookUp,
-    Media, OutgoingMessage, Recipient, SetUpError, SignatureError, Telnyx, UnreadableEvent, Verifier,
-    request_body, token_of, webhook_url,
+    Autoresponse, BadPublicKey, Call, CallFailed, CarrierEvent, CarrierMessage, Direction, EventType, LookUp,
+    Media, OutgoingGroupMessage, OutgoingMessage, Recipient, SetUpError, SignatureError, Telnyx,
+    UnreadableEvent, Verifier, group_request_body, request_body, token_of, webhook_url,
 };

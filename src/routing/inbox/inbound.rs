@@ -15,7 +15,7 @@ use crate::routing::events::{Audience, Events};
 use crate::routing::phone_number::{PhoneNumber, contact_identity, mask, sender_identity};
 use crate::routing::records::{Conversation, ConversationKey, Message, NewMessage};
 use crate::routing::status::{Direction, Status};
-use crate::routing::{Router, attachments, callbacks, opt_outs, unrouted};
+use crate::routing::{Router, attachments, callbacks, group, opt_outs, unrouted};
 use crate::storage::{StorageError, Transaction};
 
 /// Who has the receiving numbers, where the portal's tables say so; `None`: our own table, asked in the
@@ -94,13 +94,13 @@ impl Inbound {
         ids
     }
 
-    /// Recipients other than this address.
-    fn others(&self, own: &str) -> Vec<String> {
+    /// Members of the group other than this address and the sender. The carrier's list has them, too.
+    pub fn others(&self, own: &str) -> Vec<String> {
+        let number = PhoneNumber::from_stored(own);
         let to = self.threads.iter().map(|thread| thread.own.clone());
-        let cc = self.message.cc.iter().map(|number| contact_identity(number));
-        let mut others: Vec<String> = to.chain(cc).filter(|number| number != own).collect();
-        others.dedup();
-        others
+        let cc = self.message.cc.iter().map(|member| sender_identity(member, number.as_ref()));
+        let members: Vec<String> = to.chain(cc).collect();
+        group::others(&members, &self.contact, own)
     }
 }
 
@@ -249,7 +249,7 @@ pub fn receive(
     let new = NewMessage {
         pair_id: None,
         direction: Direction::Inbound,
-        kind: message.kind.as_deref().filter(|kind| ["RCS", "WHATSAPP"].contains(kind)),
+        kind: message.kind.as_deref().filter(|kind| ["MMS", "RCS", "WHATSAPP"].contains(kind)),
         body: Some(message.text.as_str()).filter(|text| !text.is_empty()),
         subject: message.subject.as_deref(),
         media_urls: &media,

@@ -73,15 +73,16 @@ pub fn apply(
     let token = report.webhook_url.as_deref().and_then(|url| token_of(url, app_id));
     // The token first: it also settles a call whose answer was lost.
     let by_token = match token {
-        Some(token) => jobs::resolve_by_webhook(router, tx, app, token, &report.id)?,
+        Some(token) => jobs::resolve_by_webhook(router, tx, app, token, report.carrier_id())?,
         None => None,
     };
     let message = match by_token {
         Some(message) => Some(message),
-        None => Message::by_carrier_id(tx, app_id, &report.id)?,
+        None => Message::by_carrier_id(tx, app_id, report.carrier_id())?,
     };
     let Some(mut message) = message else { return Ok(Verdict::Unknown) };
-    if message.telnyx_message_id.as_ref() == Some(&report.id) {
+    // Each recipient of a group may have an id of its own.
+    if message.is_to_group() || message.telnyx_message_id.as_deref() == Some(report.carrier_id()) {
         take(router, tx, app, &mut message, Report::of_event(event, report), now)?;
     }
     // Else a second message of ours at the carrier: counted, and its fate is not this one's.
@@ -100,7 +101,11 @@ pub fn take(
     report: Report<'_>,
     now: i64,
 ) -> Result<(), StorageError> {
-    let said = of_message(message, report);
+    let is_to_group = message.is_to_group();
+    let said = match report.message.filter(|_| is_to_group) {
+        Some(shown) => of_group(message, shown, report, now),
+        None => of_message(message, report),
+    };
     if !said.word.is_empty() && !is_known(&said.word) {
         let (app, message_id, status) = (&app.settings.id, message.public_id(), &said.word);
         tracing::warn!(app, message_id = %message_id, status, "the carrier reported a status that the router does not know");
@@ -108,19 +113,27 @@ pub fn take(
     // Messages of earlier versions have the word only.
     let was_final = message.awaited.is_settled
         || message.carrier_status.as_deref().is_some_and(|word| message_status(word).is_final);
-    let is_older = report.at.zip(message.awaited.reported_at).is_some_and(|(at, known)| at < known);
+    // The reports of a group's recipients come in any order; what is late among them is left out already.
+    let is_older =
+        !is_to_group && report.at.zip(message.awaited.reported_at).is_some_and(|(at, known)| at < known);
     let is_late = is_older || (was_final && !said.status.is_final);
     note_facts(message, report, &said, is_late);
     let next = next_status(message, &said);
     // What led to a failure may be overtaken by a later truth, not by an earlier one. The carrier's last word
     // stands; only a failure of our own making is left for "sent".
-    let is_overtaken =
-        message.status == Status::Failed && (is_older || (was_final && next == Some(Status::Sent)));
+    let is_overtaken = message.status == Status::Failed
+        && (is_older || (was_final && !is_to_group && next == Some(Status::Sent)));
+    if let Some(shown) = report.message.filter(|_| is_to_group) {
+        note_opt_outs(router, tx, app, message, shown, now)?;
+    }
     if next == Some(Status::Failed)
         && !is_overtaken
         && message.status.may_become(Status::Failed, Cause::Event)
     {
-        note_failure(router, tx, app, message, (report, &said), now)?;
+        note_failure(message, report, &said);
+        if let Some(shown) = report.message.filter(|_| !is_to_group) {
+            note_opt_outs(router, tx, app, message, shown, now)?;
+        }
     }
     let has_arrived = matches!(next, Some(Status::Delivered | Status::Read));
     if has_arrived && !is_overtaken {
@@ -138,6 +151,32 @@ pub fn take(
     if !message.awaited.is_settled && message.awaited.ask_at.is_none() {
         message.awaited.await_report(now, app.settings.routing.telnyx.ask_after);
         message.save_carrier_facts(tx)?;
+    }
+    Ok(())
+}
+
+/// Notes whoever the carrier refused a message for, as they opted out.
+fn note_opt_outs(
+    router: &Router,
+    tx: &mut Transaction<'_>,
+    app: &App,
+    message: &Message,
+    report: &CarrierMessage,
+    now: i64,
+) -> Result<(), StorageError> {
+    if !report.errors.iter().any(|error| error.is_opt_out()) {
+        return Ok(());
+    }
+    let profile = report.messaging_profile_id.as_deref().unwrap_or_default();
+    let failed = |word: &Option<String>| message_status(word.as_deref().unwrap_or_default()).status;
+    let of_group = report.to.iter().filter(|to| failed(&to.status) == MessageStatus::Failed);
+    let numbers: Vec<&str> = if message.is_to_group() {
+        of_group.map(|to| to.number.as_str()).collect()
+    } else {
+        vec![&message.to_number]
+    };
+    for number in numbers {
+        opt_outs::note(tx, router, app, profile, &contact_identity(number), "carrier_40300", now)?;
     }
     Ok(())
 }
@@ -162,7 +201,8 @@ fn note_facts(message: &mut Message, report: Report<'_>, said: &Said, is_late: b
         if facts.encoding.is_some() {
             message.encoding.clone_from(&facts.encoding);
         }
-        if let Some(cost) = &facts.cost {
+        // A report of one recipient of a group has that one's cost; the answer had the cost of all.
+        if let Some(cost) = facts.cost.as_ref().filter(|_| !message.is_to_group() || message.cost.is_none()) {
             message.cost = Some(json!({"amount": cost.amount, "currency": cost.currency}).to_string());
         }
     }
@@ -179,24 +219,18 @@ fn note_facts(message: &mut Message, report: Report<'_>, said: &Said, is_late: b
     }
 }
 
-fn note_failure(
-    router: &Router,
-    tx: &mut Transaction<'_>,
-    app: &App,
-    message: &mut Message,
-    (report, said): (Report<'_>, &Said),
-    now: i64,
-) -> Result<(), StorageError> {
+fn note_failure(message: &mut Message, report: Report<'_>, said: &Said) {
     let errors = report.message.map_or(&[][..], |message| &message.errors);
     let (code, title) = errors.first().map_or_else(
         || (said.word.as_str(), "The carrier gave no reason"),
         |error| (error.code.as_str(), error.title.as_str()),
     );
     message.error = Some(json!({"code": code, "title": title, "carrier": "telnyx"}).to_string());
-    if errors.iter().any(|error| error.is_opt_out()) {
-        let profile = report.message.and_then(|message| message.messaging_profile_id.as_deref());
-        let recipient = contact_identity(&message.to_number);
-        opt_outs::note(tx, router, app, profile.unwrap_or_default(), &recipient, "carrier_40300", now)?;
-    }
-    Ok(())
+}
+
+/// What a report of some recipients of a group makes of the whole message.
+fn of_group(message: &mut Message, shown: &CarrierMessage, report: Report<'_>, now: i64) -> Said {
+    let is_final = report.kind == Kind::Finalized;
+    let word = message.note_recipients(shown, is_final, report.at.unwrap_or(now));
+    Said { word: word.to_owned(), status: message_status(word) }
 }

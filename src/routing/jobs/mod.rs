@@ -17,11 +17,12 @@ mod worker;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use dashmap::DashMap;
 use tokio::sync::{Notify, oneshot};
 
 use super::Router;
-use super::carrier::{OutgoingMessage, request_body, webhook_url};
+use super::carrier::{OutgoingGroupMessage, OutgoingMessage, group_request_body, request_body, webhook_url};
 use super::error::{Code, RoutingError};
 use super::events::micros;
 use super::records::Message;
@@ -139,6 +140,19 @@ impl Request {
         let token = hex::encode(random);
         let url = (!telnyx.public_url.is_empty())
             .then(|| webhook_url(&telnyx.public_url, &app.settings.id, &token));
+        if message.is_to_group() {
+            let to: Vec<&str> =
+                std::iter::once(&message.to_number).chain(&message.cc).map(String::as_str).collect();
+            let body = group_request_body(&OutgoingGroupMessage {
+                from: &message.from_number,
+                to: &to,
+                text: message.body.as_deref().unwrap_or_default(),
+                media_urls: &message.media_urls,
+                subject: message.subject.as_deref().unwrap_or_default(),
+                webhook_url: url.as_deref(),
+            });
+            return Ok(Self::with(body, token));
+        }
         let body = request_body(&OutgoingMessage {
             from: &message.from_number,
             to: &message.to_number,
@@ -149,6 +163,10 @@ impl Request {
             webhook_url: url.as_deref(),
             send_at_us: None,
         });
-        Ok(Self { body: body.to_vec(), idempotency_key: ulid::Ulid::generate().to_string(), token })
+        Ok(Self::with(body, token))
+    }
+
+    fn with(body: Bytes, token: String) -> Self {
+        Self { body: body.to_vec(), idempotency_key: ulid::Ulid::generate().to_string(), token }
     }
 }

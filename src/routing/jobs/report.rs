@@ -1,7 +1,7 @@
 //! The log lines of calls to the carrier. They name app, user and message; numbers are masked, and of
 //! what the carrier says only its code is written: its words may repeat the number or the text.
 
-use crate::routing::carrier::Outcome;
+use crate::routing::carrier::{Call, Outcome};
 use crate::routing::json::Id;
 use crate::routing::phone_number::mask;
 use crate::storage::{StorageError, Transaction};
@@ -14,6 +14,7 @@ pub struct Subject {
     message_id: Id,
     from: String,
     to: String,
+    is_to_group: bool,
 }
 
 /// A line with the fields of a [`Subject`] first.
@@ -38,12 +39,13 @@ impl Subject {
     /// Of the store.
     pub fn read(tx: &mut Transaction<'_>, message: i64) -> Result<Self, StorageError> {
         let row = tx.query_one(
-            "SELECT app_id, user_id, public_id, from_number, to_number FROM messages WHERE id = ?1",
+            "SELECT app_id, user_id, public_id, from_number, to_number, cc FROM messages WHERE id = ?1",
             &[message.into()],
         )?;
         let Some(row) = row else {
             let [app, user, from, to] = [const { String::new() }; 4];
-            return Ok(Self { app, user, message_id: Id::new(message, None), from, to });
+            let message_id = Id::new(message, None);
+            return Ok(Self { app, user, message_id, from, to, is_to_group: false });
         };
         Ok(Self {
             app: row.text(0)?,
@@ -51,7 +53,13 @@ impl Subject {
             message_id: Id::new(message, row.optional_text(2)?.as_deref()),
             from: mask(&row.text(3)?),
             to: mask(&row.text(4)?),
+            is_to_group: row.text(5)? != "[]",
         })
+    }
+
+    /// Which of the carrier's calls it takes.
+    pub fn call(&self) -> Call {
+        if self.is_to_group { Call::Group } else { Call::Message }
     }
 
     /// A call begins.

@@ -170,8 +170,10 @@ fn apply(
         }
         return Ok(Some(message.id));
     }
+    // Which member of a group opted out, the carrier does not say in a way that could be relied on.
     if let Outcome::Refused(error) = outcome
         && error.is_opt_out()
+        && !message.is_to_group()
     {
         let profile = directory::profile(tx, &app.settings.id, &message.from_number)?;
         let profile = profile.as_deref().unwrap_or(&app.settings.routing.telnyx.messaging_profile_id);
@@ -364,6 +366,8 @@ fn note_accepted(
     now: i64,
 ) -> Result<(), StorageError> {
     match &message.telnyx_message_id {
+        // A report of one recipient came first, with an id of its own.
+        Some(_) if message.is_to_group() => message.telnyx_message_id = Some(accepted.carrier_id.clone()),
         Some(known) if *known != accepted.carrier_id => {
             report_duplicate(router, tx, app, message, known, &accepted.carrier_id);
             return Ok(());
@@ -386,8 +390,10 @@ fn note_accepted(
     if !is_first {
         return message.save_carrier_facts(tx);
     }
-    let mapped = message_status(&accepted.status);
-    message.carrier_status = Some(accepted.status.clone());
+    // Of a group the answer's word is that of one recipient; the reports say what became of all.
+    let word = if message.is_to_group() { "queued" } else { accepted.status.as_str() };
+    let mapped = message_status(word);
+    message.carrier_status = Some(word.to_owned());
     if mapped.is_final {
         message.is_unconfirmed = mapped.unconfirmed;
         message.awaited.settle();
@@ -464,6 +470,8 @@ pub fn resolve_by_webhook(
     )? > 0;
     match &message.telnyx_message_id {
         // Told once, however much the carrier reports of it.
+        // Each recipient of a group may have an id of its own.
+        Some(_) if message.is_to_group() => {}
         Some(known) if known != carrier_id => {
             if is_news {
                 report_duplicate(router, tx, app, &message, known, carrier_id);

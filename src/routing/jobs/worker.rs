@@ -416,7 +416,7 @@ async fn call(router: &Router, app: &Arc<App>, line: &Line, claimed: Claimed, (d
     let uses_key = app.settings.routing.telnyx.idempotency == Idempotency::Header;
     let key = uses_key.then_some(claimed.idempotency_key.as_str());
     claimed.subject.sending();
-    let outcome = line.telnyx.send(Bytes::from(claimed.body), key).await;
+    let outcome = line.telnyx.send(claimed.subject.call(), Bytes::from(claimed.body), key).await;
     {
         let (mut state, now) = (line.state(), storage::now());
         state.breaker.report(permit, outcome.health(), now);

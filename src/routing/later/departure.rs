@@ -10,8 +10,9 @@ use crate::routing::error::{Code, RoutingError};
 use crate::routing::phone_number::contact_identity;
 use crate::routing::records::{Awaited, Conversation, Message};
 use crate::routing::routed::{self, Occasion, Steps};
-use crate::routing::send::{Delivery, check_text};
+use crate::routing::send::Delivery;
 use crate::routing::status::{Cause, Status};
+use crate::routing::text::{self, Way};
 use crate::routing::{Router, jobs, opt_outs};
 use crate::storage::{StorageError, Transaction};
 
@@ -47,15 +48,23 @@ impl Departure<'_> {
             DirectoryMode::Own => directory::find(tx, app_id, &message.to_number)?,
             DirectoryMode::Sql => self.portal_owner.cloned(),
         };
-        let (route, reason) = decision::route(owner.as_ref(), settings.unassigned_own_number)?;
+        let (route, reason) = if message.is_to_group() {
+            (Route::External, "group")
+        } else {
+            decision::route(owner.as_ref(), settings.unassigned_own_number)?
+        };
         let is_internal = route != Route::External;
-        check_text(message.body.as_deref().unwrap_or_default(), is_internal)?;
+        let way = Way::of(is_internal, message.kind == "MMS", &message.to_number);
+        let checked = text::check_text(message.body.as_deref().unwrap_or_default(), way);
+        checked.map_err(|error| error.at("text"))?;
         if !is_internal {
             jobs::check_enabled(self.app)?;
             let messaging_profile_id = directory::profile(tx, app_id, &message.from_number)?;
             let own =
                 OwnNumber { number: message.from_number.clone(), is_default: false, messaging_profile_id };
-            opt_outs::check(tx, self.app, &own, &contact_identity(&message.to_number))?;
+            for recipient in std::iter::once(&message.to_number).chain(&message.cc) {
+                opt_outs::check(tx, self.app, &own, &contact_identity(recipient), "to")?;
+            }
         }
         let earlier = serde_json::from_str::<Explanation>(&message.decision);
         let explanation = Explanation {
@@ -152,6 +161,7 @@ impl Departure<'_> {
             // Another send of the carrier's, with an id of its own.
             (message.telnyx_message_id, message.carrier_status) = (None, None);
             message.is_unconfirmed = false;
+            message.recipients.clear();
             message.awaited = Awaited::default();
         }
         message.error = None;

@@ -149,8 +149,8 @@ impl Message {
     pub fn save_carrier_facts(&self, tx: &mut Transaction<'_>) -> Result<(), StorageError> {
         tx.execute(
             "UPDATE messages SET telnyx_message_id = ?2, parts = ?3, encoding = ?4, cost = ?5, error = ?6, \
-             is_unconfirmed = ?7, carrier_status = ?8, reported_at = ?9, is_settled = ?10, ask_at = ?11, asks = ?12 \
-             WHERE id = ?1",
+             is_unconfirmed = ?7, carrier_status = ?8, reported_at = ?9, is_settled = ?10, ask_at = ?11, asks = ?12, \
+             recipients = ?13 WHERE id = ?1",
             &[
                 self.id.into(),
                 self.telnyx_message_id.clone().into(),
@@ -164,6 +164,7 @@ impl Message {
                 self.awaited.is_settled.into(),
                 self.awaited.ask_at.into(),
                 self.awaited.asks.into(),
+                (!self.recipients.is_empty()).then(|| serde_json::json!(self.recipients).to_string()).into(),
             ],
         )?;
         Ok(())

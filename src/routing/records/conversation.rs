@@ -528,6 +528,8 @@ impl Conversation {
             crate::routing::status::Direction::Outbound => &message.from_number,
             crate::routing::status::Direction::Inbound => &message.to_number,
         };
+        // A message to a group goes through the carrier, whoever the contact is.
+        let is_internal = if message.cc.is_empty() { message.is_internal } else { self.is_internal };
         let row = tx.query_one(
             "UPDATE conversations SET last_message = ?2, last_message_id = ?3, last_message_at = ?4, active_at = ?4, \
              unread_count = unread_count + ?5, own_number = ?6, is_internal = ?7, updated_at = ?4 WHERE id = ?1 \
@@ -539,7 +541,7 @@ impl Conversation {
                 message.placed_at.into(),
                 is_unread.into(),
                 own_number.into(),
-                message.is_internal.into(),
+                is_internal.into(),
             ],
         )?;
         // SQLite's one writer has read what is there.
@@ -548,12 +550,12 @@ impl Conversation {
         self.last_message_at = Some(message.placed_at);
         self.own_number.clone_from(own_number);
         self.updated_at = message.placed_at;
-        self.is_internal = message.is_internal;
-        if self.contact.is_internal != message.is_internal {
-            self.contact.is_internal = message.is_internal;
+        self.is_internal = is_internal;
+        if message.cc.is_empty() && self.contact.is_internal != is_internal {
+            self.contact.is_internal = is_internal;
             tx.execute(
                 "UPDATE contacts SET is_internal = ?2, updated_at = ?3 WHERE id = ?1",
-                &[self.contact.id.into(), message.is_internal.into(), message.placed_at.into()],
+                &[self.contact.id.into(), is_internal.into(), message.placed_at.into()],
             )?;
         }
         Ok(())

@@ -2,8 +2,10 @@
 
 use super::{Awaited, Conversation, public_id};
 use crate::config::IdKind;
+use crate::routing::group::Report;
 use crate::routing::json::Id;
 use crate::routing::portal_ids;
+use crate::routing::sms::{self, Towards};
 use crate::routing::status::{Cause, Direction, Status};
 use crate::storage::{Row, StorageError, Transaction, Value};
 
@@ -40,6 +42,8 @@ pub struct Message {
     pub media_urls: Vec<String>,
     /// Other recipients of a group MMS.
     pub cc: Vec<String>,
+    /// What the carrier said of each recipient of a group MMS of ours.
+    pub recipients: Vec<Report>,
     /// Where it is.
     pub status: Status,
     /// Sent, but the carrier got no receipt in time.
@@ -52,7 +56,7 @@ pub struct Message {
     pub to_number: String,
     /// The carrier's id.
     pub telnyx_message_id: Option<String>,
-    /// SMS parts.
+    /// SMS parts: the carrier's word, else the count by the standard. An MMS has none.
     pub parts: Option<i64>,
     /// `GSM-7` or `UCS-2`.
     pub encoding: Option<String>,
@@ -99,7 +103,7 @@ pub struct NewMessage<'a> {
     pub pair_id: Option<i64>,
     /// Which way.
     pub direction: Direction,
-    /// The carrier's word for its kind, where that is neither SMS nor MMS.
+    /// Its kind, where neither media nor a subject tell that.
     pub kind: Option<&'a str>,
     /// The text.
     pub body: Option<&'a str>,
@@ -141,7 +145,8 @@ macro_rules! message_columns {
          m.status, m.is_unconfirmed, m.is_internal, m.from_number, m.to_number, m.telnyx_message_id, m.parts, \
          m.encoding, m.cost, m.error, m.reference, m.decision, m.send_at, m.status_at, m.sent_at, \
          m.delivered_at, m.read_at, m.edited_at, m.deleted_at, m.created_at, m.updated_at, m.carrier_status, \
-         m.reported_at, m.is_settled, m.ask_at, m.asks, COALESCE(m.place, m.id), COALESCE(m.placed_at, m.created_at) \
+         m.reported_at, m.is_settled, m.ask_at, m.asks, COALESCE(m.place, m.id), COALESCE(m.placed_at, m.created_at), \
+         m.recipients \
          FROM messages m JOIN conversations c ON c.id = m.conversation_id JOIN contacts k ON k.id = m.contact_id "
     };
 }
@@ -152,6 +157,20 @@ impl Message {
     /// The id clients see.
     pub fn public_id(&self) -> Id {
         Id::new(self.id, self.ulid.as_deref())
+    }
+
+    /// The most parts that the carrier may count for it; at least [`Self::parts`].
+    pub fn parts_max(&self) -> Option<i64> {
+        let parts = self.parts?;
+        // What came from outside was counted by the carrier.
+        let is_ours = self.direction == Direction::Outbound || self.is_internal;
+        match self.body.as_deref().filter(|_| is_ours && self.kind == "SMS") {
+            Some(text) => {
+                let most = sms::most_parts(text, Towards::of(&self.to_number));
+                Some(parts.max(i64::from(most)))
+            }
+            None => Some(parts),
+        }
     }
 
     pub(super) fn from_row(row: &Row) -> Result<Self, StorageError> {
@@ -199,6 +218,7 @@ impl Message {
             awaited: Awaited::from_row(row, 38)?,
             place: row.int(42)?,
             placed_at: row.int(43)?,
+            recipients: reports(row.optional_text(44)?)?,
         })
     }
 
@@ -271,6 +291,7 @@ impl Message {
             subject: new.subject.map(str::to_owned),
             media_urls: new.media_urls.to_vec(),
             cc: new.cc.to_vec(),
+            recipients: Vec::new(),
             status: new.status,
             is_unconfirmed: false,
             is_internal: new.is_internal,
@@ -539,7 +560,7 @@ impl Message {
         text: Option<&str>,
         now: i64,
     ) -> Result<(), StorageError> {
-        let measure = text.map(crate::routing::text::measure);
+        let measure = text.filter(|_| self.kind == "SMS").map(sms::measure);
         self.body = text.map(str::to_owned);
         self.parts = measure.map(|measure| i64::from(measure.parts));
         self.encoding = measure.map(|measure| measure.encoding.as_str().to_owned());
@@ -588,6 +609,11 @@ impl Message {
         )?;
         Ok(())
     }
+}
+
+fn reports(text: Option<String>) -> Result<Vec<Report>, StorageError> {
+    let Some(text) = text else { return Ok(Vec::new()) };
+    serde_json::from_str(&text).map_err(|_| fault("a list of recipients"))
 }
 
 fn json_list(list: &[String]) -> String {

@@ -46,6 +46,8 @@ pub struct UnroutedJson {
     pub from_number: String,
     /// Where it was sent to: a number, or the id of an RCS agent.
     pub to_number: String,
+    /// The other members of a group.
+    pub cc: Vec<String>,
     /// The text.
     pub text: Option<String>,
     /// Subject of an MMS.
@@ -108,7 +110,7 @@ impl New<'_> {
         let Inbound { message, contact, sent_at, .. } = self.inbound;
         let id = tx.insert(
             "INSERT INTO unrouted_inbound (app_id, carrier_id, own_number, contact_number, body, media_urls, created_at, \
-             type, subject, sent_at, event) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT DO NOTHING",
+             type, subject, sent_at, event, cc) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT DO NOTHING",
             &[
                 app_id.into(),
                 (&message.id).into(),
@@ -121,6 +123,7 @@ impl New<'_> {
                 message.subject.clone().into(),
                 (*sent_at).into(),
                 self.event.to_vec().into(),
+                json!(self.inbound.others(self.own)).to_string().into(),
             ],
         )?;
         if id.is_some() {
@@ -139,6 +142,7 @@ impl New<'_> {
             "type": message.kind,
             "from_number": contact,
             "to_number": self.own,
+            "cc": self.inbound.others(self.own),
             "text": message.text,
             "subject": message.subject,
             "media_urls": self.media(),
@@ -156,6 +160,7 @@ impl UnroutedJson {
             r#type: row.optional_text(2)?,
             from_number: row.text(3)?,
             to_number: row.text(4)?,
+            cc: row.optional_text(11)?.and_then(|cc| serde_json::from_str(&cc).ok()).unwrap_or_default(),
             text: row.optional_text(5)?,
             subject: row.optional_text(6)?,
             media_urls: serde_json::from_str(&row.text(7)?).unwrap_or_default(),
@@ -180,7 +185,7 @@ fn list(
     let [first, second, third] = spelling_values(query.number.as_deref().unwrap_or_default());
     let rows = tx.query(
         "SELECT id, carrier_id, type, contact_number, own_number, body, subject, media_urls, sent_at, created_at, \
-         delivered_at FROM unrouted_inbound WHERE app_id = ?1 AND id > ?2 \
+         delivered_at, cc FROM unrouted_inbound WHERE app_id = ?1 AND id > ?2 \
          AND (?3 = '' OR own_number IN (?3, ?6, ?7)) \
          AND (?4 = '' OR ?4 = (CASE WHEN delivered_at IS NULL THEN 'waiting' ELSE 'delivered' END)) \
          ORDER BY id LIMIT ?5",

@@ -53,7 +53,9 @@ pub(super) fn error_of(answer: &HttpAnswer) -> Option<CarrierError> {
 fn accepted(answer: &HttpAnswer) -> Outcome {
     let document: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let data = &document["data"];
-    let Some(carrier_id) = fields::text(&data["id"]) else {
+    // Of a message to a group, what the reports of its recipients have in common.
+    let carrier_id = fields::text(&data["group_message_id"]).or_else(|| fields::text(&data["id"]));
+    let Some(carrier_id) = carrier_id else {
         let reason = format!("HTTP {} without a readable message id", answer.status.as_u16());
         return Outcome::Unclear { reason, error: error_of(answer), alert: false };
     };

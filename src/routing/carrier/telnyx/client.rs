@@ -31,8 +31,18 @@ pub struct Telnyx {
     http: HttpClient,
     base_url: String,
     messages: Uri,
+    group_messages: Uri,
     authorization: HeaderValue,
     timeout: Duration,
+}
+
+/// What is sent with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// `POST /messages`: to one recipient.
+    Message,
+    /// `POST /messages/group_mms`: to all members of a group.
+    Group,
 }
 
 /// Settings that allow no calls.
@@ -69,11 +79,13 @@ impl Telnyx {
         if !matches!(messages.scheme_str(), Some("http" | "https")) || messages.host().is_none() {
             return Err(SetUpError::BadBaseUrl);
         }
+        let group_messages = format!("{base_url}/messages/group_mms").parse();
         let options = HttpOptions { connect_timeout: settings.connect_timeout, ..HttpOptions::default() };
         Ok(Self {
             http: HttpClient::new(options),
             base_url,
             messages,
+            group_messages: group_messages.map_err(|_| SetUpError::BadBaseUrl)?,
             authorization,
             timeout: settings.timeout,
         })
@@ -83,7 +95,7 @@ impl Telnyx {
     /// a repeat within 24 h gets the first one's answer; without a key each request is a message.
     ///
     /// Not cancel-safe: a future that is dropped midway has an unclear outcome.
-    pub async fn send(&self, body: Bytes, idempotency_key: Option<&str>) -> Outcome {
+    pub async fn send(&self, call: Call, body: Bytes, idempotency_key: Option<&str>) -> Outcome {
         let mut headers = self.headers();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(key) = idempotency_key {
@@ -92,7 +104,11 @@ impl Telnyx {
             };
             headers.insert(IDEMPOTENCY_KEY, key);
         }
-        let result = self.http.post(&self.messages, headers, body, self.timeout, MAX_ANSWER).await;
+        let uri = match call {
+            Call::Message => &self.messages,
+            Call::Group => &self.group_messages,
+        };
+        let result = self.http.post(uri, headers, body, self.timeout, MAX_ANSWER).await;
         answer::outcome(result, unix_seconds())
     }
 

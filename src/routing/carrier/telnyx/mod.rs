@@ -11,9 +11,9 @@ mod signature;
 mod webhook;
 mod webhook_url;
 
-pub use client::{CallFailed, SetUpError, Telnyx};
+pub use client::{Call, CallFailed, SetUpError, Telnyx};
 pub use look_up::LookUp;
-pub use request::{OutgoingMessage, request_body};
+pub use request::{OutgoingGroupMessage, OutgoingMessage, group_request_body, request_body};
 pub use signature::{BadPublicKey, SignatureError, Verifier};
 pub use webhook::{
     Autoresponse, CarrierEvent, CarrierMessage, Direction, EventType, Media, Recipient, UnreadableEvent,

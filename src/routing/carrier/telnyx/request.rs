@@ -1,4 +1,4 @@
-//! The body of `POST /messages`.
+//! The bodies of `POST /messages` and `POST /messages/group_mms`.
 
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
@@ -39,6 +39,32 @@ pub fn request_body(message: &OutgoingMessage<'_>) -> Bytes {
     serde_json::to_vec(message).expect("bug: text and numbers always serialise").into()
 }
 
+/// A message to a group as the carrier is asked to send it. The call has neither a profile nor a time.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct OutgoingGroupMessage<'a> {
+    /// Own number, +E.164.
+    pub from: &'a str,
+    /// Destinations, +E.164, eight at most.
+    pub to: &'a [&'a str],
+    /// May be empty when there are media.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub text: &'a str,
+    /// Public URLs that the carrier fetches.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub media_urls: &'a [String],
+    /// May be empty.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub subject: &'a str,
+    /// Where this message's webhooks go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook_url: Option<&'a str>,
+}
+
+/// As [`request_body`], for a group.
+pub fn group_request_body(message: &OutgoingGroupMessage<'_>) -> Bytes {
+    serde_json::to_vec(message).expect("bug: text and numbers always serialise").into()
+}
+
 /// To the second, rounded down; the carrier goes by minutes.
 fn iso_8601<S: Serializer>(time_us: &Option<i64>, serializer: S) -> Result<S::Ok, S::Error> {
     let seconds = time_us.map(|time| time.div_euclid(1_000_000));
@@ -64,6 +90,36 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(text_of(&message), r#"{"from":"+13125550100","to":"+13125550101","text":"Grüße 😀"}"#);
+    }
+
+    #[test]
+    fn a_message_to_a_group_has_a_list_of_recipients() {
+        let mut message = OutgoingGroupMessage {
+            from: "+13125550100",
+            to: &["+13125550101", "+13125550102"],
+            text: "Hello",
+            media_urls: &[],
+            subject: "",
+            webhook_url: None,
+        };
+        let text = |message: &OutgoingGroupMessage<'_>| {
+            String::from_utf8(group_request_body(message).to_vec()).expect("UTF-8")
+        };
+        assert_eq!(
+            text(&message),
+            r#"{"from":"+13125550100","to":["+13125550101","+13125550102"],"text":"Hello"}"#
+        );
+        let media = ["https://portal.example/a.jpg".to_owned()];
+        (message.text, message.media_urls, message.subject) = ("", &media, "Photo");
+        message.webhook_url = Some("https://h/carriers/telnyx/1/t");
+        assert_eq!(
+            text(&message),
+            concat!(
+                r#"{"from":"+13125550100","to":["+13125550101","+13125550102"],"#,
+                r#""media_urls":["https://portal.example/a.jpg"],"subject":"Photo","#,
+                r#""webhook_url":"https://h/carriers/telnyx/1/t"}"#
+            )
+        );
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub struct CarrierMessage {
     /// The carrier's message id. Two different events may report the same inbound message: effects are
     /// told apart by this.
     pub id: String,
+    /// What the reports of all recipients of a message to a group have in common.
+    pub group_id: Option<String>,
     /// Without `direction`, by the event's type.
     pub direction: Direction,
     /// As sent by the carrier; short codes come as `+75973`, which is not E.164. Empty if absent.
@@ -188,6 +190,11 @@ impl EventType {
 }
 
 impl CarrierMessage {
+    /// The id that the carrier answered an outbound message with.
+    pub fn carrier_id(&self) -> &str {
+        self.group_id.as_ref().unwrap_or(&self.id)
+    }
+
     /// Reads an outbound message as the carrier shows it when it is asked. `None`: it has no id.
     pub(super) fn outbound(shown: &Value) -> Option<Self> {
         message(shown, &EventType::Finalized)
@@ -218,6 +225,7 @@ fn message(payload: &Value, event_type: &EventType) -> Option<CarrierMessage> {
     }
     Some(CarrierMessage {
         id: fields::text(&payload["id"])?,
+        group_id: fields::text(&payload["group_message_id"]),
         direction,
         from: address(&payload["from"]).unwrap_or_default(),
         to,
@@ -329,6 +337,7 @@ mod tests {
         let message = event.message.expect("a message");
         let expected = CarrierMessage {
             id: "m1".to_owned(),
+            group_id: None,
             direction: Direction::Outbound,
             from: "+13125550100".to_owned(),
             to: vec![Recipient {

@@ -24,7 +24,7 @@ fn json(status: &str, body: &str) -> String {
 async fn send_to(behaviour: Behaviour, timeout: Duration) -> (Outcome, Vec<String>) {
     let server = TestServer::start(vec![behaviour]).await;
     let telnyx = Telnyx::new(&TelnyxSettings { timeout, ..settings(server.url("/v2/")) }).expect("fine");
-    let outcome = telnyx.send(Bytes::from_static(BODY), Some(KEY)).await;
+    let outcome = telnyx.send(Call::Message, Bytes::from_static(BODY), Some(KEY)).await;
     (outcome, server.requests())
 }
 
@@ -47,8 +47,18 @@ async fn the_request_has_exactly_the_given_bytes_and_key() {
 
     let server = TestServer::start(vec![Behaviour::Answer(accepted)]).await;
     let telnyx = Telnyx::new(&settings(server.url("/v2"))).expect("fine");
-    let _ = telnyx.send(Bytes::from_static(BODY), None).await;
+    let _ = telnyx.send(Call::Message, Bytes::from_static(BODY), None).await;
     assert!(!server.requests()[0].contains("idempotency-key"));
+}
+
+#[tokio::test]
+async fn a_message_to_a_group_has_a_call_of_its_own() {
+    let answer = json("200 OK", r#"{"data":{"id":"m1","group_message_id":"g1","to":[{"status":"queued"}]}}"#);
+    let server = TestServer::start(vec![Behaviour::Answer(answer)]).await;
+    let telnyx = Telnyx::new(&settings(server.url("/v2"))).expect("fine");
+    let outcome = telnyx.send(Call::Group, Bytes::from_static(BODY), Some(KEY)).await;
+    assert!(server.requests()[0].starts_with("POST /v2/messages/group_mms HTTP/1.1\r\n"));
+    assert!(matches!(outcome, Outcome::Accepted(Accepted { carrier_id, .. }) if carrier_id == "g1"));
 }
 
 #[tokio::test]
@@ -87,7 +97,7 @@ async fn without_a_connection_nothing_was_sent() {
     let plain = TestServer::start(vec![Behaviour::Hang]).await;
     for base_url in [format!("http://{free}/v2"), plain.url("/v2").replace("http:", "https:")] {
         let telnyx = Telnyx::new(&settings(base_url.clone())).expect("fine");
-        let outcome = telnyx.send(Bytes::from_static(BODY), Some(KEY)).await;
+        let outcome = telnyx.send(Call::Message, Bytes::from_static(BODY), Some(KEY)).await;
         assert_eq!(outcome.class(), "not_sent", "{base_url} gave {outcome:?}");
     }
 }
