@@ -7,8 +7,8 @@ pub(super) const STEPS: &[&str] = &[
     include_str!("migrations/0003_attachments.sql"),
     include_str!("migrations/0004_inbox_order.sql"),
     include_str!("migrations/0005_reports.sql"),
-    include_str!("migrations/0007_places.sql"),
-    include_str!("migrations/0008_group_recipients.sql"),
+    include_str!("migrations/0006_places.sql"),
+    include_str!("migrations/0007_group_recipients.sql"),
 ];
 
 /// The steps that a store with `done` of them lacks.
