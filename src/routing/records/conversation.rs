@@ -1,32 +1,11 @@
-//! Contacts and conversations.
+//! Conversations.
 
-use super::public_id;
-use crate::config::{ConversationKey as KeyRule, IdKind, RoutingSettings};
+use super::{Contact, public_id};
+use crate::config::{ConversationKey as KeyRule, RoutingSettings};
 use crate::routing::json::Id;
 use crate::routing::phone_number::{spelling_values, spellings};
 use crate::routing::portal_ids;
 use crate::storage::{Row, StorageError, Transaction};
-
-/// Somebody a user exchanges messages with.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Contact {
-    /// The row's id.
-    pub id: i64,
-    /// What clients see instead, if anything.
-    pub ulid: Option<String>,
-    /// Whose contact it is.
-    pub user_id: String,
-    /// E.164, or what the carrier gave.
-    pub number: String,
-    /// As the user calls it.
-    pub name: Option<String>,
-    /// Whether the number belonged to a portal user at the last message.
-    pub is_internal: bool,
-    /// Microseconds since 1970, as all times.
-    pub created_at: i64,
-    /// When it last changed.
-    pub updated_at: i64,
-}
 
 /// A user's messages with one contact.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,108 +66,6 @@ macro_rules! conversation_columns {
     };
 }
 
-impl Contact {
-    /// The id clients see.
-    pub fn public_id(&self) -> Id {
-        Id::new(self.id, self.ulid.as_deref())
-    }
-
-    /// A user's contact by its number, or by another spelling of the same line.
-    ///
-    /// # Errors
-    /// Of the store.
-    pub fn find(
-        tx: &mut Transaction<'_>,
-        app_id: &str,
-        user_id: &str,
-        number: &str,
-    ) -> Result<Option<Self>, StorageError> {
-        for number in spellings(number) {
-            let row = tx.query_one(
-                "SELECT id, public_id, number, name, is_internal, created_at, updated_at FROM contacts \
-                 WHERE app_id = ?1 AND user_id = ?2 AND number = ?3",
-                &[app_id.into(), user_id.into(), number.into()],
-            )?;
-            if let Some(row) = row {
-                return contact(&row, 0, user_id).map(Some);
-            }
-        }
-        Ok(None)
-    }
-
-    /// Finds or makes a contact and gives it this name.
-    ///
-    /// # Errors
-    /// Of the store.
-    pub fn name(
-        tx: &mut Transaction<'_>,
-        key: &ConversationKey<'_>,
-        name: &str,
-        ids: IdKind,
-        now: i64,
-    ) -> Result<Self, StorageError> {
-        Self::rename(tx, key, Some(name), false, ids, now)
-    }
-
-    /// Finds or makes a contact and gives it this name, or takes away the one it has. `is_internal` is for a new
-    /// one.
-    ///
-    /// # Errors
-    /// Of the store.
-    pub fn rename(
-        tx: &mut Transaction<'_>,
-        key: &ConversationKey<'_>,
-        name: Option<&str>,
-        is_internal: bool,
-        ids: IdKind,
-        now: i64,
-    ) -> Result<Self, StorageError> {
-        insert_contact(tx, key, is_internal, ids, now)?;
-        let rows = tx.query(
-            "UPDATE contacts SET name = ?4, updated_at = ?5 WHERE app_id = ?1 AND user_id = ?2 AND number = ?3 \
-             RETURNING id, public_id, number, name, is_internal, created_at, updated_at",
-            &[key.app_id.into(), key.user_id.into(), key.contact_number.into(), name.into(), now.into()],
-        )?;
-        let row = rows.first().ok_or_else(|| StorageError::Fault("a contact vanished".to_owned()))?;
-        contact(row, 0, key.user_id)
-    }
-}
-
-fn contact(row: &Row, first: usize, user_id: &str) -> Result<Contact, StorageError> {
-    Ok(Contact {
-        id: row.int(first)?,
-        ulid: row.optional_text(first + 1)?,
-        user_id: user_id.to_owned(),
-        number: row.text(first + 2)?,
-        name: row.optional_text(first + 3)?,
-        is_internal: row.flag(first + 4)?,
-        created_at: row.int(first + 5)?,
-        updated_at: row.int(first + 6)?,
-    })
-}
-
-fn insert_contact(
-    tx: &mut Transaction<'_>,
-    key: &ConversationKey<'_>,
-    is_internal: bool,
-    ids: IdKind,
-    now: i64,
-) -> Result<(), StorageError> {
-    tx.execute(
-        "INSERT INTO contacts (public_id, app_id, user_id, number, is_internal, created_at, updated_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6) ON CONFLICT DO NOTHING",
-        &[
-            public_id(ids).into(),
-            key.app_id.into(),
-            key.user_id.into(),
-            key.contact_number.into(),
-            is_internal.into(),
-            now.into(),
-        ],
-    )?;
-    Ok(())
-}
-
 impl Conversation {
     /// The id clients see.
     pub fn public_id(&self) -> Id {
@@ -203,7 +80,7 @@ impl Conversation {
     fn from_row(row: &Row) -> Result<Self, StorageError> {
         let user_id = row.text(4)?;
         Ok(Self {
-            contact: contact(row, 14, &user_id)?,
+            contact: Contact::read(row, 14, &user_id)?,
             id: row.int(0)?,
             ulid: row.optional_text(1)?,
             portal_id: row.optional_text(2)?,
@@ -276,7 +153,7 @@ impl Conversation {
         };
         let number = known.as_ref().map_or(key.contact_number, |contact| contact.number.as_str());
         let key = &ConversationKey { contact_number: number, ..key.clone() };
-        insert_contact(tx, key, is_internal, settings.ids.kind, now)?;
+        Contact::insert(tx, key, is_internal, settings.ids.kind, now)?;
         let [_, second, third] = spelling_values(number);
         let made = tx.execute(
             "INSERT INTO conversations (public_id, app_id, user_id, contact_id, contact_number, own_number, own_key, \

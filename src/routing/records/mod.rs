@@ -1,12 +1,14 @@
 //! The records and their SQL: contacts, conversations, messages.
 
 mod awaited;
+mod contact;
 mod conversation;
 mod message;
 mod order;
 
 pub use awaited::{Awaited, Due};
-pub use conversation::{Contact, Conversation, ConversationKey};
+pub use contact::Contact;
+pub use conversation::{Conversation, ConversationKey};
 pub use message::{Message, NewMessage};
 
 use ulid::Ulid;
