@@ -28,6 +28,12 @@ impl TokenBucket {
         self.tokens + elapsed * self.rate >= self.burst
     }
 
+    /// Whether one token is there, which is left there.
+    pub fn has_one(&self, now: Instant) -> bool {
+        let elapsed = now.saturating_duration_since(self.refilled).as_secs_f64();
+        (self.tokens + elapsed * self.rate).min(self.burst) + 1e-9 >= self.burst.min(1.0)
+    }
+
     /// Takes `amount` tokens; more than the bucket holds when it is full count as a full bucket, so
     /// that no request is impossible.
     ///
@@ -58,6 +64,7 @@ mod tests {
             assert_eq!(bucket.take(1.0, start), Ok(()));
         }
         let wait = bucket.take(1.0, start).expect_err("empty");
+        assert!(!bucket.has_one(start) && bucket.has_one(start + Duration::from_millis(100)));
         assert!(wait <= Duration::from_millis(101) && wait >= Duration::from_millis(99));
         assert_eq!(bucket.take(1.0, start + Duration::from_millis(100)), Ok(()));
         assert!(bucket.take(1.0, start + Duration::from_millis(100)).is_err());

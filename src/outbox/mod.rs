@@ -8,7 +8,7 @@
 //! Broadcasts cost nothing but memory, so they are performed right behind the commit, on the storage's
 //! thread; [`Outbox::run`] does what that could not. `held` keeps those back that must come after a
 //! callback. Events for backends wait for others: they are claimed from the table (`queue`) by one courier
-//! for each endpoint (`courier`), and each has a schedule of its own, so that neither a dead endpoint nor a
+//! for each endpoint (`courier`, `posting`), and each has a schedule of its own, so that neither a dead endpoint nor a
 //! lane that fails delays others. `outage` logs when one begins and stops failing. `log` lists them and has them sent again. `upkeep` gives up, drops and
 //! deletes what is too old or too much.
 //!
@@ -21,6 +21,7 @@ mod held;
 mod latency;
 mod log;
 mod outage;
+mod posting;
 mod queue;
 mod request;
 mod upkeep;

@@ -21,14 +21,30 @@ const PACE: Pace =
 struct Portal {
     endpoints: Mutex<HashMap<String, Endpoint>>,
     answers: Mutex<Vec<(About, String)>>,
+    /// How often it is still to panic when an app's endpoint is asked for.
+    panics: Mutex<HashMap<String, u32>>,
+    /// Whether no answer can be stored.
+    refuses_answers: std::sync::atomic::AtomicBool,
+}
+
+impl Portal {
+    fn panics_still(&self, app: &str) -> u32 {
+        self.panics.lock().expect("not poisoned").get(app).copied().unwrap_or(0)
+    }
 }
 
 impl Receivers for Portal {
     fn endpoint(&self, target: &Target) -> Option<Endpoint> {
+        let still = self.panics_still(&target.app_id);
+        if still > 0 {
+            self.panics.lock().expect("not poisoned").insert(target.app_id.clone(), still - 1);
+            panic!("a fault of ours");
+        }
         self.endpoints.lock().expect("not poisoned").get(&target.app_id).cloned()
     }
 
     fn answered(&self, _: &mut Transaction<'_>, about: About, body: &[u8]) -> Result<(), StorageError> {
+        assert!(!self.refuses_answers.load(std::sync::atomic::Ordering::Relaxed), "a fault of ours");
         let body = String::from_utf8_lossy(body).into_owned();
         self.answers.lock().expect("not poisoned").push((about, body));
         Ok(())
@@ -626,4 +642,30 @@ async fn statements_use_indices() {
         assert!(plan.contains(index), "{sql}: {plan}");
         assert!(!plan.contains("SCAN") && (may_sort || !plan.contains("TEMP B-TREE")), "{sql}: {plan}");
     }
+}
+
+#[tokio::test]
+async fn a_courier_that_panics_starts_again_and_delays_no_other() {
+    let world = World::new();
+    let (mut a, mut b) = (world.point("a", |_| OK).await, world.point("b", |_| OK).await);
+    world.portal.panics.lock().expect("not poisoned").insert("a".to_owned(), 4);
+    world.post("a", "lane", [json!(1)]).await;
+    world.post("b", "lane", [json!(2)]).await;
+    assert_eq!(b.next().await.data(), json!(2));
+    assert_eq!(a.next().await.data(), json!(1), "posted by the fifth");
+    world.until_done("a").await;
+    assert_eq!(world.portal.panics_still("a"), 0);
+}
+
+#[tokio::test]
+async fn an_answer_that_can_not_be_stored_is_left_out_and_its_lane_goes_on() {
+    let world = World::new();
+    let mut a = world.point("a", |_| Reply::Status("200 OK", "poison")).await;
+    world.portal.refuses_answers.store(true, std::sync::atomic::Ordering::Relaxed);
+    let about = Some(About { message: Some(1), conversation: None });
+    world.post_at("a", "lane", json!(1), about, storage::now()).await;
+    world.post("a", "lane", [json!(2)]).await;
+    assert_eq!([a.next().await.data(), a.next().await.data()], [json!(1), json!(2)], "each once");
+    world.until_done("a").await;
+    assert!(a.rest().is_empty());
 }

@@ -9,6 +9,7 @@ pub(super) const STEPS: &[&str] = &[
     include_str!("migrations/0005_reports.sql"),
     include_str!("migrations/0006_places.sql"),
     include_str!("migrations/0007_group_recipients.sql"),
+    include_str!("migrations/0008_shares.sql"),
 ];
 
 /// The steps that a store with `done` of them lacks.

@@ -1,9 +1,11 @@
 //! Copies of what the carrier brings: its links end after days, and a messenger's history lasts. Whatever it is, it is
 //! kept: what browsers may do with it is decided when it is given out.
 
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use hyper::header::CONTENT_TYPE;
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -95,17 +97,35 @@ pub async fn run(router: &Router) {
             let router = router.clone();
             copies.spawn(async move { copy(&router, attachment).await });
         }
-        copies.join_all().await;
+        while copies.join_next().await.is_some() {}
     }
 }
 
+/// Why a copy counts as failed that the program could not make.
+const BUG: &str = "bug: the copy failed in the router";
+
+/// Makes a copy. A panic is a try that failed.
 async fn copy(router: &Router, attachment: Attachment) {
+    let again = attachment.clone();
+    if AssertUnwindSafe(make(router, attachment)).catch_unwind().await.is_err()
+        && let Err(error) = put_off(router, again, Miss::NotNow(BUG.to_owned())).await
+    {
+        tracing::error!(%error, "the router can't store that an attachment is copied later");
+    }
+}
+
+async fn make(router: &Router, attachment: Attachment) {
     let Some(app) = router.inner.hub.app_by_id(&attachment.app_id).map(|app| app.app()) else { return };
     let id = attachment.public_id.clone();
     let settled = match file(&attachment, &app.settings.routing.attachments).await {
         Ok(file) => {
-            let of_job = router.clone();
-            router.database().write(move |tx| keep(&of_job, tx, &app, &attachment, &file)).await
+            let (of_job, again) = (router.clone(), attachment.clone());
+            let kept = router.database().write(move |tx| keep(&of_job, tx, &app, &attachment, &file)).await;
+            match kept {
+                // What can't be stored is tried as often as what can't be fetched.
+                Err(StorageError::Fault(fault)) => put_off(router, again, Miss::NotNow(fault)).await,
+                kept => kept,
+            }
         }
         Err(miss) => put_off(router, attachment, miss).await,
     };

@@ -6,16 +6,19 @@
 //! its delivery unconfirmed: no message is on its way for ever.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering as Atomic;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::lines::Line;
 use crate::apps::App;
 use crate::routing::Router;
-use crate::routing::carrier::LookUp;
+use crate::routing::carrier::{Health, LookUp, backoff};
 use crate::routing::counters::Counter;
 use crate::routing::events::micros;
 use crate::routing::inbox::{Report, take_report};
@@ -32,26 +35,41 @@ const FORGOTTEN: Duration = Duration::from_hours(10 * 24);
 /// How long no question is asked when the carrier asked for fewer calls: sends go first.
 const THROTTLED: Duration = Duration::from_secs(60);
 
-/// Asks until the process ends.
+/// Asks until the process ends. A slow carrier keeps back no other app, and neither does an app whose round fails.
 pub async fn run(router: &Router) {
-    let (mut rounds, mut apps) = (JoinSet::new(), HashMap::new());
+    let (mut rounds, mut apps) = (JoinSet::<bool>::new(), HashMap::new());
+    let mut failed: HashMap<String, (u32, Instant)> = HashMap::new();
     loop {
         while let Some(ended) = rounds.try_join_next_with_id() {
-            apps.remove(&ended.map_or_else(|error| error.id(), |(id, ())| id));
+            let (round, has_failed) = ended.map_or_else(|error| (error.id(), true), |(id, ok)| (id, !ok));
+            let Some(app) = apps.remove(&round) else { continue };
+            if !has_failed {
+                failed.remove(&app);
+                continue;
+            }
+            let failures = failed.get(&app).map_or(0, |(failures, _)| *failures) + 1;
+            tracing::error!(
+                app,
+                failures,
+                "the router failed to ask the carrier about messages; it tries again later"
+            );
+            failed.insert(app, (failures, Instant::now() + backoff::pause(failures, None)));
         }
         if router.inner.jobs.is_stopping.load(Atomic::Acquire) {
             return;
         }
+        failed.retain(|app, _| router.inner.hub.app_by_id(app).is_some());
         for app in router.inner.hub.apps() {
             let app = app.app();
             let id = app.settings.id.clone();
-            // A slow carrier keeps back no other app.
-            if app.settings.routing.enabled && apps.values().all(|other| *other != id) {
+            let rests = failed.get(&id).is_some_and(|(_, until)| *until > Instant::now());
+            if app.settings.routing.enabled && !rests && apps.values().all(|other| *other != id) {
                 let router = router.clone();
                 let round = rounds.spawn(async move {
-                    if let Err(error) = round(&router, &app).await {
+                    let asked = round(&router, &app).await.inspect_err(|error| {
                         tracing::error!(app = app.settings.id, %error, "the router can't ask the carrier about messages");
-                    }
+                    });
+                    asked.is_ok()
                 });
                 apps.insert(round.id(), id);
             }
@@ -108,7 +126,13 @@ async fn ask(router: &Router, app: &Arc<App>, line: &Line, due: &Due) -> Result<
         line.state().gives_up_question(permit, storage::now());
         return is_ours.map(|_| true);
     }
-    let answer = line.telnyx.look_up(&carrier_id).await;
+    // The question counts, and the next one is further off: a panic is tried again with growth.
+    let answer = AssertUnwindSafe(line.telnyx.look_up(&carrier_id)).catch_unwind().await;
+    let answer = answer.unwrap_or_else(|_| LookUp::Failed {
+        reason: "bug: the question failed in the router".to_owned(),
+        is_throttled: false,
+        health: Health::Answered,
+    });
     let is_throttled = matches!(answer, LookUp::Failed { is_throttled: true, .. });
     line.state().asked(permit, answer.health(), is_throttled.then_some(THROTTLED), storage::now());
     note(router, app, due, carrier_id, answer).await?;

@@ -25,6 +25,11 @@ impl HeldNumbers {
         self.breakers.get_mut(number).map(|breaker| breaker.may_call(now)).transpose()
     }
 
+    /// Whether a number waits, so that [`HeldNumbers::may_call`] would refuse.
+    pub fn is_held(&self, number: &str, now: i64) -> bool {
+        self.breakers.get(number).is_some_and(|breaker| breaker.clone().may_call(now).is_err())
+    }
+
     /// Takes note of what came of a call.
     pub fn report(&mut self, number: &str, permit: Option<Permit>, outcome: &Outcome, now: i64) {
         if let Outcome::Config { scope: ConfigScope::Number, until, .. } = outcome {
@@ -100,6 +105,9 @@ mod tests {
     #[test]
     fn a_number_that_is_not_ready_waits_a_minute_and_no_other_does() {
         let mut numbers = held();
+        assert!(
+            numbers.is_held(ONE, NOW) && !numbers.is_held(ONE, NOW + MINUTE) && !numbers.is_held(OTHER, NOW)
+        );
         assert_eq!(numbers.may_call(ONE, NOW), Err(Duration::from_secs(60)));
         assert_eq!(numbers.may_call(OTHER, NOW), Ok(None));
         // One that was out already.

@@ -39,7 +39,7 @@ pub struct State {
     pub calls: usize,
     /// Rates of own numbers.
     pub buckets: HashMap<String, TokenBucket>,
-    /// Jobs that waited for their number's rate when they were last looked at.
+    /// Jobs, each the first of its number, that waited for the number's rate when they were last looked at.
     pub rate_waits: HashSet<i64>,
 }
 
@@ -147,6 +147,12 @@ impl State {
         self.held = HeldNumbers::default();
         self.asking = Asking::default();
         self.buckets.clear();
+    }
+
+    /// Whether an own number's rate allows one message now.
+    pub fn has_number_rate(&self, number: &str, settings: &TelnyxSettings) -> bool {
+        let bucket = self.buckets.get(number).filter(|_| settings.number_rate.is_some());
+        bucket.is_none_or(|bucket| bucket.has_one(Instant::now()))
     }
 
     /// Takes one message of an own number's rate; false when it must wait.

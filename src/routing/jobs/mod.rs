@@ -5,17 +5,19 @@
 //! a crash an attempt without an outcome says that the carrier may have the message. Jobs of one lane (the
 //! two numbers of a conversation) go one after the other; a lane that must wait delays no other.
 //!
-//! `worker` chooses and calls, `settle` decides what an outcome means, `report` logs it, `ask` asks about what the
+//! `due` finds what may go, `worker` chooses and calls, `flight` holds what a call takes, `settle` decides what an outcome means, `report` logs it, `ask` asks about what the
 //! carrier has and does not report.
 
 mod ask;
+mod due;
+mod flight;
 mod held;
 mod lines;
 mod report;
 mod settle;
 mod worker;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use dashmap::DashMap;
@@ -41,7 +43,7 @@ pub struct Jobs {
     waiting: DashMap<i64, oneshot::Sender<()>>,
     wake: Notify,
     is_stopping: AtomicBool,
-    in_flight: AtomicUsize,
+    flights: flight::Flights,
     lines: lines::Lines,
 }
 
@@ -61,7 +63,7 @@ impl Jobs {
     /// Starts no more calls; answers how many are out.
     pub fn stop(&self) -> usize {
         self.is_stopping.store(true, Ordering::Release);
-        self.in_flight.load(Ordering::Acquire)
+        self.flights.len()
     }
 
     /// How the app's line to the carrier is.

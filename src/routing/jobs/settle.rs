@@ -21,6 +21,11 @@ use crate::storage::{self, Row, StorageError, Transaction};
 /// How long the carrier remembers an idempotency key, less an hour, in microseconds.
 const KEY_LIFE: i64 = 23 * 3_600 * 1_000_000;
 
+/// Faults in storing an outcome after which the job is held: what it is about can't be stored, and its lane goes on.
+pub(super) const MAX_FAULTS: u32 = 6;
+/// Jobs whose time is over of one look.
+const EXPIRED: i64 = 500;
+
 /// A job as the store has it.
 struct Job {
     id: i64,
@@ -64,68 +69,187 @@ pub async fn settle(
     Ok(())
 }
 
+/// The outcome of a call that ended before its answer: the carrier may have the message.
+pub fn broken_off(reason: &str) -> Outcome {
+    Outcome::Unclear { reason: reason.to_owned(), error: None, alert: false }
+}
+
+/// A locked job whose call nobody makes.
+struct CutOff {
+    job: i64,
+    app_id: String,
+    /// 0: it has none.
+    attempt: i64,
+    subject: Subject,
+}
+
+impl CutOff {
+    fn read(tx: &mut Transaction<'_>, row: &Row) -> Result<Self, StorageError> {
+        let subject = Subject::read(tx, row.int(3)?)?;
+        Ok(Self { job: row.int(0)?, app_id: row.text(1)?, attempt: row.int(2)?, subject })
+    }
+
+    /// One that can't be settled keeps back no other. It is looked for again, and after a bounded number of faults set
+    /// aside, so that its lane goes on.
+    async fn settle(self, router: &Router, outcome: &Outcome) {
+        let Some(app) = router.inner.hub.app_by_id(&self.app_id) else { return };
+        let (app_id, job) = (self.app_id, self.job);
+        self.subject.report(outcome);
+        let flights = &router.inner.jobs.flights;
+        let error = match settle(router, &app.app(), job, self.attempt, outcome).await {
+            Ok(()) => return flights.is_known(job),
+            Err(error) => error,
+        };
+        tracing::error!(%error, app = app_id, job, "the router can't settle an interrupted call to the carrier");
+        flights.note_orphan();
+        if !matches!(error, StorageError::Fault(_)) || flights.fault(job) < MAX_FAULTS {
+            return;
+        }
+        match set_aside(router, job, self.attempt, outcome).await {
+            Ok(()) => flights.is_known(job),
+            Err(error) => {
+                tracing::error!(%error, app = app_id, job, "the router can't set a call to the carrier aside");
+            }
+        }
+    }
+}
+
 /// Settles attempts that have no outcome although their lease ended before `lapsed`: their process was
 /// killed during the call, so the carrier may have the message.
 pub async fn recover(router: &Router, lapsed: i64) -> Result<(), StorageError> {
-    let cut_off = router
-        .database()
-        .read(move |tx| {
-            let rows = tx.query(
-                "SELECT j.id, j.app_id, COALESCE(MAX(a.id), 0), j.message_id FROM carrier_jobs j \
-                 LEFT JOIN carrier_attempts a ON a.job_id = j.id AND a.finished_at IS NULL \
-                 WHERE j.state = 'waiting' AND j.locked_by IS NOT NULL AND j.locked_until < ?1 \
-                 GROUP BY j.id, j.app_id, j.message_id ORDER BY j.id",
-                &[lapsed.into()],
-            )?;
-            let cut_off = |row: Row| {
-                let subject = Subject::read(tx, row.int(3)?)?;
-                Ok((row.int(0)?, row.text(1)?, row.int(2)?, subject))
-            };
-            rows.into_iter().map(cut_off).collect::<Result<Vec<_>, StorageError>>()
-        })
-        .await?;
-    for (job, app_id, attempt, subject) in cut_off {
-        let Some(app) = router.inner.hub.app_by_id(&app_id) else { continue };
-        let outcome = Outcome::Unclear {
-            reason: "the server was stopped during the call".to_owned(),
-            error: None,
-            alert: false,
-        };
-        subject.report(&outcome);
-        // One that can't be settled keeps back no other.
-        if let Err(error) = settle(router, &app.app(), job, attempt, &outcome).await {
-            tracing::error!(%error, app = app_id, job, "the router can't settle an interrupted call to the carrier");
-        }
+    let flying = router.inner.jobs.flights.all();
+    let cut_off = router.database().read(move |tx| {
+        let rows = tx.query(
+            "SELECT j.id, j.app_id, COALESCE(MAX(a.id), 0), j.message_id FROM carrier_jobs j \
+             LEFT JOIN carrier_attempts a ON a.job_id = j.id AND a.finished_at IS NULL \
+             WHERE j.state = 'waiting' AND j.locked_by IS NOT NULL AND j.locked_until < ?1 \
+             GROUP BY j.id, j.app_id, j.message_id ORDER BY j.id",
+            &[lapsed.into()],
+        )?;
+        rows.iter().map(|row| CutOff::read(tx, row)).collect::<Result<Vec<_>, StorageError>>()
+    });
+    for cut_off in cut_off.await?.into_iter().filter(|cut_off| !flying.contains(&cut_off.job)) {
+        cut_off.settle(router, &broken_off("the server was stopped during the call")).await;
     }
+    Ok(())
+}
+
+/// Settles jobs that are locked in this process's name and not in flight. Those that were never called wait again; of
+/// others the carrier may have the message.
+pub async fn recover_orphans(router: &Router) -> Result<(), StorageError> {
+    let (flights, node) = (&router.inner.jobs.flights, Arc::clone(&router.inner.node));
+    let flying = flights.all();
+    // Before the look: what is noted from here on is for the next one.
+    flights.forget_orphans();
+    let found = router.database().read(move |tx| {
+        let rows = tx.query(
+            "SELECT j.id, j.app_id, COALESCE(MAX(a.id), 0), j.message_id FROM carrier_jobs j \
+             LEFT JOIN carrier_attempts a ON a.job_id = j.id AND a.finished_at IS NULL \
+             WHERE j.state = 'waiting' AND j.locked_by IS NOT NULL AND j.locked_by = ?1 \
+             GROUP BY j.id, j.app_id, j.message_id ORDER BY j.id",
+            &[(&*node).into()],
+        )?;
+        rows.iter().map(|row| CutOff::read(tx, row)).collect::<Result<Vec<_>, StorageError>>()
+    });
+    let found = found.await.inspect_err(|_| flights.note_orphan())?;
+    // In flight before the look, or by now.
+    let flying: std::collections::HashSet<_> = flying.union(&flights.all()).copied().collect();
+    for orphan in found.into_iter().filter(|orphan| !flying.contains(&orphan.job)) {
+        if !flights.is_doubtful(orphan.job) {
+            orphan.settle(router, &broken_off("bug: the call failed in the router")).await;
+            continue;
+        }
+        tracing::warn!(
+            app = orphan.app_id,
+            job = orphan.job,
+            "a call to the carrier was noted although the store could not say so; it is made now"
+        );
+        release(router, orphan.job, orphan.attempt).await?;
+        flights.is_known(orphan.job);
+    }
+    router.inner.jobs.wake();
+    Ok(())
+}
+
+/// Has a job wait again whose attempt was written and whose call was not made.
+async fn release(router: &Router, job: i64, attempt: i64) -> Result<(), StorageError> {
+    let node = Arc::clone(&router.inner.node);
+    let release = move |tx: &mut Transaction<'_>| {
+        tx.execute(
+            "UPDATE carrier_jobs SET locked_by = NULL, locked_until = 0, attempts = attempts - 1 \
+             WHERE id = ?1 AND state = 'waiting' AND locked_by = ?2",
+            &[job.into(), (&*node).into()],
+        )?;
+        tx.execute(
+            "UPDATE carrier_attempts SET finished_at = ?2, outcome = 'not_sent', detail = ?3 \
+             WHERE id = ?1 AND finished_at IS NULL",
+            &[attempt.into(), storage::now().into(), "the call was not made: the store was lost".into()],
+        )?;
+        Ok(())
+    };
+    router.database().write(release).await
+}
+
+/// Sets a job aside whose outcome can't be stored as it should: nothing is written but what its lane needs to go on,
+/// and what tells a person where it stands.
+pub async fn set_aside(
+    router: &Router,
+    job: i64,
+    attempt: i64,
+    outcome: &Outcome,
+) -> Result<(), StorageError> {
+    let outcome = outcome.clone();
+    let set_aside = move |tx: &mut Transaction<'_>| {
+        let Some(job) = find(tx, job)? else { return Ok(()) };
+        let now = storage::now();
+        finish_attempt(tx, &job, attempt, &outcome, now)?;
+        close(tx, job.id, if matches!(outcome, Outcome::Accepted(_)) { "done" } else { "held" })?;
+        tx.execute(
+            "UPDATE messages SET status = ?2, status_at = ?3, updated_at = ?3 WHERE id = ?1 AND status = ?4",
+            &[
+                job.message_id.into(),
+                Status::Unconfirmed.as_str().into(),
+                now.into(),
+                Status::Sending.as_str().into(),
+            ],
+        )?;
+        Ok(())
+    };
+    router.database().write(set_aside).await?;
+    tracing::error!(job, "the router set a message aside: the outcome of its call can't be stored");
     Ok(())
 }
 
 /// Gives up jobs whose time is over while they waited for a call: behind a breaker, a pause, or an app
 /// that can't send any more.
 pub async fn expire(router: &Router) -> Result<(), StorageError> {
-    let rows = router
-        .database()
-        .read(|tx| {
+    let mut last = 0;
+    loop {
+        let rows = router.database().read(move |tx| {
             tx.query(
                 "SELECT id, app_id FROM carrier_jobs WHERE state = 'waiting' AND locked_by IS NULL \
-                 AND valid_until <= ?1 ORDER BY id LIMIT 500",
-                &[storage::now().into()],
+                 AND valid_until <= ?1 AND id > ?2 ORDER BY id LIMIT ?3",
+                &[storage::now().into(), last.into(), EXPIRED.into()],
             )
-        })
-        .await?;
-    for row in rows {
-        let (id, app_id) = (row.int(0)?, row.text(1)?);
-        let Some(app) = router.inner.hub.app_by_id(&app_id) else { continue };
-        // One that can't be given up keeps back no other.
-        match give_up(router, app.app(), id).await {
-            Ok(Some(message)) => router.inner.jobs.attempted(message),
-            Ok(None) => {}
-            Err(error) => {
-                tracing::error!(%error, app = app_id, job = id, "the router can't give up a message whose time is over");
+        });
+        let rows = rows.await?;
+        for row in &rows {
+            let (id, app_id) = (row.int(0)?, row.text(1)?);
+            last = id;
+            let Some(app) = router.inner.hub.app_by_id(&app_id) else { continue };
+            // One that can't be given up keeps back no other.
+            match give_up(router, app.app(), id).await {
+                Ok(Some(message)) => router.inner.jobs.attempted(message),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(%error, app = app_id, job = id, "the router can't give up a message whose time is over");
+                }
             }
         }
+        if rows.len() < EXPIRED as usize {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 /// Gives up a job that still waits for a call; answers its message.

@@ -1,22 +1,24 @@
 //! Chooses the jobs that may go, commits their attempts, makes the calls.
 
 use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering as Atomic;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use tokio::time::Instant;
 
+use super::flight::Flight;
 use super::lines::Line;
 use super::report::Subject;
-use super::settle;
+use super::{due, settle};
 use crate::apps::App;
 use crate::config::{DirectoryMode, Idempotency, Ordering};
 use crate::routing::carrier::{ConfigUntil, Health, Outcome, Permit};
 use crate::routing::counters::{Counter, ThrottledBy};
 use crate::routing::directory::Owner;
-use crate::routing::events::micros;
 use crate::routing::records::Message;
 use crate::routing::{Router, later};
 use crate::storage::{self, StorageError, Transaction};
@@ -28,41 +30,30 @@ const POLL: Duration = Duration::from_millis(500);
 const LEASE: i64 = 10_000_000;
 /// How often leases are renewed and lapsed ones looked for.
 const LEASE_POLL: Duration = Duration::from_millis(2_500);
-/// How long a job waits before the route of its message is decided anew, in microseconds.
-const OLD: i64 = 2_000_000;
-/// Jobs looked at in one round of an app: more than may go, as some must wait for their number's rate.
-const LOOK_AHEAD: i64 = 256;
 
+/// How often jobs are looked for that are locked in our name and not in flight, while there may be any.
+const ORPHANS: Duration = Duration::from_secs(1);
 /// Calls that are looked at for what the carrier said last.
 const RECENT: i64 = 1_000;
 /// How the note of a call begins whose app had used up its budget: the carrier's code 40333.
 const SPENT: &str = "40333 ";
 
-/// A job that may go.
-struct Due {
-    id: i64,
-    lane: String,
-    own_number: String,
-    /// Its message, if it waited so long that its recipient may have become a portal user.
-    waited: Option<i64>,
-    /// Of its own number, if this call tells whether that is held any longer.
-    number_permit: Option<Permit>,
-}
 
-/// What becomes of the jobs that may go.
-#[derive(Default)]
-struct Choice {
-    /// Those that go, with the breaker's permits.
-    chosen: Vec<(Due, Permit)>,
-    /// Those whose number is held, and until when.
-    held: Vec<(i64, i64)>,
+/// A job that may go.
+pub(super) struct Due {
+    pub id: i64,
+    pub lane: String,
+    pub own_number: String,
+    /// Its message, if it waited so long that its recipient may have become a portal user.
+    pub waited: Option<i64>,
+    /// Of its own number, if this call tells whether that is held any longer.
+    pub number_permit: Option<Permit>,
 }
 
 /// A job whose attempt is committed.
 pub(super) struct Claimed {
     pub job: i64,
     pub attempt: i64,
-    lane: String,
     body: Vec<u8>,
     idempotency_key: String,
     subject: Subject,
@@ -74,9 +65,9 @@ pub async fn run(router: &Router) {
     let is_shared = router.database().is_shared();
     let mut lapsed = if is_shared { storage::now() } else { i64::MAX };
     let mut is_recovered = false;
-    let (mut next_recovery, mut next_expiry) = (Instant::now(), Instant::now());
+    let [mut next_recovery, mut next_expiry, mut next_orphans] = [Instant::now(); 3];
     loop {
-        if Instant::now() >= next_recovery && (is_shared || !is_recovered) {
+        if Instant::now() >= next_recovery && (is_shared || !is_recovered || router.inner.jobs.flights.has_faults()) {
             if is_shared && let Err(error) = renew(router).await {
                 tracing::error!(%error, "the router can't renew the leases of its calls to the carrier");
             }
@@ -93,6 +84,12 @@ pub async fn run(router: &Router) {
                 Err(error) => {
                     tracing::error!(%error, "the router can't settle interrupted calls to the carrier")
                 }
+            }
+        }
+        if is_recovered && Instant::now() >= next_orphans && router.inner.jobs.flights.may_have_orphans() {
+            next_orphans = Instant::now() + ORPHANS;
+            if let Err(error) = settle::recover_orphans(router).await {
+                tracing::error!(%error, "the router can't settle calls to the carrier that nobody goes on with");
             }
         }
         if Instant::now() >= next_expiry {
@@ -147,17 +144,20 @@ async fn remember_budgets(router: &Router) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Says to other nodes that this one still works on its calls.
+/// Says to other nodes that this one still works on its calls: on those, and on nothing else that is in its name.
 async fn renew(router: &Router) -> Result<(), StorageError> {
-    if router.inner.jobs.in_flight.load(Atomic::Acquire) == 0 {
+    let jobs = router.inner.jobs.flights.all();
+    if jobs.is_empty() {
         return Ok(());
     }
     let node = Arc::clone(&router.inner.node);
     let renewed = router.database().write_lazily(move |tx| {
-        tx.execute(
-            "UPDATE carrier_jobs SET locked_until = ?2 WHERE state = 'waiting' AND locked_by = ?1",
-            &[(&*node).into(), (storage::now() + LEASE).into()],
-        )?;
+        for job in &jobs {
+            tx.execute(
+                "UPDATE carrier_jobs SET locked_until = ?3 WHERE id = ?1 AND state = 'waiting' AND locked_by = ?2",
+                &[(*job).into(), (&*node).into(), (storage::now() + LEASE).into()],
+            )?;
+        }
         Ok::<_, StorageError>(())
     });
     renewed.await
@@ -180,12 +180,11 @@ async fn start_due(router: &Router, app: &Arc<App>) -> Result<(), StorageError> 
         if router.inner.jobs.is_stopping.load(Atomic::Acquire) {
             return Ok(());
         }
-        let due = find_due(router, app).await?;
-        let Choice { chosen, held } = choose(router, &line, app, due);
-        if chosen.is_empty() && held.is_empty() {
+        let due = due::find(router, app, &line).await?;
+        let chosen = choose(&line, app, due);
+        if chosen.is_empty() {
             return Ok(());
         }
-        put_off(router, held).await?;
         let is_full = chosen.len() >= settings.concurrency;
         claim_and_call(router, app, &line, chosen).await?;
         if is_full {
@@ -194,41 +193,11 @@ async fn start_due(router: &Router, app: &Arc<App>) -> Result<(), StorageError> 
     }
 }
 
-/// The first jobs of all lanes that wait for nothing but a call.
-async fn find_due(router: &Router, app: &Arc<App>) -> Result<Vec<Due>, StorageError> {
-    let id = app.settings.id.clone();
-    let sql = match app.settings.routing.telnyx.ordering {
-        Ordering::Strict => {
-            "SELECT j.id, j.lane, j.own_number, j.created_at, j.message_id FROM carrier_jobs j WHERE j.app_id = ?1 AND j.state = 'waiting' \
-             AND j.not_before <= ?2 AND j.locked_by IS NULL AND NOT EXISTS (SELECT 1 FROM carrier_jobs e \
-             WHERE e.app_id = j.app_id AND e.lane = j.lane AND e.state = 'waiting' AND e.id < j.id) \
-             ORDER BY j.not_before, j.id LIMIT ?3"
-        }
-        Ordering::Relaxed => {
-            "SELECT j.id, j.lane, j.own_number, j.created_at, j.message_id FROM carrier_jobs j WHERE j.app_id = ?1 AND j.state = 'waiting' \
-             AND j.not_before <= ?2 AND j.locked_by IS NULL ORDER BY j.not_before, j.id LIMIT ?3"
-        }
-    };
-    let now = storage::now();
-    let rows = router
-        .database()
-        .read(move |tx| tx.query(sql, &[(&id).into(), now.into(), LOOK_AHEAD.into()]))
-        .await?;
-    let due = |row: &storage::Row| {
-        let is_old = now - row.int(3)? > OLD;
-        let waited = is_old.then(|| row.int(4)).transpose()?;
-        let (id, lane, own_number) = (row.int(0)?, row.text(1)?, row.text(2)?);
-        Ok(Due { id, lane, own_number, waited, number_permit: None })
-    };
-    rows.iter().map(due).collect()
-}
-
 /// Those that the breaker, the state of their numbers, the rates and the limit of calls let go.
-fn choose(router: &Router, line: &Line, app: &App, due: Vec<Due>) -> Choice {
+fn choose(line: &Line, app: &App, due: Vec<Due>) -> Vec<(Due, Permit)> {
     let (settings, now) = (&app.settings.routing.telnyx, storage::now());
     let mut state = line.state();
-    let Choice { mut chosen, mut held } = Choice::default();
-    let waited = std::mem::take(&mut state.rate_waits);
+    let mut chosen: Vec<(Due, Permit)> = Vec::new();
     for mut job in due {
         if state.calls + chosen.len() >= settings.concurrency {
             break;
@@ -238,16 +207,9 @@ fn choose(router: &Router, line: &Line, app: &App, due: Vec<Due>) -> Choice {
         }
         job.number_permit = match state.held.may_call(&job.own_number, now) {
             Ok(permit) => permit,
-            Err(wait) => {
-                held.push((job.id, now.saturating_add(micros(wait))));
-                continue;
-            }
+            Err(_) => continue,
         };
         if !state.take_number_rate(&job.own_number, settings) {
-            if !waited.contains(&job.id) {
-                router.counters().count_throttled(&app.settings.id, ThrottledBy::NumberRate);
-            }
-            state.rate_waits.insert(job.id);
             state.held.give_back(&job.own_number, job.number_permit, now);
             continue;
         }
@@ -259,24 +221,7 @@ fn choose(router: &Router, line: &Line, app: &App, due: Vec<Due>) -> Choice {
     }
     state.calls += chosen.len();
     state.lanes.extend(chosen.iter().map(|(job, _)| job.lane.clone()));
-    Choice { chosen, held }
-}
-
-/// Has jobs of held numbers looked at when that ends: they keep no other from being seen.
-async fn put_off(router: &Router, held: Vec<(i64, i64)>) -> Result<(), StorageError> {
-    if held.is_empty() {
-        return Ok(());
-    }
-    let write = move |tx: &mut Transaction<'_>| {
-        for (id, until) in &held {
-            tx.execute(
-                "UPDATE carrier_jobs SET not_before = ?2 WHERE id = ?1 AND state = 'waiting' AND locked_by IS NULL",
-                &[(*id).into(), (*until).into()],
-            )?;
-        }
-        Ok(())
-    };
-    router.database().write(write).await
+    chosen
 }
 
 async fn claim_and_call(
@@ -285,9 +230,12 @@ async fn claim_and_call(
     line: &Arc<Line>,
     chosen: Vec<(Due, Permit)>,
 ) -> Result<(), StorageError> {
-    let mut claims = Vec::with_capacity(chosen.len());
-    for (job, _) in &chosen {
-        claims.push(Claim { job: job.id, waited: waited(router, app, job.waited).await });
+    let waiting: Vec<_> = chosen.iter().map(|(due, _)| (due.id, due.waited)).collect();
+    let begin = |(due, permit)| Flight::begin(router, line, due, permit);
+    let flights: Vec<Flight> = chosen.into_iter().map(begin).collect();
+    let mut claims = Vec::with_capacity(flights.len());
+    for (job, message) in waiting {
+        claims.push(Claim { job, waited: waited(router, app, message).await });
     }
     let (router_in_job, app_in_job) = (router.clone(), Arc::clone(app));
     let claimed = router
@@ -297,37 +245,14 @@ async fn claim_and_call(
             claimed.collect::<Result<Vec<_>, StorageError>>()
         })
         .await;
-    let claimed = match claimed {
-        Ok(claimed) => claimed,
-        Err(error) => {
-            let lanes: HashSet<_> = chosen.iter().map(|(job, _)| job.lane.clone()).collect();
-            let mut state = line.state();
-            for (job, permit) in &chosen {
-                state.breaker.give_back(*permit, storage::now());
-                state.held.give_back(&job.own_number, job.number_permit, storage::now());
-            }
-            state.calls -= chosen.len();
-            state.lanes.retain(|lane| !lanes.contains(lane));
-            return Err(error);
-        }
-    };
-    for (claimed, (due, permit)) in claimed.into_iter().zip(chosen) {
-        match claimed {
-            Some(claimed) => {
-                router.inner.jobs.in_flight.fetch_add(1, Atomic::AcqRel);
-                let (router, app, line) = (router.clone(), Arc::clone(app), Arc::clone(line));
-                tokio::spawn(async move {
-                    call(&router, &app, &line, claimed, (due, permit)).await;
-                    router.inner.jobs.in_flight.fetch_sub(1, Atomic::AcqRel);
-                });
-            }
-            None => {
-                let mut state = line.state();
-                state.breaker.give_back(permit, storage::now());
-                state.held.give_back(&due.own_number, due.number_permit, storage::now());
-                drop(state);
-                release(line, &due.lane);
-            }
+    let known = &router.inner.jobs.flights;
+    let claimed = claimed.inspect_err(|_| known.doubt(flights.iter().map(Flight::job)))?;
+    for (claimed, flight) in claimed.into_iter().zip(flights) {
+        // Without an attempt the flight ends here.
+        if let Some(claimed) = claimed {
+            known.is_known(flight.job());
+            let (router, app) = (router.clone(), Arc::clone(app));
+            tokio::spawn(async move { call(&router, &app, claimed, flight).await });
         }
     }
     Ok(())
@@ -390,59 +315,61 @@ pub(super) fn claim(
         "UPDATE carrier_jobs SET locked_by = ?2, locked_until = ?3, attempts = attempts + 1, \
          first_attempt_at = COALESCE(first_attempt_at, ?4) \
          WHERE id = ?1 AND state = 'waiting' AND locked_by IS NULL AND valid_until > ?4 \
-         RETURNING attempts, lane, body, idempotency_key, token, message_id",
+         RETURNING attempts, body, idempotency_key, token, message_id",
         &[id.into(), node.into(), (now + LEASE).into(), now.into()],
     )?;
     let Some(row) = row else { return Ok(None) };
-    let (body, idempotency_key) = (row.bytes(2)?, row.text(3)?);
+    let (body, idempotency_key) = (row.bytes(1)?, row.text(2)?);
     let attempt = tx.insert(
         "INSERT INTO carrier_attempts (job_id, number, token, idempotency_key, body, started_at) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         &[
             id.into(),
             row.int(0)?.into(),
-            row.text(4)?.into(),
+            row.text(3)?.into(),
             (&idempotency_key).into(),
             body.clone().into(),
             now.into(),
         ],
     )?;
     let attempt = attempt.ok_or_else(|| tx.conflict())?;
-    let subject = Subject::read(tx, row.int(5)?)?;
-    Ok(Some(Claimed { job: id, attempt, lane: row.text(1)?, body, idempotency_key, subject }))
+    let subject = Subject::read(tx, row.int(4)?)?;
+    Ok(Some(Claimed { job: id, attempt, body, idempotency_key, subject }))
 }
 
-async fn call(router: &Router, app: &Arc<App>, line: &Line, claimed: Claimed, (due, permit): (Due, Permit)) {
+async fn call(router: &Router, app: &Arc<App>, claimed: Claimed, mut flight: Flight) {
+    let Claimed { job, attempt, body, idempotency_key, subject } = claimed;
     let uses_key = app.settings.routing.telnyx.idempotency == Idempotency::Header;
-    let key = uses_key.then_some(claimed.idempotency_key.as_str());
-    claimed.subject.sending();
-    let outcome = line.telnyx.send(claimed.subject.call(), Bytes::from(claimed.body), key).await;
-    {
-        let (mut state, now) = (line.state(), storage::now());
-        state.breaker.report(permit, outcome.health(), now);
-        state.held.report(&due.own_number, due.number_permit, &outcome, now);
-    }
+    let key = uses_key.then_some(idempotency_key.as_str());
+    let made = async {
+        subject.sending();
+        flight.line().telnyx.send(subject.call(), Bytes::from(body), key).await
+    };
+    let made = AssertUnwindSafe(made).catch_unwind().await;
+    let outcome = made.unwrap_or_else(|_| settle::broken_off("bug: the call failed in the router"));
+    flight.report(&outcome);
     router.counters().count(counter(&outcome));
     if matches!(outcome, Outcome::Throttled { .. }) {
         router.counters().count_throttled(&app.settings.id, ThrottledBy::Carrier);
     }
-    claimed.subject.report(&outcome);
-    let mut pause = Duration::from_millis(100);
-    // The outcome must be stored: until it is, the lane stands still and the job stays locked.
-    while let Err(error) = settle::settle(router, app, claimed.job, claimed.attempt, &outcome).await {
-        tracing::error!(%error, job = claimed.job, "the router can't store the outcome of a call to the carrier; it tries again");
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(10));
-    }
-    release(line, &claimed.lane);
+    subject.report(&outcome);
+    store_at_last(router, app, (job, attempt), &outcome).await;
+    drop(flight);
     router.inner.jobs.wake();
 }
 
-/// Lets the lane go on.
-fn release(line: &Line, lane: &str) {
-    let mut state = line.state();
-    state.calls = state.calls.saturating_sub(1);
-    state.lanes.remove(lane);
+/// The outcome must be stored: until it is, the lane stands still and the job stays locked.
+async fn store_at_last(router: &Router, app: &Arc<App>, (job, attempt): (i64, i64), outcome: &Outcome) {
+    let (mut pause, mut faults) = (Duration::from_millis(100), 0);
+    while let Err(error) = settle::settle(router, app, job, attempt, outcome).await {
+        tracing::error!(%error, job, "the router can't store the outcome of a call to the carrier; it tries again");
+        faults += u32::from(matches!(error, StorageError::Fault(_)));
+        if faults >= settle::MAX_FAULTS && settle::set_aside(router, job, attempt, outcome).await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(10));
+    }
 }
 
 fn counter(outcome: &Outcome) -> Counter {

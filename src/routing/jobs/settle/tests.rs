@@ -153,6 +153,11 @@ async fn an_interrupted_call_is_in_doubt_and_one_bad_row_keeps_back_no_other() {
     recover(&lab.router, i64::MAX).await.expect("done");
     let outcomes = "SELECT COALESCE(outcome, 'none') FROM carrier_attempts ORDER BY id";
     assert_eq!(lab.texts(outcomes).await, ["none", "unclear"]);
+    for _ in 2..=MAX_FAULTS {
+        assert_eq!(lab.texts(outcomes).await, ["none", "unclear"]);
+        recover(&lab.router, i64::MAX).await.expect("done");
+    }
+    assert_eq!(lab.texts(outcomes).await, ["unclear", "unclear"], "set aside at last");
     lab.sql("UPDATE carrier_jobs SET valid_until = 1").await;
     expire(&lab.router).await.expect("done");
     assert_eq!(lab.end(&messages[1]).await, (Status::Unconfirmed, None));
