@@ -137,10 +137,12 @@ impl Directory {
     ) -> u64 {
         match remember {
             Some(remembered) => {
-                self.has_timers.store(true, Ordering::Relaxed);
                 let mut entry =
                     self.channels.entry(channel.shared()).or_insert_with(|| self.new_entry(channel));
                 entry.remembered = Some(Box::new(remembered));
+                // Under the entry's lock, behind what it speaks of: a tick in between would take the flag and find
+                // nothing, and the event would never be forgotten.
+                self.has_timers.store(true, Ordering::Relaxed);
                 entry.push(&self.mailboxes, frame, except);
                 entry.receivers()
             }
@@ -459,6 +461,32 @@ mod tests {
         directory.tick(expires);
         assert!(directory.info(&prices, now).remembered.is_none());
         assert!(directory.channels.is_empty());
+    }
+
+    #[test]
+    fn what_is_remembered_during_a_tick_is_forgotten_by_a_later_one() {
+        let (directory, _) = directory();
+        let now = Instant::now();
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Acquire) {
+                    directory.tick(now);
+                }
+            });
+            for number in 0..20_000 {
+                let (frame, data) = (Frame::text("v"), Bytes::from_static(b"\"v\""));
+                let remembered = Remembered { frame: frame.clone(), data, expires: now };
+                directory.publish(&name(&format!("cache-{number}")), &frame, None, Some(remembered));
+                // The next tick after this one has only this to find.
+                while number % 4 == 0 && directory.has_timers.load(Ordering::Acquire) {
+                    std::hint::spin_loop();
+                }
+            }
+            is_over.store(true, Ordering::Release);
+        });
+        directory.tick(now);
+        assert!(directory.channels.is_empty(), "{} stay for ever", directory.channels.len());
     }
 
     #[test]
