@@ -1,5 +1,6 @@
 //! Broadcasts: events for connected clients.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -74,6 +75,9 @@ pub(super) struct Broadcasts {
     sender: UnboundedSender<Entry>,
     receiver: Mutex<Option<UnboundedReceiver<Entry>>>,
     done: Mutex<Vec<i64>>,
+    /// Rows that this process has in hand, from the commit until they are deleted. Any other in its name was
+    /// committed although the store could not say so, or what follows the commit failed.
+    in_hand: Mutex<HashSet<i64>>,
     /// Clients are leaving: what is performed now is kept for the next start as well.
     is_ending: AtomicBool,
     published: AtomicU64,
@@ -91,6 +95,7 @@ impl Broadcasts {
             sender,
             receiver: Mutex::new(Some(receiver)),
             done: Mutex::default(),
+            in_hand: Mutex::default(),
             is_ending: AtomicBool::new(false),
             published: AtomicU64::new(0),
             expired: AtomicU64::new(0),
@@ -111,8 +116,16 @@ impl Broadcasts {
         &self.latencies
     }
 
+    /// Whether a row was not in hand before, and is now.
+    fn take(&self, id: i64) -> bool {
+        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner).insert(id)
+    }
+
     /// Performs an entry, now or when its callbacks were tried.
     fn accept(&self, entry: Entry) {
+        if !self.take(entry.id) {
+            return;
+        }
         if let Some(entry) = self.held.keep(entry) {
             self.accept_now(entry);
         }
@@ -231,8 +244,8 @@ pub(super) async fn run(outbox: &Outbox) {
                 ripe.refill(broadcasts);
                 let is_time = last_search.is_none_or(|at: tokio::time::Instant| at.elapsed() > SWEEP * 20);
                 let is_start = last_search.is_none();
-                if is_time && (is_start || outbox.database.is_shared()) {
-                    match claim_left_over(outbox, due).await {
+                if is_time && !broadcasts.is_ending.load(Ordering::Acquire) {
+                    match claim_left_over(outbox, due, is_start).await {
                         Ok(entries) => {
                             // A full page: there is more.
                             if entries.len() < PAGE as usize {
@@ -241,6 +254,7 @@ pub(super) async fn run(outbox: &Outbox) {
                             for entry in entries {
                                 if is_start {
                                     // Nobody is there to hear it yet.
+                                    broadcasts.take(entry.id);
                                     broadcasts.held.keep_for(outbox.pace.reconnect, entry);
                                 } else {
                                     broadcasts.accept(entry);
@@ -297,13 +311,23 @@ async fn delete(outbox: &Outbox, ripe: &mut Ripe) {
         })
         .await;
     match deleted {
-        Ok(()) => ripe.ids.clear(),
+        Ok(()) => {
+            let mut in_hand = broadcasts.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
+            for id in ripe.ids.drain(..) {
+                in_hand.remove(&id);
+            }
+        }
         Err(error) => tracing::error!(%error, "the outbox can't delete published broadcasts from the store"),
     }
 }
 
-/// Takes over rows whose lease ended before `due`: their process did not perform them.
-async fn claim_left_over(outbox: &Outbox, due: i64) -> Result<Vec<Entry>, StorageError> {
+/// Takes over rows whose lease ended before `due`: their process did not perform them. After the start that may be this
+/// one: the connection to the store was lost in their commit. Those in hand are left out.
+async fn claim_left_over(outbox: &Outbox, due: i64, is_start: bool) -> Result<Vec<Entry>, StorageError> {
+    // A look costs no flush.
+    if !is_start && !outbox.database.read(move |tx| has_left_over(tx, due)).await? {
+        return Ok(Vec::new());
+    }
     let node = std::sync::Arc::clone(&outbox.node);
     let rows = outbox
         .database
@@ -311,9 +335,15 @@ async fn claim_left_over(outbox: &Outbox, due: i64) -> Result<Vec<Entry>, Storag
             tx.query(
                 "UPDATE outbox SET locked_by = ?1, locked_until = ?2, attempts = attempts + 1 WHERE id IN \
                  (SELECT id FROM outbox WHERE kind = 'broadcast' AND state = 'pending' AND locked_until < ?3 \
-                 AND (locked_by IS NULL OR locked_by <> ?1) ORDER BY id LIMIT ?4) \
+                 AND (?5 = 0 OR locked_by IS NULL OR locked_by <> ?1) ORDER BY id LIMIT ?4) \
                  AND locked_until < ?3 RETURNING id, app_id, lane, payload",
-                &[(&*node).into(), (storage::now() + LEASE).into(), due.into(), PAGE.into()],
+                &[
+                    (&*node).into(),
+                    (storage::now() + LEASE).into(),
+                    due.into(),
+                    PAGE.into(),
+                    i64::from(is_start).into(),
+                ],
             )
         })
         .await?;
@@ -331,4 +361,12 @@ async fn claim_left_over(outbox: &Outbox, due: i64) -> Result<Vec<Entry>, Storag
     // RETURNING promises no order.
     entries.sort_by_key(|entry| entry.id);
     Ok(entries)
+}
+
+fn has_left_over(tx: &mut Transaction<'_>, due: i64) -> Result<bool, StorageError> {
+    let row = tx.query_one(
+        "SELECT 1 FROM outbox WHERE kind = 'broadcast' AND state = 'pending' AND locked_until < ?1 LIMIT 1",
+        &[due.into()],
+    )?;
+    Ok(row.is_some())
 }

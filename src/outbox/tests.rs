@@ -669,3 +669,26 @@ async fn an_answer_that_can_not_be_stored_is_left_out_and_its_lane_goes_on() {
     world.until_done("a").await;
     assert!(a.rest().is_empty());
 }
+
+/// The connection to the store was lost in the commit: nothing followed it.
+#[tokio::test]
+async fn a_broadcast_whose_commit_nobody_saw_is_published_by_the_running_process() {
+    let mut world = World::new();
+    world.broadcast("lane", "seen", &[], None).await;
+    assert_eq!(world.next_channel().await, "seen");
+    let node = world.outbox.node.to_string();
+    let lost = move |tx: &mut Transaction<'_>| {
+        let payload = json!({"publications": [{"channel": "lost", "event": "E", "data": {}}],
+            "expires_at": storage::now() + 60_000_000});
+        tx.execute(
+            "INSERT INTO outbox (app_id, kind, lane, payload, state, attempts, not_before, locked_by, locked_until, \
+             created_at) VALUES ('a', 'broadcast', 'lane', ?1, 'pending', 0, 0, ?2, 1, 0)",
+            &[payload.to_string().into(), (&node).into()],
+        )
+    };
+    world.outbox.database.write(lost).await.expect("stored");
+    assert_eq!(world.next_channel().await, "lost");
+    // Each once, and nothing is left.
+    world.until_done("a").await;
+    assert!(world.published.try_recv().is_err());
+}
