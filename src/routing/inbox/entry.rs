@@ -87,12 +87,29 @@ impl Entry {
     }
 }
 
-/// Entries whose time has come, those that have waited longest first; of one that can't be read its id.
-pub fn due(tx: &mut Transaction<'_>, limit: i64) -> Result<Vec<Result<Entry, i64>>, StorageError> {
+/// Apps that have entries to be processed, found by hopping through an index.
+pub fn apps(tx: &mut Transaction<'_>) -> Result<Vec<String>, StorageError> {
+    let mut apps: Vec<String> = Vec::new();
+    loop {
+        let row = tx.query_one(
+            "SELECT app_id FROM inbox WHERE state = 'pending' AND app_id > ?1 ORDER BY app_id LIMIT 1",
+            &[apps.last().map_or("", String::as_str).into()],
+        )?;
+        let Some(row) = row else { return Ok(apps) };
+        apps.push(row.text(0)?);
+    }
+}
+
+/// An app's entries whose time has come, those that have waited longest first; of one that can't be read its id.
+pub fn due(
+    tx: &mut Transaction<'_>,
+    app_id: &str,
+    limit: i64,
+) -> Result<Vec<Result<Entry, i64>>, StorageError> {
     let rows = tx.query(
-        "SELECT id, app_id, body, received_at, attempts FROM inbox WHERE state IN ('pending', 'queued') \
-         AND state = 'pending' AND not_before <= ?1 ORDER BY not_before, id LIMIT ?2",
-        &[storage::now().into(), limit.into()],
+        "SELECT id, app_id, body, received_at, attempts FROM inbox WHERE app_id = ?1 AND state = 'pending' \
+         AND not_before <= ?2 ORDER BY not_before, id LIMIT ?3",
+        &[app_id.into(), storage::now().into(), limit.into()],
     )?;
     let read = |row: &Row| match Entry::read(row) {
         Ok(entry) => Ok(Ok(entry)),

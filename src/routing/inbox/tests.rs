@@ -46,7 +46,7 @@ impl Lab {
 
     /// One round.
     async fn process(&self) {
-        for entry in due(&self.router, 0).await.expect("readable") {
+        for entry in due(&self.router, &std::collections::HashMap::new()).await.expect("readable") {
             process(&self.router, entry).await;
         }
     }
@@ -150,4 +150,23 @@ async fn a_report_of_an_unknown_message_is_tried_for_a_while() {
     lab.sql("UPDATE inbox SET received_at = 1 WHERE state = 'pending'").await;
     lab.process().await;
     assert_eq!(lab.inbox().await, ["done", "set_aside"]);
+}
+
+#[tokio::test]
+async fn an_app_whose_places_are_taken_keeps_back_no_other() {
+    let lab = Lab::new().await;
+    for _ in 0..200 {
+        lab.take_in(report("slow", "message.finalized", "delivered")).await;
+    }
+    lab.take_in(report("other", "message.finalized", "delivered")).await;
+    lab.sql("UPDATE inbox SET app_id = 'zz', not_before = 5 WHERE id = 201").await;
+    let apps = |entries: Vec<super::entry::Entry>| {
+        let mut apps: Vec<String> = entries.into_iter().map(|entry| entry.app_id).collect();
+        apps.dedup();
+        apps
+    };
+    let none = std::collections::HashMap::new();
+    assert_eq!(apps(due(&lab.router, &none).await.expect("readable")), ["1001", "zz"]);
+    let taken = std::collections::HashMap::from([("1001".to_owned(), 64)]);
+    assert_eq!(apps(due(&lab.router, &taken).await.expect("readable")), ["zz"]);
 }

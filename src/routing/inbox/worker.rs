@@ -2,10 +2,12 @@
 //! left behind.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use futures_util::FutureExt;
+use tokio::task::{Id, JoinSet};
 
 use super::entry::{self, Entry, State};
 use super::inbound::{self, Inbound, Owners, Storing};
@@ -18,13 +20,15 @@ use crate::storage::{self, StorageError, Transaction};
 
 /// How often entries are looked for that nobody woke us for.
 const POLL: Duration = Duration::from_secs(1);
-/// Entries processed at once, each in its own transaction: they share commits, and one that waits for the portal's
-/// database keeps back no other.
+/// Entries of an app processed at once, each in its own transaction: they share commits, and one that waits for the
+/// portal's database keeps back no other.
 const AT_ONCE: usize = 64;
 /// How long an event about an unknown message is tried again, in microseconds: the answer to our call may be on
 /// its way.
 const PATIENCE: i64 = 120_000_000;
-/// Pause after a failure of the store or the directory, in microseconds.
+/// The same for trouble of the store that stays with one entry although the store takes note of it: an hour.
+const MAX_TROUBLE: i64 = 64;
+/// Pause after a failure of the directory, in microseconds.
 const RETRY_FAILED: i64 = 5_000_000;
 /// How long a message waits for the portal's directory before it is nobody's, in microseconds: a day.
 const DIRECTORY_PATIENCE: i64 = 86_400_000_000;
@@ -32,18 +36,23 @@ const DIRECTORY_PATIENCE: i64 = 86_400_000_000;
 /// ever: with pauses of 1, 2, 4, … s, a minute at most, after two minutes.
 const MAX_FAILURES: i64 = 8;
 
-/// Processes stored events until the process ends.
+/// Processes stored events until the process ends. Each app has places of its own: one whose portal's database is slow
+/// keeps back no other.
 pub async fn run(router: &Router) {
-    let (mut running, mut ids) = (JoinSet::new(), HashMap::new());
+    let (mut running, mut ids) = (JoinSet::new(), HashMap::<Id, (i64, String)>::new());
     loop {
-        match due(router, ids.len()).await {
+        let mut taken: HashMap<String, usize> = HashMap::new();
+        ids.values().for_each(|(_, app)| *taken.entry(app.clone()).or_default() += 1);
+        match due(router, &taken).await {
             Ok(entries) => {
                 for entry in entries {
-                    let id = entry.id;
-                    if running.len() < AT_ONCE && ids.values().all(|other| *other != id) {
+                    let (id, app) = (entry.id, entry.app_id.clone());
+                    let places = taken.entry(app.clone()).or_default();
+                    if *places < AT_ONCE && ids.values().all(|(other, _)| *other != id) {
+                        *places += 1;
                         let router = router.clone();
                         let task = running.spawn(async move { process(&router, entry).await });
-                        ids.insert(task.id(), id);
+                        ids.insert(task.id(), (id, app));
                     }
                 }
             }
@@ -57,18 +66,28 @@ pub async fn run(router: &Router) {
                     ended = running.try_join_next_with_id();
                 }
             }
-            () = router.inner.inbox.wake.notified(), if running.len() < AT_ONCE => {}
+            () = router.inner.inbox.wake.notified() => {}
             () = tokio::time::sleep(POLL) => {}
         }
     }
 }
 
-pub(super) async fn due(router: &Router, running: usize) -> Result<Vec<Entry>, StorageError> {
-    // Those that are being processed are found again.
-    let limit = (AT_ONCE + running) as i64;
-    let found = router.database().read(move |tx| entry::due(tx, limit)).await?;
+/// Entries that are due, of apps with free places; `taken`: the places that are not.
+pub(super) async fn due(router: &Router, taken: &HashMap<String, usize>) -> Result<Vec<Entry>, StorageError> {
+    let taken = taken.clone();
+    let found = router.database().read(move |tx| {
+        let mut found = Vec::new();
+        for app in entry::apps(tx)? {
+            let running = taken.get(&app).copied().unwrap_or_default();
+            if running < AT_ONCE {
+                // Those that are being processed are found again.
+                found.extend(entry::due(tx, &app, (AT_ONCE + running) as i64)?);
+            }
+        }
+        Ok::<_, StorageError>(found)
+    });
     let mut entries = Vec::new();
-    for one in found {
+    for one in found.await? {
         match one {
             Ok(entry) => entries.push(entry),
             // It keeps back no other.
@@ -78,8 +97,16 @@ pub(super) async fn due(router: &Router, running: usize) -> Result<Vec<Entry>, S
     Ok(entries)
 }
 
-/// Processes one entry.
+/// Processes one entry. A panic is a failure of the entry.
 pub(super) async fn process(router: &Router, entry: Entry) {
+    let entry = Arc::new(entry);
+    if AssertUnwindSafe(attempt(router, &entry)).catch_unwind().await.is_err() {
+        let bug = StorageError::Fault("bug: the router failed under it".to_owned());
+        come_back(router, &entry, Undone::Failed(bug)).await;
+    }
+}
+
+async fn attempt(router: &Router, entry: &Arc<Entry>) {
     let Some(app) = router.inner.hub.app_by_id(&entry.app_id) else {
         return set_aside(router, entry.id, "its app is gone").await;
     };
@@ -91,12 +118,11 @@ pub(super) async fn process(router: &Router, entry: Entry) {
     let Some(work) = Work::of(router, &app, event) else {
         return set_aside(router, entry.id, "the webhook has no payload.id").await;
     };
-    let Some(owners) = owners(router, &app, &entry, &work).await else { return };
-    let entry = Arc::new(entry);
-    let job = Arc::new(Job { router: router.clone(), app, entry: Arc::clone(&entry), work, owners });
+    let Some(owners) = owners(router, &app, entry, &work).await else { return };
+    let job = Arc::new(Job { router: router.clone(), app, entry: Arc::clone(entry), work, owners });
     let result = router.database().write(move |tx| job.run(tx)).await;
     if let Err(undone) = result {
-        come_back(router, &entry, undone).await;
+        come_back(router, entry, undone).await;
     }
 }
 
@@ -219,18 +245,19 @@ async fn come_back(router: &Router, entry: &Entry, undone: Undone) {
             put_off(router, entry.id, "its message is not known".to_owned(), RETRY.max(age / 4), false).await;
         }
         Undone::Unknown => set_aside(router, entry.id, "the store has no such message").await,
-        Undone::Failed(error @ StorageError::Fault(_)) => {
-            tracing::error!(app, %error, "the router can't process a carrier webhook; it tries again");
-            if entry.failures + 1 >= MAX_FAILURES {
+        Undone::Failed(error) => {
+            // The store's trouble is mostly no fault of the entry; but who can write this down has a store.
+            let most = match error {
+                StorageError::Fault(_) => MAX_FAILURES,
+                _ => MAX_TROUBLE,
+            };
+            let failures = entry.failures + 1;
+            tracing::error!(app, %error, failures, "the router can't process a carrier webhook; it tries again");
+            if failures >= most {
                 return set_aside(router, entry.id, &error.to_string()).await;
             }
             let pause = (1_000_000_i64 << entry.failures.clamp(0, 6)).min(60_000_000);
             put_off(router, entry.id, error.to_string(), pause, true).await;
-        }
-        // The store's trouble is no fault of the entry.
-        Undone::Failed(error) => {
-            tracing::error!(app, %error, "the store failed under a carrier webhook; the router tries again");
-            put_off(router, entry.id, error.to_string(), RETRY_FAILED, false).await;
         }
     }
 }
