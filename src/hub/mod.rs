@@ -76,6 +76,7 @@ use users::Users;
 const REQUEST_RESERVE: usize = 1024;
 /// As hosted Pusher says it.
 const DISABLED: &str = "Application disabled";
+const REMOVED: &str = "Application does not exist any more";
 
 /// Everything of this process that is connected. Cloning shares it.
 #[derive(Clone)]
@@ -258,7 +259,7 @@ impl Hub {
         changes.removed.extend(known.by_id.keys().filter(|id| !apps.by_id.contains_key(*id)).cloned());
         self.inner.apps.store(Arc::new(apps));
         for id in &changes.removed {
-            self.close_app(id, ErrorCode::AppDoesNotExist, "Application does not exist any more");
+            self.close_app(id, ErrorCode::AppDoesNotExist, REMOVED);
         }
         changes
     }
@@ -353,6 +354,13 @@ impl Hub {
         let refuse = |code, message: &str| Some(Refusal { code, message: message.to_owned() });
         if self.is_draining() {
             return refuse(ErrorCode::OverCapacity, "Server is shutting down, please reconnect");
+        }
+        match self.inner.apps.load().by_id.get(&app.id) {
+            None => return refuse(ErrorCode::AppDoesNotExist, REMOVED),
+            Some(known) if !std::ptr::eq(&raw const **known, app) => {
+                return refuse(ErrorCode::OverCapacity, "Application was replaced, please reconnect");
+            }
+            Some(_) => {}
         }
         if !app.app().settings.enabled {
             let is_paused = app.is_paused.load(Ordering::Relaxed);

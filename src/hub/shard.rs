@@ -322,11 +322,13 @@ impl ShardState {
             let mut io = EngineIo { input, output: &mut self.control };
             let message = connection.engine.read(&mut io);
             input = io.input;
-            let is_open = connection.is_open();
             self.reply_control();
             if self.reply_bytes > MAX_REPLIES {
                 self.flush(slot);
             }
+            // A flush removes a connection whose socket is broken, and closes one whose reader is too slow.
+            let Some(connection) = self.connections.get(slot as usize) else { return };
+            let is_open = connection.is_open();
             match message {
                 Ok(Message::Text(text)) if is_open => {
                     self.stats.received += 1;

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::LocalOptions;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::{Alone, ConnectionLimits, Hub, Shard};
+use super::{Admission, Alone, ConnectionLimits, Hub, Shard};
 use crate::config::{AppSettings, ServerSettings};
 use crate::protocol::auth::AppKeys;
 
@@ -57,14 +58,18 @@ impl OneShard {
         Self { shard: Shard::new(hub.clone(), 0), hub }
     }
 
+    /// Hands a socket to the shard; `leftover` is what the client sent behind its handshake.
+    pub fn attach(&self, admission: Admission, socket: TcpStream, leftover: &[u8]) {
+        self.shard.attach(admission, None, self.hub.assign_shard().expect("room"), socket, leftover);
+    }
+
     /// A connection that was told its socket id.
     pub async fn connect(&self) -> Client {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let near = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
         let (far, _) = listener.accept().await.expect("accepted");
         let app = self.hub.app_by_id("1001").expect("configured");
-        let admission = self.hub.admit(&app).expect("room");
-        self.shard.attach(admission, None, self.hub.assign_shard().expect("room"), far, b"");
+        self.attach(self.hub.admit(&app).expect("room"), far, b"");
         let socket = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
         let mut client = Client { socket, id: String::new() };
         let data = client.next().await["data"].as_str().map(str::to_owned).expect("data");
@@ -72,6 +77,29 @@ impl OneShard {
         client.id = data["socket_id"].as_str().expect("an id").to_owned();
         client
     }
+}
+
+/// Both ends of a TCP connection whose buffers are as small as the system lets them be.
+pub(crate) async fn narrow_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let near = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
+    let (far, _) = listener.accept().await.expect("accepted");
+    SockRef::from(&near).set_recv_buffer_size(1).expect("set");
+    SockRef::from(&far).set_send_buffer_size(1).expect("set");
+    (near, far)
+}
+
+/// Text frames as a client sends them, one behind the other.
+pub(crate) fn frames<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for text in texts {
+        let len = u16::try_from(text.len()).expect("short");
+        bytes.extend([0x81, 0x80 | 126]);
+        bytes.extend(len.to_be_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(text.as_bytes());
+    }
+    bytes
 }
 
 impl Client {
