@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 use super::Admin;
-use crate::hub::Hub;
+use crate::hub::{Hub, OVER_BUDGET};
 use crate::outbox::OutboxStats;
 use crate::routing::{Counter, Depth, Lanes, LatencyHistogram, Router, ThrottledBy};
 use crate::webhooks::Webhooks;
@@ -106,6 +106,11 @@ fn broadcaster(hub: &Hub) -> String {
         ),
     ] {
         metric(&mut out, name, "counter", help, value);
+    }
+    let name = "switchboard_over_budget_total";
+    header(&mut out, name, "counter", "Connections closed because they used up a budget of [server.client]");
+    for (reason, value) in OVER_BUDGET.into_iter().zip(total.over_budget) {
+        let _ = writeln!(out, "{name}{{reason=\"{reason}\"}} {value}");
     }
     header(&mut out, "switchboard_shard_sockets", "gauge", "Open sockets of a shard, HTTP included");
     for (shard, sockets) in hub.shard_loads().into_iter().enumerate() {

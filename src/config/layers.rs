@@ -27,7 +27,7 @@ pub(super) struct Layers {
     overrides: Vec<Override>,
 }
 
-/// A value below `[apps.routing]`, which covers `[routing]` of every layer.
+/// A value of an app's own table, as `[apps.routing]`, which covers the table of all apps in every layer.
 struct Override {
     app: usize,
     key: &'static schema::Key,
@@ -89,11 +89,12 @@ impl Layers {
         Ok(())
     }
 
-    /// Gives each app `[routing]` with its own overrides, when every layer is on.
-    pub(super) fn share_routing(&mut self) {
-        let routing = self.settings.routing.clone();
+    /// Gives each app the tables of all apps with its own overrides, when every layer is on.
+    pub(super) fn share_tables(&mut self) {
+        let (routing, client) = (self.settings.routing.clone(), self.settings.server.client.clone());
         for app in &mut self.settings.apps {
             app.routing = routing.clone();
+            app.client = client.clone();
         }
         for Override { app, key, raw } in &self.overrides {
             let accepted = (key.set)(&mut self.settings, Place::app(*app), raw);
@@ -153,9 +154,9 @@ fn unknown(name: &str, place: Place, is_variable: bool, problem: &Problem) -> Pr
 /// The variable that sets a known key.
 pub(super) fn as_variable(name: &str, place: Place) -> String {
     let (app, webhook) = (place.app.unwrap_or(0), place.webhook.unwrap_or(0));
-    let is_own = place.app.is_some() && schema::is_within(name, "routing");
+    let own = schema::own_name(name).filter(|_| place.app.is_some());
+    let name = own.as_deref().unwrap_or(name);
     let name = match name.strip_prefix("apps.webhooks.") {
-        _ if is_own => format!("apps.{app}.{name}"),
         Some(key) => format!("apps.{app}.webhooks.{webhook}.{key}"),
         None => name.strip_prefix("apps.").map_or(name.to_owned(), |key| format!("apps.{app}.{key}")),
     };

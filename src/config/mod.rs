@@ -124,7 +124,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
         if let Some(port) = layers.settings.server.port.take() {
             layers.settings.server.bind.set_port(port);
         }
-        layers.share_routing();
+        layers.share_tables();
         rules::check(&mut layers, &tables);
         if layers.settings.development {
             // Nothing is written to disk for a configuration that is refused.

@@ -19,7 +19,7 @@ pub struct Row {
     pub origin: Origin,
 }
 
-/// Every effective value, in the order of the reference page. Of an app's routing only what it overrides.
+/// Every effective value, in the order of the reference page. Of tables that an app covers only what it covers.
 pub fn rows(loaded: &Loaded) -> Vec<Row> {
     let mut rows = Vec::new();
     for section in sections() {
@@ -38,7 +38,8 @@ pub fn rows(loaded: &Loaded) -> Vec<Row> {
             rows.extend(section.keys.iter().map(|key| row(loaded, key, place, name(key))));
             rows.extend(webhooks(loaded, app));
             let keys = sections().flat_map(|section| section.keys.iter().map(move |key| (section, key)));
-            let overrides = keys.map(|(section, key)| (format!("{prefix}.{}", path(section, key)), key));
+            let own = |(section, key)| Some((schema::own_name(&path(section, key))?, key));
+            let overrides = keys.filter_map(own).map(|(name, key)| (name.replacen("apps", &prefix, 1), key));
             let overrides = overrides.filter(|(path, _)| loaded.origins.contains_key(path));
             rows.extend(overrides.map(|(path, key)| row(loaded, key, place, path)));
         }

@@ -63,6 +63,27 @@ pub struct ServerSettings {
     pub idle_timeout: Duration,
     /// `[server.drain]`.
     pub drain: DrainSettings,
+    /// `[server.client]`, which each app's own starts from.
+    pub client: ClientSettings,
+}
+
+/// `[server.client]`, with what `[apps.client]` overrides: the budgets of one connection. Beyond one it is closed with
+/// 4100.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientSettings {
+    /// Messages a second, but for client events within [`AppSettings::client_event_rate`]; `None`: no limit.
+    pub message_rate: Option<NonZeroU32>,
+    /// Messages at once.
+    pub message_burst: usize,
+    /// Requests to subscribe, unsubscribe and sign in, a second; `None`: no limit.
+    pub subscription_rate: Option<NonZeroU32>,
+    /// Such requests at once.
+    pub subscription_burst: usize,
+    /// Messages that are answered with an error, a second; a message that can't be read counts ten times. `None`: no
+    /// limit.
+    pub refusal_rate: Option<NonZeroU32>,
+    /// Such messages at once.
+    pub refusal_burst: usize,
 }
 
 /// `[server.drain]`: what SIGTERM does to live connections.
@@ -150,6 +171,8 @@ pub struct AppSettings {
     pub webhook_delay: Duration,
     /// `[[apps.webhooks]]`.
     pub webhooks: Vec<WebhookSettings>,
+    /// `[server.client]` with what `[apps.client]` overrides.
+    pub client: ClientSettings,
     /// `[routing]` with what `[apps.routing]` overrides.
     pub routing: RoutingSettings,
 }
@@ -194,6 +217,20 @@ impl Default for ServerSettings {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(120),
             drain: DrainSettings::default(),
+            client: ClientSettings::default(),
+        }
+    }
+}
+
+impl Default for ClientSettings {
+    fn default() -> Self {
+        Self {
+            message_rate: NonZeroU32::new(200),
+            message_burst: 2_000,
+            subscription_rate: NonZeroU32::new(50),
+            subscription_burst: 2_000,
+            refusal_rate: NonZeroU32::new(10),
+            refusal_burst: 1_000,
         }
     }
 }
@@ -243,6 +280,7 @@ impl AppSettings {
             publish_rate: None,
             webhook_delay: Duration::from_secs(3),
             webhooks: Vec::new(),
+            client: ClientSettings::default(),
             routing: RoutingSettings::default(),
         }
     }

@@ -13,6 +13,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::Hub;
+use super::budget::Budget;
 use super::connection::{Address, ClosedBy, Connection, EngineIo, Phase, Subscription};
 use super::shard::{SLICE, ShardState};
 use crate::protocol::error_code::ErrorCode;
@@ -75,6 +76,11 @@ impl ShardState {
     /// As [`ShardState::close`], after a fault that makes what follows unreadable.
     pub(super) fn close_deaf(&mut self, slot: u32, code: CloseCode, reason: &str) {
         self.close(slot, code, reason);
+        self.deafen(slot);
+    }
+
+    /// Reads nothing any more of a connection that is closing.
+    fn deafen(&mut self, slot: u32) {
         if let Some(connection) = self.connections.get_mut(slot as usize) {
             if let Phase::Closing(since) = connection.phase {
                 connection.phase = Phase::Deaf(since);
@@ -94,6 +100,17 @@ impl ShardState {
             self.reply(&server_event::error(Some(code), reason));
         }
         self.close(slot, CloseCode::from(code.number()), reason);
+    }
+
+    /// Closes a connection that used up a budget. Nothing more of it is read: it may go on for ever.
+    pub(super) fn close_over_budget(&mut self, slot: u32, budget: Budget) {
+        let Some(connection) = self.connections.get(slot as usize) else { return };
+        if connection.is_open() {
+            self.stats.over_budget[budget as usize] += 1;
+            let reason = format!("Too many {} in a short time", budget.word());
+            self.close_with_error(slot, ErrorCode::OverCapacity, &reason);
+        }
+        self.deafen(slot);
     }
 
     /// Closes a connection that left too much unread. What waits is forgotten but for the frame that has
@@ -120,6 +137,7 @@ impl ShardState {
         }
         self.leave_everything(slot);
         let connection = self.connections.remove(slot as usize);
+        self.rests.remove(&slot);
         self.hub.inner.loads[self.index as usize].fetch_sub(1, Ordering::Relaxed);
         // Wakes the tasks that wait for this socket, unless the only one is the reader that is at work;
         // an error means that it is closed already.

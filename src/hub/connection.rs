@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketC
 
 use super::Admission;
 use super::backlog::{Backlog, Drained};
+use super::budget::{Budgets, Unfinished};
 use super::gate::Held;
 use super::observer::{ConnectionEnd, Observation};
 use super::shard::Clock;
@@ -57,8 +58,8 @@ pub(super) struct Connection {
     pub told: Option<Instant>,
     /// Whether it signed in or subscribed to a channel that needs a signature.
     pub is_authorized: bool,
-    /// Faulty messages in the minute that began at the second number.
-    pub faults: (u32, u32),
+    pub budgets: Budgets,
+    pub unfinished: Unfinished,
     /// First and last of the publications that the current turn has for this connection.
     pub links: (u32, u32),
 }
@@ -161,7 +162,8 @@ impl Connection {
             opened: clock.now(),
             told: None,
             is_authorized: false,
-            faults: (0, clock.now()),
+            budgets: Budgets::new(clock.steps()),
+            unfinished: Unfinished::default(),
             links: (NO_LINK, NO_LINK),
         }
     }

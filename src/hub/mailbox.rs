@@ -84,10 +84,11 @@ impl Mailbox {
         self.waiting.load(Ordering::Relaxed) < MAX_PARCELS && self.bytes.load(Ordering::Relaxed) < MAX_BYTES
     }
 
-    /// Whether less than an eighth of what may wait does.
-    pub fn is_calm(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) < MAX_PARCELS / 8
-            && self.bytes.load(Ordering::Relaxed) < MAX_BYTES / 8
+    /// Whether less than half of what may wait does; for connections that cause much of it, an eighth.
+    pub fn is_calm(&self, is_busy: bool) -> bool {
+        let share = if is_busy { 8 } else { 2 };
+        self.waiting.load(Ordering::Relaxed) < MAX_PARCELS / share
+            && self.bytes.load(Ordering::Relaxed) < MAX_BYTES / share
     }
 
     /// Swaps what is waiting with the empty `into`: a turn begins.

@@ -25,6 +25,7 @@
 //! May import `apps`, `protocol`, `config`, `logging`.
 
 mod backlog;
+mod budget;
 mod closing;
 mod connection;
 mod directory;
@@ -57,7 +58,7 @@ pub use gate::{Gatekeeper, Verdict};
 pub use newcomer::Newcomer;
 pub use observer::{ClientEventSeen, ConnectionEnd, Observation, Observer};
 pub use shard::{Shard, vital};
-pub use stats::{ShardStats, Stats};
+pub use stats::{OVER_BUDGET, ShardStats, Stats};
 pub use uplink::{Alone, RemotePublication, Uplink};
 
 use crate::apps::App;
@@ -393,9 +394,9 @@ impl Hub {
     }
 
     /// Whether so little waits to be sent that clients may cause more. Far below what makes publishing
-    /// answer [`Overloaded`], so that clients alone can't bring that about.
-    fn is_calm(&self) -> bool {
-        self.inner.mailboxes.iter().all(Mailbox::is_calm)
+    /// answer [`Overloaded`], so that clients alone can't bring that about; and lower for those that cause much.
+    fn is_calm(&self, is_busy: bool) -> bool {
+        self.inner.mailboxes.iter().all(|mailbox| mailbox.is_calm(is_busy))
     }
 
     /// Stands for all that was published so far.

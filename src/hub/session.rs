@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::Instant;
 
+use super::budget::{self, Budget};
 use super::connection::Subscription;
 use super::directory::Joined;
 use super::gate::Gate;
@@ -20,8 +21,8 @@ use crate::protocol::json;
 use crate::protocol::presence::{Member, UserData};
 use crate::protocol::server_event::{self, RefusalKind};
 
-/// Faulty messages a minute beyond which a connection is closed with 4100.
-const MAX_FAULTS: u32 = 100;
+/// How many refusals a message counts as that nobody can make sense of.
+const FAULT: u32 = 10;
 /// Ids of a watchlist that are watched (Pusher docs, "Watchlist events").
 const MAX_WATCHLIST: usize = 100;
 
@@ -65,7 +66,11 @@ fn why_allowed(channel: &ChannelName) -> &'static str {
 impl ShardState {
     /// Acts on one text frame.
     pub(super) fn on_text(&mut self, slot: u32, text: &str) {
-        match ClientMessage::parse(text) {
+        let message = ClientMessage::parse(text);
+        if !self.afford(slot, &message) {
+            return;
+        }
+        match message {
             Ok(ClientMessage::Ping) => self.reply(&server_event::pong()),
             Ok(ClientMessage::Pong) => {}
             Ok(ClientMessage::Subscribe(request)) => self.subscribe(slot, &request),
@@ -85,25 +90,41 @@ impl ShardState {
         self.reply(&server_event::error(code, message));
     }
 
-    /// Answers a message that nobody can make sense of. Only these add up to a close: a page whose
-    /// subscriptions are refused would come back with the same ones for ever.
+    /// Answers a message that nobody can make sense of.
     fn fault(&mut self, slot: u32, message: &str) {
         self.reject(None, message);
-        let now = self.clock.now();
+        self.spend(slot, Budget::Refusals, FAULT);
+    }
+
+    /// Spends what a message costs before it is acted upon; whether the connection could. What a client event costs is
+    /// known when it was looked at.
+    fn afford(&mut self, slot: u32, message: &Result<ClientMessage<'_>, InvalidMessage>) -> bool {
+        use ClientMessage::{Event, SignIn, Subscribe, Unsubscribe};
+        if let Ok(Event(_)) = message {
+            return true;
+        }
+        let is_subscription = matches!(message, Ok(Subscribe(_) | Unsubscribe(_) | SignIn(_)));
+        self.spend(slot, Budget::Messages, 1)
+            && (!is_subscription || self.spend(slot, Budget::Subscriptions, 1))
+    }
+
+    /// Spends of a connection's budget, and closes the connection if it is used up. A page whose subscriptions are
+    /// refused comes back with the same ones, so that a burst admits all its channels.
+    pub(super) fn spend(&mut self, slot: u32, budget: Budget, tokens: u32) -> bool {
+        let now = self.clock.steps();
         let connection = &mut self.connections[slot as usize];
-        let (count, minute) = &mut connection.faults;
-        if now.saturating_sub(*minute) >= 60 {
-            (*count, *minute) = (0, now);
+        let limits = budget::limits(&connection.app.app().settings.client, self.limits.max_channels);
+        let is_within = connection.budgets.spend(budget, tokens, now, &limits);
+        if !is_within {
+            self.close_over_budget(slot, budget);
         }
-        *count += 1;
-        if *count > MAX_FAULTS {
-            self.close_with_error(slot, ErrorCode::OverCapacity, "Too many faulty messages");
-        }
+        is_within
     }
 
     fn subscribe(&mut self, slot: u32, request: &Subscribe) {
         if let Err(refused) = self.try_subscribe(slot, request) {
             self.refuse(slot, &request.channel, &refused);
+            self.spend(slot, Budget::Refusals, 1);
         }
     }
 
@@ -311,6 +332,7 @@ impl ShardState {
         if let Err(refused) = request.and_then(|request| self.try_sign_in(slot, &request)) {
             self.log_refusal(slot, "sign-in refused", &refused.cause());
             self.reject(Some(ErrorCode::Unauthorized), &refused.message);
+            self.spend(slot, Budget::Refusals, 1);
         }
     }
 
@@ -393,6 +415,10 @@ impl ShardState {
                 "client event refused"
             );
             self.reject(code, &message);
+            let is_no_fault = matches!(code, Some(ErrorCode::ClientEventRate | ErrorCode::OverCapacity));
+            if self.spend(slot, Budget::Messages, 1) && !is_no_fault {
+                self.spend(slot, Budget::Refusals, 1);
+            }
         }
     }
 

@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use slab::Slab;
 use tokio::net::TcpStream;
 use tokio::task::{spawn_local, yield_now};
@@ -22,6 +22,7 @@ use tokio_tungstenite::tungstenite::error::CapacityError;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{self, Message};
 
+use super::budget::Budget;
 use super::connection::{Address, Connection, EngineIo, Phase, Received, receive};
 use super::fan_out::Turn;
 use super::stats::ShardStats;
@@ -32,8 +33,12 @@ use crate::protocol::server_event;
 
 /// Bytes of replies to one connection that are collected before they are sent.
 const MAX_REPLIES: usize = 64 * 1024;
-/// Bytes read from a socket at once.
+/// Bytes joined for one write of replies, and kept for the next.
 pub(super) const SCRATCH: usize = 64 * 1024;
+/// Bytes read from a socket in one turn of its connection.
+const TURN_BYTES: usize = 16 * 1024;
+/// Messages acted upon in one turn of a connection: the others get theirs, however many messages a client sends.
+const TURN_MESSAGES: usize = 16;
 /// Connections served before other tasks get their turn.
 pub(super) const SLICE: usize = 256;
 /// How exactly pings and their answers are timed.
@@ -64,6 +69,8 @@ pub(super) struct ShardState {
     /// Frames for the connection at work, which leave together when its turn ends.
     pub(super) replies: Vec<Bytes>,
     pub(super) reply_bytes: usize,
+    /// What connections sent beyond one turn. Few have something here, so it is no part of the connection.
+    pub(super) rests: HashMap<u32, Bytes, foldhash::fast::RandomState>,
     /// Readers that wait until less is to be sent.
     pub(super) paused: Vec<Waker>,
     /// The connection whose reader is at work.
@@ -120,11 +127,12 @@ impl Shard {
                 stats: ShardStats::default(),
                 replies: Vec::new(),
                 reply_bytes: 0,
+                rests: HashMap::default(),
                 paused: Vec::new(),
                 reading: None,
                 joined: Vec::new(),
                 control: Vec::new(),
-                scratch: vec![0; SCRATCH],
+                scratch: vec![0; TURN_BYTES],
             }),
             hub,
             index,
@@ -168,8 +176,7 @@ impl Shard {
                 let timeout = u64::from(state.limits.activity_timeout);
                 state.reply(&server_event::connection_established(id, timeout));
                 state.connections[slot as usize].tell_opened();
-                state.feed(slot, id, leftover);
-                state.flush(slot);
+                state.take_turn(slot, id, Bytes::copy_from_slice(leftover));
             }
         }
         drop(state);
@@ -243,10 +250,11 @@ impl Future for ReadLoop {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let readable = ready!(self.socket.poll_read_ready(cx));
+            let has_rest = self.shard.state.borrow().has_rest(self.address);
+            let readable = if has_rest { Ok(()) } else { ready!(self.socket.poll_read_ready(cx)) };
             let mut state = self.shard.state.borrow_mut();
             // Every source of work but the HTTP API is a client's message, so this bounds what can wait.
-            if !self.shard.hub.is_calm() && state.is_same(self.address) {
+            if state.must_pause(self.address) {
                 state.paused.push(cx.waker().clone());
                 return Poll::Pending;
             }
@@ -278,10 +286,23 @@ impl ShardState {
         if !self.is_same(address) {
             return ReadTurn::Gone;
         }
+        self.reading = Some(address.slot);
+        let next = match self.rests.remove(&address.slot) {
+            Some(rest) => {
+                self.deliver_links(address.slot);
+                let is_over = self.take_turn(address.slot, address.id, rest);
+                self.after_turn(address, !is_over)
+            }
+            None => self.read_socket(address, socket),
+        };
+        self.reading = None;
+        next
+    }
+
+    fn read_socket(&mut self, address: Address, socket: &TcpStream) -> ReadTurn {
         let mut scratch = std::mem::take(&mut self.scratch);
         // Lost only if a panic unwound through a read; no other connection shall suffer.
-        scratch.resize(SCRATCH, 0);
-        self.reading = Some(address.slot);
+        scratch.resize(TURN_BYTES, 0);
         let received = receive(socket, &mut scratch);
         let next = match received {
             Received::Nothing => ReadTurn::Wait,
@@ -291,44 +312,90 @@ impl ShardState {
             }
             Received::Full(len) | Received::Last(len) => {
                 self.deliver_links(address.slot);
-                self.feed(address.slot, address.id, &scratch[..len]);
-                self.flush(address.slot);
-                match received {
-                    _ if !self.is_same(address) => ReadTurn::Gone,
-                    Received::Full(_) => ReadTurn::Again,
-                    _ => ReadTurn::Wait,
+                let left = self.feed(address.slot, address.id, &scratch[..len]);
+                let is_over = left.is_none();
+                if let Some(left) = left {
+                    self.keep_rest(address.slot, Bytes::copy_from_slice(&scratch[len - left..len]));
                 }
+                self.flush(address.slot);
+                self.after_turn(address, !is_over || matches!(received, Received::Full(_)))
             }
         };
         self.scratch = scratch;
-        self.reading = None;
         next
     }
 
-    /// Gives bytes from the client to the engine and acts on every message they complete.
-    pub(super) fn feed(&mut self, slot: u32, id: SocketId, mut input: &[u8]) {
+    fn after_turn(&self, address: Address, has_more: bool) -> ReadTurn {
+        match has_more {
+            _ if !self.is_same(address) => ReadTurn::Gone,
+            true => ReadTurn::Again,
+            false => ReadTurn::Wait,
+        }
+    }
+
+    /// One turn of a connection with bytes that were read before; whether it needs no other one for them.
+    fn take_turn(&mut self, slot: u32, id: SocketId, mut input: Bytes) -> bool {
+        let left = self.feed(slot, id, &input);
+        if let Some(left) = left {
+            input.advance(input.len() - left);
+            self.keep_rest(slot, input);
+        }
+        self.flush(slot);
+        left.is_none()
+    }
+
+    fn keep_rest(&mut self, slot: u32, rest: Bytes) {
+        if self.connections.contains(slot as usize) {
+            self.rests.insert(slot, rest);
+        }
+    }
+
+    fn has_rest(&self, address: Address) -> bool {
+        !self.rests.is_empty() && self.rests.contains_key(&address.slot) && self.is_same(address)
+    }
+
+    /// Whether so much waits to be sent that a connection may not cause more. Those that sent much of late wait first:
+    /// they may be the cause.
+    fn must_pause(&self, address: Address) -> bool {
+        if self.hub.is_calm(true) {
+            return false;
+        }
+        let connection = self.connections.get(address.slot as usize);
+        let Some(connection) = connection.filter(|connection| connection.id == address.id) else {
+            return false;
+        };
+        let has_free_events = || connection.app.app().settings.client_event_rate.is_none();
+        !self.hub.is_calm(connection.budgets.is_busy() || has_free_events())
+    }
+
+    /// Gives bytes from the client to the engine and acts on the messages they complete, up to [`TURN_MESSAGES`].
+    /// Answers `None` when that was all, else how many bytes are left for the connection's next turn.
+    fn feed(&mut self, slot: u32, id: SocketId, mut input: &[u8]) -> Option<usize> {
         self.clock.tick();
-        loop {
-            let Some(connection) = self.connections.get_mut(slot as usize).filter(|it| it.id == id) else {
-                return;
-            };
+        for _ in 0..TURN_MESSAGES {
+            let connection = self.connections.get_mut(slot as usize).filter(|it| it.id == id)?;
             connection.last_heard = self.clock.steps();
             if matches!(connection.phase, Phase::Pinged(_)) {
                 connection.phase = Phase::Open;
             }
             if matches!(connection.phase, Phase::Deaf(_)) {
-                return;
+                return None;
             }
+            let before = input.len();
             let mut io = EngineIo { input, output: &mut self.control };
             let message = connection.engine.read(&mut io);
             input = io.input;
+            connection.unfinished.read(before - input.len());
             self.reply_control();
             if self.reply_bytes > MAX_REPLIES {
                 self.flush(slot);
             }
             // A flush removes a connection whose socket is broken, and closes one whose reader is too slow.
-            let Some(connection) = self.connections.get(slot as usize) else { return };
-            let is_open = connection.is_open();
+            self.connections.get(slot as usize)?;
+            if !self.pay_for_frames(slot, &message) {
+                return None;
+            }
+            let is_open = self.connections.get(slot as usize)?.is_open();
             match message {
                 Ok(Message::Text(text)) if is_open => {
                     self.stats.received += 1;
@@ -340,7 +407,7 @@ impl ShardState {
                 Ok(Message::Close(frame)) => self.client_closes(slot, frame.as_ref()),
                 Ok(_) => {}
                 Err(tungstenite::Error::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    return;
+                    return None;
                 }
                 Err(tungstenite::Error::Capacity(CapacityError::MessageTooLong { max_size, .. })) => {
                     let reason = format!("Message is longer than {max_size} bytes");
@@ -352,9 +419,28 @@ impl ShardState {
                 Err(tungstenite::Error::Protocol(error)) if is_open => {
                     self.close_deaf(slot, CloseCode::Protocol, &error.to_string());
                 }
-                Err(_) => return self.end(slot),
+                Err(_) => {
+                    self.end(slot);
+                    return None;
+                }
             }
         }
+        Some(input.len())
+    }
+
+    /// Spends what a message costs besides what its text asks for; whether the connection could. A text of one frame
+    /// costs nothing here, see [`ShardState::on_text`].
+    fn pay_for_frames(&mut self, slot: u32, message: &Result<Message, tungstenite::Error>) -> bool {
+        let connection = &mut self.connections[slot as usize];
+        let cost = match message {
+            Ok(Message::Text(text)) => {
+                connection.unfinished.finish(text.len()) - u32::from(connection.is_open())
+            }
+            Ok(message) => connection.unfinished.finish(message.len()),
+            Err(_) if connection.unfinished.is_endless(connection.app.app().max_client_message()) => u32::MAX,
+            Err(_) => 0,
+        };
+        cost == 0 || self.spend(slot, Budget::Messages, cost)
     }
 
     /// Lets paused readers look again.

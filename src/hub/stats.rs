@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::budget::Budget;
+
 /// What one shard counted so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ShardStats {
@@ -17,12 +19,18 @@ pub struct ShardStats {
     pub slow_consumers: u64,
     /// Connections closed because they did not answer a ping.
     pub timed_out: u64,
+    /// Connections closed because a budget was used up, in the order of [`OVER_BUDGET`].
+    pub over_budget: [u64; 3],
 }
+
+/// The budgets that a connection may use up.
+pub const OVER_BUDGET: [&str; 3] =
+    [Budget::Messages.word(), Budget::Subscriptions.word(), Budget::Refusals.word()];
 
 /// The published counters of all shards.
 #[derive(Debug)]
 pub struct Stats {
-    shards: Vec<[AtomicU64; 6]>,
+    shards: Vec<[AtomicU64; 9]>,
 }
 
 impl Stats {
@@ -38,6 +46,9 @@ impl Stats {
             stats.faults,
             stats.slow_consumers,
             stats.timed_out,
+            stats.over_budget[0],
+            stats.over_budget[1],
+            stats.over_budget[2],
         ];
         for (cell, value) in self.shards[shard].iter().zip(values) {
             cell.store(value, Ordering::Relaxed);
@@ -54,6 +65,7 @@ impl Stats {
             faults: sum(3),
             slow_consumers: sum(4),
             timed_out: sum(5),
+            over_budget: [sum(6), sum(7), sum(8)],
         }
     }
 }

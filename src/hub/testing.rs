@@ -65,25 +65,24 @@ impl OneShard {
 
     /// A connection that was told its socket id.
     pub async fn connect(&self) -> Client {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
-        let near = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
-        let (far, _) = listener.accept().await.expect("accepted");
+        let (near, far) = pair().await;
         let app = self.hub.app_by_id("1001").expect("configured");
         self.attach(self.hub.admit(&app).expect("room"), far, b"");
-        let socket = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
-        let mut client = Client { socket, id: String::new() };
-        let data = client.next().await["data"].as_str().map(str::to_owned).expect("data");
-        let data: Value = serde_json::from_str(&data).expect("JSON");
-        client.id = data["socket_id"].as_str().expect("an id").to_owned();
-        client
+        Client::of(near).await
     }
+}
+
+/// Both ends of a TCP connection.
+pub(crate) async fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let near = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
+    let (far, _) = listener.accept().await.expect("accepted");
+    (near, far)
 }
 
 /// Both ends of a TCP connection whose buffers are as small as the system lets them be.
 pub(crate) async fn narrow_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
-    let near = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
-    let (far, _) = listener.accept().await.expect("accepted");
+    let (near, far) = pair().await;
     SockRef::from(&near).set_recv_buffer_size(1).expect("set");
     SockRef::from(&far).set_send_buffer_size(1).expect("set");
     (near, far)
@@ -103,6 +102,16 @@ pub(crate) fn frames<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
 }
 
 impl Client {
+    /// The client of this socket, which the shard has the other end of.
+    pub async fn of(near: TcpStream) -> Self {
+        let socket = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
+        let mut client = Self { socket, id: String::new() };
+        let data = client.next().await["data"].as_str().map(str::to_owned).expect("data");
+        let data: Value = serde_json::from_str(&data).expect("JSON");
+        client.id = data["socket_id"].as_str().expect("an id").to_owned();
+        client
+    }
+
     pub async fn send(&mut self, event: &str, data: Value) {
         let text = json!({"event": event, "data": data}).to_string();
         self.socket.send(Message::text(text)).await.expect("sent");

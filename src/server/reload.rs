@@ -1,7 +1,7 @@
 //! SIGHUP: the configuration is read again. Apps change at once; what needs a restart is named. A faulty
 //! configuration changes nothing.
 
-use crate::config::Settings;
+use crate::config::{ServerSettings, Settings};
 use crate::hub::Hub;
 
 use super::receivers;
@@ -27,7 +27,12 @@ pub fn reload(hub: &Hub, services: &Services, running: &mut Settings, load: &Loa
     }
     receivers::warn_of_refused(settings.apps.clone());
     let needs_restart: Vec<&str> = [
-        ("server", running.server != settings.server),
+        // Each app has its own copy of the budgets, which changed with it.
+        (
+            "server",
+            running.server
+                != ServerSettings { client: running.server.client.clone(), ..settings.server.clone() },
+        ),
         ("admin", running.admin != settings.admin),
         ("log", running.log != settings.log),
         ("store", running.store != settings.store),

@@ -3,13 +3,15 @@
 //! The parser, the nearest-key search, `config show`, `config init` and the reference page all read
 //! [`sections`]; defaults come from the settings' own `Default`, shown by the key's kind.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use super::foreign::Advice;
 use super::raw::Raw;
 use super::{
-    AdminSettings, AppSettings, LogSettings, RoutingSettings, ServerSettings, Settings, StoreSettings,
-    WebhookSettings,
+    AdminSettings, AppSettings, ClientSettings, LogSettings, RoutingSettings, ServerSettings, Settings,
+    StoreSettings, WebhookSettings,
 };
 
 /// A table of the file.
@@ -111,6 +113,20 @@ impl Root for RoutingSettings {
         match place.app {
             Some(app) => &mut settings.apps[app].routing,
             None => &mut settings.routing,
+        }
+    }
+}
+
+/// `[server.client]`, or that of one app.
+impl Root for ClientSettings {
+    fn of(settings: &Settings, place: Place) -> &Self {
+        place.app.map_or(&settings.server.client, |app| &settings.apps[app].client)
+    }
+
+    fn of_mut(settings: &mut Settings, place: Place) -> &mut Self {
+        match place.app {
+            Some(app) => &mut settings.apps[app].client,
+            None => &mut settings.server.client,
         }
     }
 }
@@ -226,35 +242,46 @@ pub(super) fn is_within(name: &str, outer: &str) -> bool {
     name.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// Whether a name (without an app's index) is `apps.routing` or below it.
+/// Tables that every app starts from, and the app's own that covers it.
+const OVERRIDES: [(&str, &str); 2] = [("routing", "apps.routing"), ("server.client", "apps.client")];
+
+/// Whether a name (without an app's index) is in a table that covers one of all apps.
 pub(super) fn is_override(name: &str) -> bool {
-    is_within(name, "apps.routing")
+    OVERRIDES.iter().any(|(_, own)| is_within(name, own))
 }
 
 /// The name under which a key or section is described: `apps.routing` has what `routing` has.
-fn described(name: &str) -> &str {
-    if is_override(name) { &name["apps.".len()..] } else { name }
+fn described(name: &str) -> Cow<'_, str> {
+    let found = OVERRIDES.iter().find(|(_, own)| is_within(name, own));
+    found.map_or(Cow::Borrowed(name), |(of_all, own)| format!("{of_all}{}", &name[own.len()..]).into())
+}
+
+/// The name (without an app's index) by which an app covers a key or section, if it can.
+pub(super) fn own_name(described: &str) -> Option<String> {
+    let (of_all, own) = OVERRIDES.iter().find(|(of_all, _)| is_within(described, of_all))?;
+    Some(format!("{own}{}", &described[of_all.len()..]))
 }
 
 /// The header of the section of this name, or of the first below it, as the file writes it.
 pub(super) fn header(name: &str) -> Option<String> {
-    let section = sections().find(|section| is_within(section.name, described(name)))?;
+    let section = sections().find(|section| is_within(section.name, &described(name)))?;
     Some(match name {
         "apps" | "apps.webhooks" => format!("[[{name}]]"),
-        _ if is_override(name) => format!("[apps.{}]", section.name),
+        _ if is_override(name) => format!("[{}]", own_name(section.name)?),
         _ => format!("[{}]", section.name),
     })
 }
 
 /// The key of this name (without an app's index).
 pub(super) fn key(name: &str) -> Option<&'static Key> {
-    let (parent, leaf) = described(name).rsplit_once('.')?;
+    let described = described(name);
+    let (parent, leaf) = described.rsplit_once('.')?;
     sections().find(|section| section.name == parent)?.keys.iter().find(|key| key.name == leaf)
 }
 
 /// The first key of the section of this name, or of the first section below it.
 pub(super) fn first_key(name: &str) -> Option<String> {
-    let section = sections().find(|section| is_within(section.name, described(name)))?;
+    let section = sections().find(|section| is_within(section.name, &described(name)))?;
     Some(format!("{}.{}", section.name, section.keys.first()?.name))
 }
 
@@ -268,7 +295,8 @@ pub(super) fn knows_better(name: &str, advice: &Advice) -> bool {
 
 /// The known name nearest to an unknown one.
 pub(super) fn nearest(name: &str) -> Option<String> {
-    let (parent, leaf) = described(name).rsplit_once('.').unwrap_or(("", name));
+    let described = described(name);
+    let (parent, leaf) = described.rsplit_once('.').unwrap_or(("", name));
     // What other servers call the two halves of an address.
     if matches!((parent, leaf), ("" | "server", "host") | ("admin", "port" | "host")) {
         let section = if parent.is_empty() { "server" } else { parent };
@@ -278,7 +306,7 @@ pub(super) fn nearest(name: &str) -> Option<String> {
     let names = sections().map(|section| section.name.rsplit_once('.').unwrap_or(("", section.name)));
     let (_, _, parent, leaf) = keys
         .chain(names)
-        .chain([("apps", "routing")])
+        .chain(OVERRIDES.map(|(_, own)| own.rsplit_once('.').unwrap_or(("", own))))
         .map(|(known_parent, known)| {
             let likeness = strsim::normalized_damerau_levenshtein(leaf, known);
             // The same leaf in the right section comes before one elsewhere.
@@ -288,9 +316,9 @@ pub(super) fn nearest(name: &str) -> Option<String> {
         .filter(|(likeness, ..)| *likeness >= 0.6)
         .max_by(|a, b| a.1.total_cmp(&b.1))?;
     let nearest = if parent.is_empty() { leaf.to_owned() } else { format!("{parent}.{leaf}") };
-    // An app may hold what [routing] holds, in its own table.
-    let is_apps = is_within(name, "apps") && is_within(&nearest, "routing");
-    Some(if is_apps { format!("apps.{nearest}") } else { nearest })
+    // An app may hold what all apps start from, in its own table.
+    let own = own_name(&nearest).filter(|_| is_within(name, "apps"));
+    Some(own.unwrap_or(nearest))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::config::shape::{CloseCode, LogLevel, Origins, PathPrefix};
 use crate::config::url::{HookUrl, StoreUrl};
 use crate::config::webhooks::{CaFile, ChannelPatterns, Headers, WebhookName};
 use crate::config::{
-    AppSettings, ClientEvents, LogFormat, OverQuota, Settings, WebhookEvent, WebhookSettings,
+    AppSettings, ClientEvents, ClientSettings, LogFormat, OverQuota, Settings, WebhookEvent, WebhookSettings,
 };
 
 /// In the order of the reference page.
@@ -65,6 +65,26 @@ pub(super) static SECTIONS: &[Section] = &[
         /// Close code for established connections: 4100 (clients reconnect after a second, when a single server is there
         /// again) or 4200 (at once, for several servers behind a load balancer).
         close_code: CloseCode;
+    },
+    section! {
+        /// The budgets of each connection: so many a second, and a burst of as many at once. Beyond one the server closes the
+        /// connection with 4100, after which clients come back a second later. No burst is smaller than
+        /// `max_channels_per_connection`, as clients that come back subscribe to all their channels at once. `[apps.client]`
+        /// replaces keys for one app.
+        "server.client", |client: ClientSettings| client;
+        /// Most messages of any kind in a second, pings among them. Client events within `client_event_rate` do not count.
+        message_rate: Limit<NonZeroU32>;
+        /// Most messages at once.
+        message_burst: Count<1, 1_000_000>;
+        /// Most requests to subscribe, unsubscribe and sign in, in a second.
+        subscription_rate: Limit<NonZeroU32>;
+        /// Most such requests at once.
+        subscription_burst: Count<1, 1_000_000>;
+        /// Most messages that the server answers with an error, in a second. A message that it can't read counts ten times,
+        /// a client event beyond `client_event_rate` does not count.
+        refusal_rate: Limit<NonZeroU32>;
+        /// Most such messages at once.
+        refusal_burst: Count<1, 1_000_000>;
     },
     section! {
         /// The operators' listener with `/metrics`, `/live`, `/ready` and the calls of `switchboard webhooks`.

@@ -251,3 +251,25 @@ fn a_carrier_without_keys_for_retries_is_allowed() {
     let telnyx = Case::new(&format!("{file}{APP}")).load().settings.apps.remove(0).routing.telnyx;
     assert_eq!((telnyx.idempotency, telnyx.on_unclear), (Idempotency::Off, OnUnclear::RetryWithKey));
 }
+
+#[test]
+fn an_app_covers_the_budgets_of_all_apps_key_by_key() {
+    let second = APP.replace("\"1\"", "\"2\"").replace("\"k\"", "\"l\"");
+    let common = "[server.client]\nmessage_rate = 70\nrefusal_burst = 30\n";
+    let case = Case::new(&format!("{common}{APP}[apps.client]\nmessage_rate = 0\n{second}"));
+    let budgets = |case: &Case| {
+        let apps = case.load().settings.apps;
+        let of_app =
+            |app: &AppSettings| (app.client.message_rate.map_or(0, u32::from), app.client.refusal_burst);
+        apps.iter().map(of_app).collect::<Vec<_>>()
+    };
+    assert_eq!(budgets(&case), [(0, 30), (70, 30)]);
+    let case = case.set("SWITCHBOARD__APPS__1__CLIENT__REFUSAL_BURST", Some("40"));
+    assert_eq!(budgets(&case), [(0, 30), (70, 40)]);
+    assert_eq!(
+        Case::new(&format!("{APP}[apps.client]\nmesage_rate = 1\n")).problems(),
+        [
+            "switchboard.toml:6: apps.0.client.mesage_rate: unknown key; did you mean apps.client.message_rate?"
+        ]
+    );
+}
