@@ -1,6 +1,6 @@
 //! Frames that a socket would not take yet: slices of the shared frames, never copies.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, IoSlice};
 
 use bytes::{Buf, Bytes};
@@ -13,6 +13,10 @@ const MAX_PIECES: usize = 64;
 pub(super) struct Backlog {
     pieces: VecDeque<Piece>,
     bytes: usize,
+    /// Pieces that have left.
+    gone: u64,
+    /// Where the newest piece is that tells the state of a channel: its number among all pieces that ever were here.
+    states: HashMap<u64, u64, foldhash::fast::RandomState>,
     /// Whether the first piece is the rest of a frame that has begun to leave.
     is_mid_frame: bool,
     /// Whether a task waits for the socket to take more.
@@ -46,6 +50,21 @@ impl Backlog {
         self.pieces.push_back(Piece { bytes, queued: now });
     }
 
+    /// Appends a whole frame. One that tells the state of something takes the place of the one before it, if that has not
+    /// begun to leave. `now` is shard time.
+    pub fn push_state(&mut self, bytes: Bytes, state: Option<u64>, now: u32) {
+        let Some(state) = state else { return self.push(bytes, false, now) };
+        let first = self.gone + u64::from(self.is_mid_frame);
+        let known = self.states.get(&state).filter(|number| **number >= first);
+        if let Some(piece) = known.and_then(|number| self.pieces.get_mut((number - self.gone) as usize)) {
+            self.bytes = self.bytes - piece.bytes.len() + bytes.len();
+            piece.bytes = bytes;
+            return;
+        }
+        self.states.insert(state, self.gone + self.pieces.len() as u64);
+        self.push(bytes, false, now);
+    }
+
     /// Seconds that the oldest piece has been waiting.
     pub fn age(&self, now: u32) -> u32 {
         self.pieces.front().map_or(0, |oldest| now.saturating_sub(oldest.queued))
@@ -59,6 +78,7 @@ impl Backlog {
     /// Forgets all but the rest of a frame that has begun to leave.
     pub fn cut(&mut self) {
         self.pieces.truncate(usize::from(self.is_mid_frame));
+        self.states.clear();
         self.bytes = self.pieces.iter().map(|piece| piece.bytes.len()).sum();
     }
 
@@ -94,6 +114,7 @@ impl Backlog {
             }
             written -= first.bytes.len();
             self.pieces.pop_front();
+            self.gone += 1;
             self.is_mid_frame = false;
         }
     }
@@ -130,6 +151,26 @@ mod tests {
             assert_eq!(out, all);
             assert_eq!(backlog.bytes(), 0);
         }
+    }
+
+    #[test]
+    fn the_newest_state_takes_the_place_of_one_that_waits_but_not_of_one_that_leaves() {
+        let mut backlog = Backlog::default();
+        let push = |backlog: &mut Backlog, text: &'static str, state| {
+            backlog.push_state(Bytes::from_static(text.as_bytes()), state, 0);
+        };
+        push(&mut backlog, "a1", Some(1));
+        push(&mut backlog, "event", None);
+        push(&mut backlog, "b1", Some(2));
+        push(&mut backlog, "a2.", Some(1));
+        let mut out = Vec::new();
+        take(&mut backlog, 2, &mut out);
+        push(&mut backlog, "a3", Some(1));
+        push(&mut backlog, "b2", Some(2));
+        take(&mut backlog, 1_000, &mut out);
+        assert_eq!(String::from_utf8_lossy(&out), "a2.eventb2a3");
+        (0..10_000).for_each(|_| push(&mut backlog, "a4", Some(1)));
+        assert_eq!(backlog.bytes(), 2);
     }
 
     #[test]

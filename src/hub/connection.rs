@@ -126,6 +126,10 @@ pub(super) enum Written {
 pub(super) trait Pieces {
     fn len(&self) -> usize;
     fn get(&self, index: usize) -> &Bytes;
+    /// What a frame tells the state of, if it may replace an earlier one that waits.
+    fn state_of(&self, _: usize) -> Option<u64> {
+        None
+    }
 }
 
 impl Pieces for [Bytes] {
@@ -178,7 +182,9 @@ impl Connection {
         now: u32,
     ) -> Written {
         if let Some(backlog) = &mut self.backlog {
-            (0..pieces.len()).for_each(|index| backlog.push(pieces.get(index).clone(), false, now));
+            for index in 0..pieces.len() {
+                backlog.push_state(pieces.get(index).clone(), pieces.state_of(index), now);
+            }
             return if backlog.bytes() > limit { Written::OverLimit } else { Written::Queued };
         }
         let mut sent = 0;
@@ -210,9 +216,11 @@ impl Connection {
             let piece = pieces.get(index);
             if skip >= piece.len() {
                 skip -= piece.len();
-            } else {
-                backlog.push(piece.slice(skip..), skip > 0, now);
+            } else if skip > 0 {
+                backlog.push(piece.slice(skip..), true, now);
                 skip = 0;
+            } else {
+                backlog.push_state(piece.clone(), pieces.state_of(index), now);
             }
         }
         let is_over = backlog.bytes() > limit;

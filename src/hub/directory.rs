@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 
 use super::mailbox::{LocalPublication, Mailbox, Parcel};
 use super::observer::{Observation, Observers};
-use super::presence::{Roster, RosterFull};
+use super::presence::{Came, Roster, RosterFull};
 use super::uplink::Uplink;
 use crate::logging::traffic;
 use crate::protocol::channel::{ChannelKind, ChannelName};
@@ -31,6 +31,11 @@ use crate::protocol::server_event;
 const BUSY_CHANNEL: u64 = 100;
 /// Pusher docs, "subscription count events".
 const COUNT_INTERVAL: Duration = Duration::from_secs(5);
+/// Subscription counts of a smaller channel that are sent at once; after these, one each [`NEXT_COUNT`]. A channel's
+/// subscribers may come and go much faster than another one of them can read.
+const COUNTS_AT_ONCE: u32 = 10;
+/// See [`COUNTS_AT_ONCE`].
+const NEXT_COUNT: Duration = Duration::from_secs(1);
 
 /// All channels of one app that are occupied or remember an event.
 pub(super) struct Directory {
@@ -69,6 +74,8 @@ struct Interest {
 struct CountAnnouncement {
     sent: Option<Instant>,
     is_due: bool,
+    /// Of [`COUNTS_AT_ONCE`], those that were sent and not forgotten.
+    recent: u32,
 }
 
 /// The last event of a cache channel.
@@ -187,9 +194,12 @@ impl Directory {
                     }
                     return Err(full);
                 }
-                Ok(is_new) => {
+                Ok(came) => {
                     snapshot = Some(roster.snapshot());
-                    if is_new {
+                    if came == Came::Changed {
+                        self.tell_removed(&mut entry, &member.user_id);
+                    }
+                    if came != Came::Known {
                         let frame = server_event::member_added(channel, member);
                         entry.push(&self.mailboxes, &frame, None);
                         new_member = Some(&member.user_id);
@@ -223,12 +233,19 @@ impl Directory {
     pub fn leave(&self, channel: &ChannelName, shard: u32, user: Option<&UserId>, now: Instant) {
         let Some(mut entry) = self.channels.get_mut(channel.as_str()) else { return };
         entry.remove_interest(shard);
-        if let Some(user) = user
-            && entry.roster.as_mut().is_some_and(|roster| roster.leave(user))
-        {
-            let frame = server_event::member_removed(channel, user);
-            entry.push(&self.mailboxes, &frame, None);
-            self.tell(&Observation::MemberRemoved(channel, user));
+        if let (Some(user), Some(roster)) = (user, entry.roster.as_mut()) {
+            let is_gone = roster.leave(user, now);
+            if roster.has_timers() {
+                self.has_timers.store(true, Ordering::Relaxed);
+            }
+            if is_gone {
+                self.tell_removed(&mut entry, user);
+            }
+        }
+        if entry.interested.is_empty() {
+            // Nobody is left for whom they could linger.
+            let lingering = entry.roster.as_mut().map(|roster| roster.end_lingering()).unwrap_or_default();
+            lingering.iter().for_each(|user| self.tell_removed(&mut entry, user));
         }
         self.announce_count(&mut entry, now);
         // Told under the entry's lock, so that coming and going reach the link and observers in their order.
@@ -295,7 +312,10 @@ impl Directory {
             if announce && entry.count.is_due {
                 self.announce_count(entry, now);
             }
-            if entry.remembered.is_some() || entry.count.is_due {
+            let gone = entry.roster.as_mut().map(|roster| roster.tick(now)).unwrap_or_default();
+            gone.iter().for_each(|user| self.tell_removed(entry, user));
+            let has_leavers = entry.roster.as_ref().is_some_and(|roster| roster.has_timers());
+            if entry.remembered.is_some() || entry.count.is_due || has_leavers {
                 self.has_timers.store(true, Ordering::Relaxed);
             }
             !entry.is_abandoned(now)
@@ -330,19 +350,23 @@ impl Directory {
             return;
         }
         let subscribers = entry.subscribers();
-        let recently =
-            entry.count.sent.is_some_and(|sent| now.saturating_duration_since(sent) < COUNT_INTERVAL);
-        if subscribers > BUSY_CHANNEL && recently {
-            entry.count.is_due = true;
+        // An empty channel forgets what it was told, and nobody is sent its count.
+        if subscribers > 0 && !entry.count.admit(subscribers, now) {
             self.has_timers.store(true, Ordering::Relaxed);
             return;
         }
-        entry.count = CountAnnouncement { sent: Some(now), is_due: false };
         if subscribers > 0 {
             let frame = server_event::subscription_count(&entry.name, subscribers);
-            entry.push(&self.mailboxes, &frame, None);
+            entry.push_as(&self.mailboxes, &frame, None, true);
         }
         self.tell(&Observation::SubscriptionCount(&entry.name, subscribers));
+    }
+
+    /// Tells subscribers and observers that a user is no member any more.
+    fn tell_removed(&self, entry: &mut Entry, user: &UserId) {
+        let frame = server_event::member_removed(&entry.name, user);
+        entry.push(&self.mailboxes, &frame, None);
+        self.tell(&Observation::MemberRemoved(&entry.name, user));
     }
 
     /// Under the lock of the channel's entry, so that observers hear of one channel in order.
@@ -351,8 +375,29 @@ impl Directory {
     }
 }
 
+impl CountAnnouncement {
+    /// Whether the count of so many subscribers may be sent now; else it is due.
+    fn admit(&mut self, subscribers: u64, now: Instant) -> bool {
+        let since = self.sent.map(|sent| now.saturating_duration_since(sent));
+        let forgotten = since.map_or(u64::MAX, |since| since.as_secs() / NEXT_COUNT.as_secs());
+        let recent = self.recent.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX));
+        let is_soon = subscribers > BUSY_CHANNEL && since.is_some_and(|since| since < COUNT_INTERVAL);
+        if is_soon || recent >= COUNTS_AT_ONCE {
+            self.is_due = true;
+            return false;
+        }
+        *self = Self { sent: Some(now), is_due: false, recent: recent + 1 };
+        true
+    }
+}
+
 impl Entry {
     fn push(&mut self, mailboxes: &[Mailbox], frame: &Frame, except: Option<SocketId>) {
+        self.push_as(mailboxes, frame, except, false);
+    }
+
+    /// As [`Entry::push`]; `is_state`: the newest such frame of the channel replaces those that wait.
+    fn push_as(&mut self, mailboxes: &[Mailbox], frame: &Frame, except: Option<SocketId>, is_state: bool) {
         self.revision += 1;
         for interest in &self.interested {
             mailboxes[interest.shard as usize].push(Parcel::Publication(LocalPublication {
@@ -360,6 +405,7 @@ impl Entry {
                 channel: self.id,
                 revision: self.revision,
                 except,
+                is_state,
                 frame: frame.clone(),
             }));
         }
@@ -496,5 +542,75 @@ mod tests {
         let member = Member { user_id: UserId::member("1").expect("valid"), user_info: "{}".into() };
         assert!(directory.join(&room, 0, 0, Some((&member, 0)), Instant::now()).is_err());
         assert!(directory.channels.is_empty());
+    }
+
+    fn told(mailbox: &Mailbox) -> Vec<String> {
+        let mut parcels = Vec::new();
+        mailbox.take(&mut parcels);
+        let text = |frame: &Frame| String::from_utf8_lossy(frame.payload()).into_owned();
+        let texts = parcels.iter().filter_map(|parcel| match parcel {
+            Parcel::Publication(publication) => Some(text(&publication.frame)),
+            _ => None,
+        });
+        texts.collect()
+    }
+
+    #[test]
+    fn however_often_strangers_come_and_go_a_channel_of_any_size_is_sent_few_counts_and_the_last_one_is_right()
+     {
+        for size in [1, BUSY_CHANNEL + 1] {
+            let (directory, mailboxes) = directory();
+            directory.set_announce_count(true);
+            let (news, start) = (name("news"), Instant::now());
+            let join = |now| drop(directory.join(&news, 0, 7, None, now).expect("joined"));
+            (0..size).for_each(|_| join(start));
+            for _ in 0..1_000 {
+                join(start);
+                directory.leave(&news, 0, None, start);
+            }
+            join(start);
+            assert!(told(&mailboxes[0]).len() <= COUNTS_AT_ONCE as usize);
+            let later = start + COUNT_INTERVAL;
+            directory.tick(later);
+            let last = told(&mailboxes[0]);
+            assert!(last.len() == 1 && last[0].contains(&format!(r#":{}}}"#, size + 1)), "{last:?}");
+            for _ in 0..1_000 {
+                join(later);
+                directory.leave(&news, 0, None, later);
+            }
+            assert!(told(&mailboxes[0]).len() <= COUNTS_AT_ONCE as usize);
+        }
+    }
+
+    #[test]
+    fn a_member_who_comes_and_goes_all_the_time_is_told_seldom_and_every_list_stays_right() {
+        let (directory, mailboxes) = directory();
+        let (room, start) = (name("presence-room"), Instant::now());
+        let member =
+            |id: &str| Member { user_id: UserId::member(id).expect("valid"), user_info: "{}".into() };
+        let (ann, bob) = (member("ann"), member("bob"));
+        let join = |who: &Member| directory.join(&room, 0, 7, Some((who, 100)), start).expect("joined");
+        join(&bob);
+        told(&mailboxes[0]);
+        for _ in 0..1_000 {
+            join(&ann);
+            directory.leave(&room, 0, Some(&ann.user_id), start);
+        }
+        let events = told(&mailboxes[0]);
+        assert!(events.len() < 20, "{}", events.len());
+        let is_added = |event: &String| event.contains("member_added");
+        assert!(
+            events.chunks(2).all(|pair| is_added(&pair[0]) && pair.get(1).is_none_or(|it| !is_added(it)))
+        );
+        assert!(is_added(events.last().expect("events")), "for the others she is there");
+        assert!(directory.snapshot(&room).contains("ann"), "and for a newcomer");
+        directory.tick(start + Duration::from_secs(6));
+        let events = told(&mailboxes[0]);
+        assert!(events.len() == 1 && events[0].contains("member_removed"), "{events:?}");
+        assert!(!directory.snapshot(&room).contains("ann"));
+        join(&ann);
+        directory.leave(&room, 0, Some(&ann.user_id), start);
+        directory.leave(&room, 0, Some(&bob.user_id), start);
+        assert!(directory.channels.is_empty(), "nobody is left for whom she could linger");
     }
 }

@@ -54,6 +54,12 @@ impl Pieces for Run<'_> {
     fn get(&self, index: usize) -> &Bytes {
         frame(&self.parcels[self.run[index] as usize]).expect("bug: a run holds frames only")
     }
+    fn state_of(&self, index: usize) -> Option<u64> {
+        match &self.parcels[self.run[index] as usize] {
+            Parcel::Publication(publication) => publication.is_state.then_some(publication.channel),
+            _ => None,
+        }
+    }
 }
 
 /// The bytes of a parcel that is a frame.

@@ -43,6 +43,8 @@ pub(super) struct LocalPublication {
     pub revision: u64,
     /// The connection that must not get it.
     pub except: Option<SocketId>,
+    /// Whether it tells the whole state of the channel, so that it replaces an earlier one that waits for a slow reader.
+    pub is_state: bool,
     /// What to send.
     pub frame: Frame,
 }

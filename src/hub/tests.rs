@@ -260,3 +260,23 @@ fn an_app_has_budgets_of_its_own_which_a_reload_changes_for_living_connections()
         }
     });
 }
+
+#[test]
+fn a_strangers_coming_and_going_does_not_close_a_slow_reader() {
+    testing::run(async {
+        let server = ServerSettings { backlog_limit: 4096, ..ServerSettings::default() };
+        let mut settings = testing::app();
+        settings.subscription_count = true;
+        let one = OneShard::with(settings, server);
+        let app = one.hub.app_by_id("1001").expect("configured");
+        let (_near, far) = testing::narrow_pair().await;
+        one.attach(one.hub.admit(&app).expect("room"), far, &testing::frames([NEWS]));
+        let mut stranger = one.connect().await;
+        for _ in 0..900 {
+            stranger.ask_for("news").await;
+            stranger.send("pusher:unsubscribe", serde_json::json!({"channel": "news"})).await;
+        }
+        stranger.names_until_now().await;
+        assert_eq!((app.connections(), app.channel(&channel("news")).subscribers), (2, 1));
+    });
+}

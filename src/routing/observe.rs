@@ -194,7 +194,7 @@ impl Lookout {
             }
         }
         self.presence.look(people, now).await;
-        self.presence.greet(opened).await;
+        self.presence.greet(opened, now).await;
         for (app, conversation, is_typing) in typing {
             self.pass_on_typing(&app, &conversation, is_typing).await;
         }

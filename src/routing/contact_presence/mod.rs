@@ -7,6 +7,7 @@
 //! `ContactPresence` is stored nowhere: it goes to the conversations that are open at the moment, and a
 //! conversation that is opened gets the present state once.
 
+mod greetings;
 mod online;
 mod views;
 
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use greetings::{Greetings, Place};
 pub use online::Person;
 use online::{Edge, Online};
 use views::{Opened, View};
@@ -37,6 +39,7 @@ const WRITE_SEEN: Duration = Duration::from_secs(1);
 pub struct ContactPresence {
     router: Router,
     online: Online,
+    greetings: Greetings,
     seen: Arc<Seen>,
 }
 
@@ -54,7 +57,7 @@ struct Change {
 impl ContactPresence {
     /// Nobody is online yet.
     pub fn new(router: Router, seen: Arc<Seen>) -> Self {
-        Self { router, online: Online::default(), seen }
+        Self { router, online: Online::default(), greetings: Greetings::default(), seen }
     }
 
     /// Looks at users of whom something was observed, and tells what changed.
@@ -86,8 +89,10 @@ impl ContactPresence {
         self.tell(changes).await;
     }
 
-    /// Tells of those whose grace is over.
+    /// Tells of those whose grace is over, and conversations that were opened again of their contact.
     pub async fn tick(&mut self, now: Instant) {
+        let due = self.greetings.take_due(now);
+        self.greet_now(due).await;
         let hub = &self.router.inner.hub;
         let is_still_connected = |person: &Person| {
             hub.app_by_id(&person.app)
@@ -153,8 +158,13 @@ impl ContactPresence {
         Ok(())
     }
 
-    /// Tells the present state to conversations that were opened: (app, channel).
-    pub async fn greet(&self, opened: impl IntoIterator<Item = (Arc<str>, ChannelName)>) {
+    /// Tells the present state to conversations that were opened, each once a second.
+    pub async fn greet(&mut self, opened: impl IntoIterator<Item = Place>, now: Instant) {
+        let admitted = self.greetings.admit(opened, now);
+        self.greet_now(admitted).await;
+    }
+
+    async fn greet_now(&self, opened: Vec<Place>) {
         let opened: Vec<_> =
             opened.into_iter().filter_map(|(app, channel)| self.question(&app, channel)).collect();
         for chunk in opened.chunks(CHUNK) {

@@ -182,7 +182,7 @@ fn who_is_internal_is_a_secret_where_it_is_not_exposed() {
             bob.subscribe("user.7").await;
             presence.look([Person::new("1001", "7")], Instant::now()).await;
             let channel = ChannelName::parse("messenger.2").expect("a name");
-            presence.greet([("1001".into(), channel)]).await;
+            presence.greet([("1001".into(), channel)], Instant::now()).await;
             assert!(bob.names_until_now().await.is_empty());
         });
     }
@@ -204,7 +204,7 @@ fn everybody_is_looked_at_after_observations_were_lost() {
             let mut page = portal.connect().await;
             page.subscribe(&channel(id).to_string()).await;
             assert_eq!(self::presence(&mut page).await["online"], true);
-            presence.greet([("1001".into(), channel(id))]).await;
+            presence.greet([("1001".into(), channel(id))], Instant::now()).await;
             assert_eq!(self::presence(&mut page).await["online"], true);
         }
     });
