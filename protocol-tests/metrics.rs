@@ -97,10 +97,12 @@ async fn metrics_are_not_on_the_public_port() {
 async fn health_is_on_both_ports() {
     let server = shared();
     for addr in [server.public, server.admin] {
-        for path in ["/live", "/ready", "/up", "/"] {
+        for path in ["/live", "/up", "/"] {
             let answer = get(addr, path).await.expect_status(200);
             assert_eq!(answer.text().trim_end(), "OK", "{path}");
         }
+        let ready = get(addr, "/ready").await.expect_status(200).json();
+        assert_eq!((&ready["status"], &ready["parts"]["broadcasting"]), (&"ready".into(), &"ready".into()));
     }
 }
 

@@ -8,7 +8,7 @@
 //!
 //! `protocol` holds the rules as pure values, `apps` what a tenant may do, `hub` the connections and the
 //! fan-out, `api` the public port until a connection becomes a WebSocket, `admin` the operators' port,
-//! `routing` the message router, `webhooks` what backends are told of channels, `outbox` what must still happen
+//! `readiness` whether each part works, `routing` the message router, `webhooks` what backends are told of channels, `outbox` what must still happen
 //! after a commit, `server` the wiring, `cli` the commands, `config` the settings, `logging` the log. `docs/architecture.md`
 //! follows an event through them.
 
@@ -22,6 +22,7 @@ pub mod hub;
 pub mod logging;
 pub mod outbox;
 pub mod protocol;
+pub mod readiness;
 pub mod routing;
 pub mod server;
 pub mod storage;
@@ -44,13 +45,15 @@ mod tests {
         ("routing", &["hub", "outbox", "storage", "http_client", "apps", "protocol", "config", "logging"]),
         ("webhooks", &["hub", "outbox", "storage", "http_client", "apps", "protocol", "config"]),
         ("hub", &["apps", "protocol", "config", "logging"]),
-        ("api", &["routing", "hub", "apps", "protocol", "config", "logging"]),
-        ("admin", &["routing", "webhooks", "outbox", "storage", "hub", "protocol", "config"]),
+        ("readiness", &["hub", "storage", "config"]),
+        ("api", &["readiness", "routing", "hub", "apps", "protocol", "config", "logging"]),
+        ("admin", &["readiness", "routing", "webhooks", "outbox", "storage", "hub", "protocol", "config"]),
         (
             "server",
             &[
                 "admin",
                 "api",
+                "readiness",
                 "routing",
                 "webhooks",
                 "outbox",

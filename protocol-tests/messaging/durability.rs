@@ -5,6 +5,7 @@ use std::pin::pin;
 
 use futures_util::FutureExt;
 use serde_json::json;
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::disk::Disk;
 use crate::harness::http::{HttpConnection, Request};
@@ -57,7 +58,7 @@ async fn nobody_hears_of_a_message_before_it_is_on_disk() {
 }
 
 #[tokio::test]
-async fn after_a_failed_flush_nothing_is_taken_until_the_next_start() {
+async fn after_a_failed_flush_nothing_is_taken_and_the_process_ends() {
     let disk = Disk::new();
     let (mut router, mut bob) = start(&disk).await;
     router.send(1, BOB, "before").await;
@@ -85,12 +86,19 @@ async fn after_a_failed_flush_nothing_is_taken_until_the_next_start() {
     for sender in &mut senders {
         sender.response().await.refused(503, "storage_unavailable");
     }
-    never(&mut bob, &router, RECEIVED).await;
-    router.post("/messages", &message).await.refused(503, "storage_unavailable");
-    // What is read may be what was lost.
-    router.try_get("/conversations", &[("user_id", "2")]).await.refused(503, "storage_unavailable");
+    // A supervisor starts the server anew, and clients come back to that: nobody has heard of what is lost.
+    let closed = loop {
+        match bob.next_message(DEADLINE).await {
+            Message::Text(text) => assert!(!text.contains("MessageReceived"), "{text}"),
+            Message::Close(frame) => break frame,
+            _ => {}
+        }
+    };
+    assert_eq!(closed.map(|frame| u16::from(frame.code)), Some(4100));
     router.logged("the message store refuses all writes until the next start", 1);
-    router.logged("not ready: the message store does not answer", 1);
+    let status = router.server().exit_status(DEADLINE).await;
+    assert_eq!(status.code(), Some(1), "{}", router.server().output());
+    router.logged("ended because the message store failed: the disk can't be flushed", 1);
 
     router.revive();
     let mut bob = router.listen("user.2").await;

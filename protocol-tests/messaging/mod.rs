@@ -46,6 +46,7 @@ mod numbers;
 mod once_only;
 mod operating;
 mod own;
+mod ownership;
 mod poolers;
 mod portal_database;
 mod put_off;

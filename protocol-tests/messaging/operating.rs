@@ -1,5 +1,7 @@
 //! What surrounds the router: callbacks, user tokens, the command line, metrics, readiness, documentation.
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 
 use super::own::includes;
@@ -265,26 +267,69 @@ async fn metrics_tell_what_came_twice_for_nobody_or_from_strangers() {
     assert!(!metrics.contains("31255501"), "{metrics}");
 }
 
+/// Waits until `path` has this status on this port; answers its JSON.
+async fn reaches(port: SocketAddr, path: &str, status: u16) -> Value {
+    let start = std::time::Instant::now();
+    loop {
+        let answer = get(port, path).await;
+        if answer.status == status {
+            return answer.json();
+        }
+        assert!(start.elapsed() < DEADLINE, "{path} is never {status}: {}", answer.text());
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+}
+
+const BREAK: &str = "ALTER TABLE server_keys RENAME TO elsewhere";
+const MEND: &str = "ALTER TABLE elsewhere RENAME TO server_keys";
+
 #[tokio::test]
-async fn a_server_whose_store_is_broken_is_not_ready_but_lives() {
+async fn a_broken_store_takes_the_router_out_and_leaves_the_broadcaster_in() {
     let database = postgres().await;
     let router = Router::setup().store(&database.url).start().await;
     let (public, admin) = (router.server().public, router.server().admin);
-    let reaches = async |status: u16| {
-        let start = std::time::Instant::now();
-        while get(public, "/ready").await.status != status {
-            assert!(start.elapsed() < DEADLINE, "/ready is never {status}");
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        }
-        assert_eq!(get(admin, "/ready").await.status, status);
-        assert_eq!(get(public, "/live").await.status, 200);
-    };
-    reaches(200).await;
-    database.run("ALTER TABLE server_keys RENAME TO elsewhere").await;
-    reaches(503).await;
-    database.run("ALTER TABLE elsewhere RENAME TO server_keys").await;
-    reaches(200).await;
+    let mut client = router.listen("news").await;
+    for part in ["broadcasting", "router", "store"] {
+        assert_eq!(reaches(admin, &format!("/ready/{part}"), 200).await["status"], "ready");
+    }
+    assert_eq!(get(admin, "/ready/webhooks").await.status, 404, "no app has any");
+
+    database.run(BREAK).await;
+    for part in ["router", "store"] {
+        assert_eq!(reaches(admin, &format!("/ready/{part}"), 503).await["status"], "unavailable");
+    }
+    for port in [public, admin] {
+        let ready = get(port, "/ready").await.expect_status(200).json();
+        let parts = json!({"broadcasting": "ready", "router": "unavailable", "store": "unavailable"});
+        assert_eq!(ready, json!({"status": "degraded", "parts": parts}));
+    }
+    assert_eq!(get(admin, "/ready/broadcasting").await.status, 200);
+    assert_eq!(get(public, "/live").await.status, 200);
+    router.server().publish("news", "headline", "{}").await;
+    client.expect("headline").await;
+
+    database.run(MEND).await;
+    assert_eq!(reaches(admin, "/ready/router", 200).await["status"], "ready");
+    assert_eq!(get(public, "/ready").await.json()["status"], "ready");
     assert_eq!(router.send(1, BOB, "all is well").await["internal"], true);
+}
+
+#[tokio::test]
+async fn a_server_that_is_to_be_wholly_ready_is_not_without_its_store() {
+    let database = postgres().await;
+    let router = Router::setup().store(&database.url).server("ready = \"all\"\n").start().await;
+    let (public, admin) = (router.server().public, router.server().admin);
+    database.run(BREAK).await;
+    for port in [public, admin] {
+        let ready = reaches(port, "/ready", 503).await;
+        assert_eq!(
+            (&ready["status"], &ready["parts"]["broadcasting"]),
+            (&json!("degraded"), &json!("ready"))
+        );
+        assert_eq!(get(port, "/live").await.status, 200);
+    }
+    database.run(MEND).await;
+    reaches(public, "/ready", 200).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The operators' listener: health, metrics, webhooks, on a port of its own.
 //!
-//! May import `routing`, `webhooks`, `outbox`, `storage`, `hub`, `config`, `protocol`.
+//! May import `readiness`, `routing`, `webhooks`, `outbox`, `storage`, `hub`, `config`, `protocol`.
 
 mod metrics;
 mod webhooks;
@@ -24,11 +24,14 @@ use subtle::ConstantTimeEq;
 use crate::config::AdminSettings;
 use crate::hub::Hub;
 use crate::outbox::Outbox;
+use crate::readiness::{Readiness, Report};
 use crate::routing::Router;
 use crate::webhooks::Webhooks;
 
 /// Paths that are answered without the token.
 const OPEN: [&str; 5] = ["/", "/live", "/up", "/ready", "/openapi.json"];
+/// Below it, each part of the process has a path.
+const PARTS: &str = "/ready/";
 /// Time for a request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -42,6 +45,8 @@ pub struct Admin {
     pub outbox: Option<Outbox>,
     /// Webhooks, if any app has some.
     pub webhooks: Option<Webhooks>,
+    /// What `/ready` says.
+    pub readiness: Readiness,
     /// Who may see what.
     pub settings: AdminSettings,
     /// The description of the messaging API, if there is one.
@@ -80,7 +85,8 @@ pub async fn serve(admin: Admin, listener: TcpListener) {
 impl Admin {
     async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let path = request.uri().path();
-        if !OPEN.contains(&path) && !is_allowed(&self.settings, &request) {
+        let is_open = OPEN.contains(&path) || path.starts_with(PARTS);
+        if !is_open && !is_allowed(&self.settings, &request) {
             let mut response =
                 text(StatusCode::UNAUTHORIZED, "Send the admin token: Authorization: Bearer …");
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -100,13 +106,8 @@ impl Admin {
         }
         match request.uri().path() {
             "/live" | "/up" | "/" => text(StatusCode::OK, "OK"),
-            "/ready" if self.hub.is_ending() => {
-                text(StatusCode::SERVICE_UNAVAILABLE, "Server is shutting down")
-            }
-            "/ready" if self.router.as_ref().is_some_and(|router| !router.is_available()) => {
-                text(StatusCode::SERVICE_UNAVAILABLE, "The message store is not available")
-            }
-            "/ready" => text(StatusCode::OK, "OK"),
+            "/ready" => readiness(self.readiness.of_all()),
+            path if path.starts_with(PARTS) => self.part(path),
             "/metrics" => {
                 let text_format = metrics::render(self).await;
                 let mut response = text(StatusCode::OK, text_format);
@@ -122,6 +123,25 @@ impl Admin {
             _ => text(StatusCode::NOT_FOUND, "Not found: known are /live, /ready, /metrics and /webhooks"),
         }
     }
+
+    /// The readiness of the part that a path names.
+    fn part(&self, path: &str) -> Response<Full<Bytes>> {
+        let report = path.strip_prefix(PARTS).and_then(|part| self.readiness.of_part(part));
+        report.map_or_else(
+            || {
+                let message = "Not found: /ready names the parts of this server that can be asked for";
+                text(StatusCode::NOT_FOUND, message)
+            },
+            readiness,
+        )
+    }
+}
+
+fn readiness(report: Report) -> Response<Full<Bytes>> {
+    let status = if report.is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut response = text(status, report.body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 /// Whether `Host` is an address or `localhost`: a web page that had its own name point here does not get past.

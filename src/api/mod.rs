@@ -40,6 +40,7 @@ use crate::config::ServerSettings;
 use crate::hub::{AppHub, Hub};
 use crate::logging::traffic;
 use crate::protocol::http_auth::{HttpAuthError, Query};
+use crate::readiness::Readiness;
 use crate::routing::Router;
 use access::Signed;
 use body::Limit;
@@ -50,6 +51,7 @@ pub struct Api {
     hub: Hub,
     /// The message router, if any app has one.
     router: Option<Router>,
+    readiness: Readiness,
     path_prefix: String,
     tls: TlsGuard,
 }
@@ -64,8 +66,14 @@ pub enum Answer {
 
 impl Api {
     /// An API over these apps. The guard is shared by all shards.
-    pub fn new(hub: Hub, router: Option<Router>, server: &ServerSettings, tls: TlsGuard) -> Self {
-        Self { hub, router, path_prefix: server.path_prefix.clone(), tls }
+    pub fn new(
+        hub: Hub,
+        router: Option<Router>,
+        readiness: Readiness,
+        server: &ServerSettings,
+        tls: TlsGuard,
+    ) -> Self {
+        Self { hub, router, readiness, path_prefix: server.path_prefix.clone(), tls }
     }
 
     /// Answers one request. `peer` is the address at the other end of the TCP connection.
@@ -123,7 +131,7 @@ impl Api {
         };
         match endpoint {
             Endpoint::Live => Ok(reply::text("OK")),
-            Endpoint::Ready => self.readiness(),
+            Endpoint::Ready => Ok(reply::readiness(self.readiness.of_all())),
             Endpoint::WebSocket => Err(upgrade::required()),
             Endpoint::OpenApi if self.router.is_some() => Ok(reply::json(messaging::openapi())),
             Endpoint::OpenApi => Err(ApiError::not_found()),
@@ -160,17 +168,6 @@ impl Api {
             access::parse_query(parts)?.get("auth_key").ok_or_else(key_missing)?;
         }
         Ok(endpoint)
-    }
-
-    /// Whether this process can do its work.
-    fn readiness(&self) -> Result<Response<Full<Bytes>>, ApiError> {
-        if self.hub.is_ending() {
-            return Err(ApiError::unavailable("Server is shutting down"));
-        }
-        if self.router.as_ref().is_some_and(|router| !router.is_available()) {
-            return Err(ApiError::unavailable("The message store is not available"));
-        }
-        Ok(reply::text("OK"))
     }
 
     async fn authenticate(

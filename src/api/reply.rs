@@ -9,6 +9,7 @@ use hyper::{Response, StatusCode};
 
 use crate::logging::traffic;
 use crate::protocol::json;
+use crate::readiness::Report;
 
 /// Why a request was not carried out; nothing of it was.
 #[derive(Debug)]
@@ -127,6 +128,15 @@ impl ApiError {
 /// 200 with a JSON object.
 pub fn json(body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     with_type(body.into(), "application/json")
+}
+
+/// What `/ready` says: 200 or 503.
+pub fn readiness(report: Report) -> Response<Full<Bytes>> {
+    let mut response = json(report.body);
+    if !report.is_ready {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    response
 }
 
 /// 200 with plain text.

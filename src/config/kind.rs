@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::raw::Raw;
 use super::units;
-use super::{ClientEvents, LogFormat, OverQuota};
+use super::{ClientEvents, LogFormat, OverQuota, ReadyWhen};
 
 /// One kind of value. Messages complete the sentence "`server.bind`: …" and never hold a secret.
 pub(super) trait Kind {
@@ -238,6 +238,11 @@ impl Words for LogFormat {
 
 impl Words for ClientEvents {
     const WORDS: &'static [(&'static str, Self)] = &[("off", Self::Off), ("members", Self::Members)];
+}
+
+impl Words for ReadyWhen {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("broadcasting", Self::Broadcasting), ("all", Self::All)];
 }
 
 impl Words for OverQuota {

@@ -61,6 +61,8 @@ pub struct ServerSettings {
     pub header_timeout: Duration,
     /// How long a kept-alive HTTP connection may wait for its next request.
     pub idle_timeout: Duration,
+    /// What `/ready` takes for ready.
+    pub ready: ReadyWhen,
     /// `[server.drain]`.
     pub drain: DrainSettings,
     /// `[server.client]`, which each app's own starts from.
@@ -177,6 +179,15 @@ pub struct AppSettings {
     pub routing: RoutingSettings,
 }
 
+/// `server.ready`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadyWhen {
+    /// Clients can connect, and events be published.
+    Broadcasting,
+    /// The store works, too, if an app needs one.
+    All,
+}
+
 /// `apps.client_events`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientEvents {
@@ -216,6 +227,7 @@ impl Default for ServerSettings {
             max_channels_per_connection: 1_000,
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(120),
+            ready: ReadyWhen::Broadcasting,
             drain: DrainSettings::default(),
             client: ClientSettings::default(),
         }

@@ -36,7 +36,6 @@ pub mod error;
 mod events;
 pub mod exposure;
 pub mod group;
-mod health;
 mod inbox;
 mod jobs;
 pub mod json;
@@ -103,7 +102,6 @@ struct Inner {
     database: Database,
     outbox: Outbox,
     hub: Hub,
-    health: health::Health,
     hints: observe::Hints,
     node: Arc<str>,
     thread_key: Vec<u8>,
@@ -137,7 +135,6 @@ impl Router {
             thread_key: server_key,
             database,
             hub,
-            health: health::Health::default(),
             hints,
             node,
             limits: limits::Limits::default(),
@@ -163,7 +160,6 @@ impl Router {
             jobs::ask(&self),
             inbox::run(&self),
             unrouted::run(&self),
-            self.watch_store(),
             later::run(&self),
             attachments::run(&self),
             retention::run(&self)

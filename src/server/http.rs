@@ -29,6 +29,7 @@ use super::refuse::refuse;
 use crate::api::{Answer, Api, TlsGuard, Upgrade};
 use crate::config::ServerSettings;
 use crate::hub::{Hub, Shard, ShardLoad, vital};
+use crate::readiness::Readiness;
 use crate::routing::Router;
 
 /// Longest request head, and what hyper buffers of a body at once.
@@ -42,6 +43,7 @@ const IDLE_GRACE: Duration = Duration::from_secs(5);
 pub struct ShardThread {
     pub hub: Hub,
     pub router: Option<Router>,
+    pub readiness: Readiness,
     pub index: usize,
     pub server: ServerSettings,
     pub tls: TlsGuard,
@@ -90,7 +92,7 @@ impl ShardThread {
             .expect("bug: the system gave a thread but no event queue");
         runtime.block_on(async {
             let http = Rc::new(Http {
-                api: Api::new(self.hub.clone(), self.router, &self.server, self.tls),
+                api: Api::new(self.hub.clone(), self.router, self.readiness, &self.server, self.tls),
                 shard: Shard::new(self.hub.clone(), self.index),
                 hub: self.hub,
                 header_timeout: self.server.header_timeout,

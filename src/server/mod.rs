@@ -26,9 +26,10 @@ use crate::admin::{self, Admin};
 use crate::api;
 use crate::config::{ServerSettings, Settings};
 use crate::hub::{Alone, ConnectionLimits, Hub, vital};
+use crate::readiness::Readiness;
 use crate::routing::Router;
 use crate::storage::StorageError;
-use shutdown::Signal;
+use shutdown::{End, Signal};
 
 pub use accept::try_bind;
 pub use limits::{FileLimit, raise_file_limit};
@@ -65,12 +66,15 @@ pub enum RunError {
     /// A query of the portal's tables can't be what it must be.
     #[error("the portal's directory can't be used: {0}; `switchboard check` tries it without starting")]
     Directory(String),
+    /// The store is of no use to this process any more, and the next one would do better.
+    #[error("ended because the message store failed: {0}; the next start finds what is on disk")]
+    StoreBroke(String),
     /// The drain ran out of time.
     #[error("stopped with {0} connections still open")]
     CutOff(usize),
 }
 
-/// Runs the server until SIGTERM (drain, then end) or SIGINT (end now). `on_ready` is called once when
+/// Runs the server until SIGTERM (drain, then end), SIGINT (end now) or a store that only a restart can mend. `on_ready` is called once when
 /// both listeners are bound, `load` on each SIGHUP.
 ///
 /// # Errors
@@ -92,7 +96,8 @@ pub fn run(
     let service = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let services = service.block_on(services::open(&settings, &hub))?;
     let work = http::Work::default();
-    start_shards(&hub, services.router.as_ref(), &settings.server, listener, shards, &work)?;
+    let readiness = services.readiness(&hub, settings.server.ready);
+    start_shards(&hub, (services.router.as_ref(), &readiness), &settings.server, listener, shards, &work)?;
 
     service.block_on(async {
         let mut signals = shutdown::Signals::listen()?;
@@ -102,6 +107,7 @@ pub fn run(
             router: services.router.clone(),
             outbox: services.outbox.clone(),
             webhooks: services.webhooks.clone(),
+            readiness,
             settings: settings.admin.clone(),
         };
         tokio::spawn(admin::serve(admin, admin_listener));
@@ -111,9 +117,12 @@ pub fn run(
         tracing::info!(public = %addresses.public, admin = %addresses.admin, shards, "listening");
         on_ready(&addresses);
         let end = loop {
-            match signals.next().await {
-                Signal::Reload => reload::reload(&hub, &services, &mut settings, load),
-                Signal::End(end) => break end,
+            tokio::select! {
+                signal = signals.next() => match signal {
+                    Signal::Reload => reload::reload(&hub, &services, &mut settings, load),
+                    Signal::End(end) => break end,
+                },
+                reason = services.store_breaks() => break End::StoreBroke(reason),
             }
         };
         shutdown::end(end, signals, &hub, &services, &work, &settings.server.drain).await
@@ -128,7 +137,7 @@ fn shard_count(server: &ServerSettings) -> usize {
 /// Starts the shards' threads; the first also accepts for all.
 fn start_shards(
     hub: &Hub,
-    router: Option<&Router>,
+    (router, readiness): (Option<&Router>, &Readiness),
     server: &ServerSettings,
     listener: accept::PublicListener,
     shards: usize,
@@ -141,6 +150,7 @@ fn start_shards(
         let shard = http::ShardThread {
             hub: hub.clone(),
             router: router.cloned(),
+            readiness: readiness.clone(),
             index,
             server: server.clone(),
             tls: tls.clone(),

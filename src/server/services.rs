@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::Settings;
+use crate::config::{ReadyWhen, Settings};
 use crate::hub::{Hub, vital};
 use crate::outbox::Outbox;
+use crate::readiness::{Part, Readiness};
 use crate::routing::{Router, portal_directory};
 use crate::storage::{Database, StorageError};
 use crate::webhooks::Webhooks;
@@ -33,7 +34,7 @@ pub async fn open(settings: &Settings, hub: &Hub) -> Result<Services, RunError> 
     if !routes && !tells {
         return Ok(Services::default());
     }
-    let database = Database::open(&settings.store, &settings.server.data_dir).map_err(RunError::Store)?;
+    let database = Database::own(&settings.store, &settings.server.data_dir).map_err(RunError::Store)?;
     let node: Arc<str> = ulid::Ulid::generate().to_string().into();
     let outbox = Outbox::new(database, hub.clone(), node);
     let mut services = Services { outbox: Some(outbox.clone()), ..Services::default() };
@@ -63,7 +64,25 @@ impl Services {
             tokio::spawn(vital(router.run()));
         }
         if let Some(outbox) = self.outbox.clone() {
+            tokio::spawn(vital(outbox.database().clone().watch()));
             tokio::spawn(vital(outbox.run()));
+        }
+    }
+
+    /// What `/ready` says of these services.
+    pub fn readiness(&self, hub: &Hub, ready: ReadyWhen) -> Readiness {
+        let router = self.router.as_ref().map(|_| Part::Router);
+        let webhooks = self.webhooks.as_ref().map(|_| Part::Webhooks);
+        let services: Vec<_> = router.into_iter().chain(webhooks).collect();
+        let database = self.outbox.as_ref().map(|outbox| outbox.database().clone());
+        Readiness::new(hub.clone(), database, &services, ready)
+    }
+
+    /// Waits until the store is of no use to this process any more; answers why.
+    pub async fn store_breaks(&self) -> String {
+        match &self.outbox {
+            Some(outbox) => outbox.database().breaks().await,
+            None => std::future::pending().await,
         }
     }
 
@@ -92,6 +111,9 @@ impl RunError {
     /// What to do about a store that can't be opened.
     pub(super) fn store_advice(error: &StorageError) -> &'static str {
         match error {
+            StorageError::Owned(_) => {
+                "stop that one, or give this one another server.data_dir (or store.url): one server owns a file"
+            }
             StorageError::Unavailable(_) => {
                 "check store.url and server.data_dir, or set routing.enabled = false and no webhooks to run without a store"
             }

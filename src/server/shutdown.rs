@@ -25,13 +25,15 @@ const CLOSE_GRACE: Duration = Duration::from_secs(8);
 const CALLS_FIRST: Duration = Duration::from_secs(4);
 /// Time for close frames to leave when the server is told to stop at once.
 const STOP_GRACE: Duration = Duration::from_millis(500);
+/// Longest drain window of a server whose store broke: messages are refused until the next start.
+const STORE_BROKE: Duration = Duration::from_secs(5);
 /// Time for calls to the carrier that are out; longer than a call may take.
 const CALLS: Duration = Duration::from_secs(12);
 /// How often the number of connections is looked at.
 const POLL: Duration = Duration::from_millis(20);
 
 /// What a signal asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// SIGHUP.
     Reload,
@@ -40,12 +42,14 @@ pub enum Signal {
 }
 
 /// How the server ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
     /// SIGTERM: connections are closed over the drain window.
     Drain,
     /// SIGINT: at once.
     Stop,
+    /// The store is of no use any more, and why: connections are closed over the drain window, but not for long.
+    StoreBroke(String),
 }
 
 /// The signals that the server obeys.
@@ -89,6 +93,21 @@ pub async fn end(
     work: &Work,
     drain: &DrainSettings,
 ) -> Result<(), RunError> {
+    if let End::StoreBroke(reason) = end {
+        tracing::error!(
+            reason,
+            connections = hub.connections(),
+            "ending, so that the server is started anew"
+        );
+        hub.announce_end();
+        let window = drain.window.min(STORE_BROKE);
+        hub.drain(window, drain.close_code);
+        tokio::select! {
+            _ = async { tokio::join!(emptied(hub, work, window + STOP_GRACE * 2), services.begin_end(STOP_GRACE)) } => {}
+            () = signals.next_end() => {}
+        }
+        return Err(RunError::StoreBroke(reason));
+    }
     if end == End::Drain {
         tracing::info!(connections = hub.connections(), window = ?drain.window, "draining");
         hub.announce_end();

@@ -24,6 +24,7 @@
 //!
 //! May import `config`.
 
+mod health;
 mod job;
 mod migrations;
 mod postgres;
@@ -49,6 +50,7 @@ use job::TypedJob;
 #[derive(Clone)]
 pub struct Database {
     backend: Arc<Backend>,
+    health: Arc<health::Health>,
 }
 
 enum Backend {
@@ -82,6 +84,9 @@ pub enum StorageError {
     /// not known: the connection was lost in a commit.
     #[error("the message store is not available: {0}")]
     Unavailable(String),
+    /// Another process serves from the same file.
+    #[error("another server uses the database file {0}")]
+    Owned(String),
     /// More work waits than may wait.
     #[error("the message store is overloaded")]
     Overloaded,
@@ -106,17 +111,29 @@ enum Purpose {
 }
 
 impl Database {
-    /// Opens the store, creates and migrates its tables. SQLite files are relative to `data_dir`.
-    /// Blocks; for PostgreSQL until the first connection is made.
+    /// Opens the store for a server: creates and migrates its tables, and makes this process the only server of an
+    /// SQLite file. SQLite files are relative to `data_dir`. Blocks; for PostgreSQL until the first connection is made.
+    ///
+    /// # Errors
+    /// Why it can't be used; [`StorageError::Owned`] if another process serves from the file.
+    pub fn own(settings: &StoreSettings, data_dir: &Path) -> Result<Self, StorageError> {
+        Self::open_as(settings, data_dir, false)
+    }
+
+    /// As [`Self::own`], beside a server that may run with the same store: for a command.
     ///
     /// # Errors
     /// Why it can't be used.
     pub fn open(settings: &StoreSettings, data_dir: &Path) -> Result<Self, StorageError> {
+        Self::open_as(settings, data_dir, true)
+    }
+
+    fn open_as(settings: &StoreSettings, data_dir: &Path, is_shared: bool) -> Result<Self, StorageError> {
         let backend = match sqlite_path(settings, data_dir) {
-            Some(path) => Backend::Sqlite(sqlite::Sqlite::open(&path)?),
+            Some(path) => Backend::Sqlite(sqlite::Sqlite::open(&path, is_shared)?),
             None => Backend::Postgres(postgres::Postgres::open(settings.url.expose(), settings.pool)?),
         };
-        Ok(Self { backend: Arc::new(backend) })
+        Ok(Self { backend: Arc::new(backend), health: Arc::default() })
     }
 
     /// Runs a job and answers when its writes are on disk.
@@ -159,6 +176,15 @@ impl Database {
         E: From<StorageError> + Send + 'static,
     {
         self.run(work, Purpose::Read).await
+    }
+
+    /// Waits until the store is of no use to this process any more and the next process would do better; answers
+    /// why. Never for PostgreSQL, which is connected to again.
+    pub async fn breaks(&self) -> String {
+        match &*self.backend {
+            Backend::Sqlite(sqlite) => sqlite.breaks().await,
+            Backend::Postgres(_) => std::future::pending().await,
+        }
     }
 
     /// Whether several processes may share this store.

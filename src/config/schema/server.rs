@@ -12,7 +12,7 @@ use crate::config::shape::{CloseCode, LogLevel, Origins, PathPrefix};
 use crate::config::url::{HookUrl, StoreUrl};
 use crate::config::webhooks::{CaFile, ChannelPatterns, Headers, WebhookName};
 use crate::config::{
-    AppSettings, ClientEvents, ClientSettings, LogFormat, OverQuota, Settings, WebhookEvent, WebhookSettings,
+    AppSettings, ClientEvents, ClientSettings, LogFormat, OverQuota, ReadyWhen, Settings, WebhookEvent, WebhookSettings,
 };
 
 /// In the order of the reference page.
@@ -55,6 +55,9 @@ pub(super) static SECTIONS: &[Section] = &[
         /// Time for which an HTTP connection without requests is kept, as said in `Keep-Alive: timeout=`. The server closes
         /// it 5 seconds later, so that no request meets a connection that closes.
         idle_timeout: Time<1, DAY>;
+        /// When `/ready` answers 200, and 503 otherwise. `"broadcasting"`: while clients can connect and events be published,
+        /// which needs no store. `"all"`: only while the store works, too, if an app needs one.
+        ready: OneOf<ReadyWhen>;
     },
     section! {
         /// What SIGTERM does to live connections.
@@ -87,11 +90,11 @@ pub(super) static SECTIONS: &[Section] = &[
         refusal_burst: Count<1, 1_000_000>;
     },
     section! {
-        /// The operators' listener with `/metrics`, `/live`, `/ready` and the calls of `switchboard webhooks`.
+        /// The operators' listener with `/metrics`, `/live`, `/ready`, `/ready/PART` and the calls of `switchboard webhooks`.
         "admin", |settings: Settings| settings.admin;
         /// Address and port. Port 0 takes a free port. Any address but loopback needs `token`.
         bind: Address;
-        /// Bearer token that all requests but `/live` and `/ready` must carry. `token_file` reads it from a file.
+        /// Bearer token that all requests but those for `/live` and `/ready` must carry. `token_file` reads it from a file.
         token: Token, example "${ADMIN_TOKEN}";
     },
     section! {

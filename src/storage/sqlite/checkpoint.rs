@@ -1,13 +1,13 @@
 //! The thread that copies pages from the log into the file. SQLite would have the writer do that, within a
 //! commit whose callers wait: it takes many times as long as their own flush.
 
-use std::fs::File;
-use std::mem::ManuallyDrop;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::flusher::Flushes;
+use super::files::Files;
+use super::flusher::{Flushes, Remedy};
 use super::session::{Copied, Session};
 
 /// Pages in the log that are worth it: 16 MB.
@@ -17,19 +17,21 @@ const DUE: i64 = 4_000;
 const TOO_MANY: i64 = 16_000;
 /// Commits before the writer tries again when that was in vain.
 const PAUSE: u32 = 1_000;
+/// Time between two looks at the files while nothing is written.
+const LOOK: Duration = Duration::from_secs(1);
 
-/// Copies when it is told to; ends with the writer. SQLite flushes the file when it has copied the log to its
-/// end, which the writer does: flushing it here as well leaves the writer little of that. `file` stays open
-/// until the process ends, as closing it would take SQLite's locks away (POSIX).
-pub(super) fn run(
-    mut session: Session<'_>,
-    due: &Receiver<()>,
-    file: &ManuallyDrop<File>,
-    flushes: &Arc<Flushes>,
-) {
+/// Copies when there is enough; ends with the writer. SQLite flushes the file when it has copied the log to its
+/// end, which the writer does: flushing it here as well leaves the writer little of that. Also looks each second
+/// whether the files are still there.
+pub(super) fn run(mut session: Session<'_>, due: &Receiver<()>, files: &Files, flushes: &Flushes) {
     let mut was_possible = true;
-    for () in due {
-        if flushes.failure().is_some() {
+    loop {
+        let is_due = match due.recv_timeout(LOOK) {
+            Ok(()) => true,
+            Err(RecvTimeoutError::Timeout) => false,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        if flushes.failure().is_some() || !flushes.verify(files) || !is_due {
             continue;
         }
         let copied = session.checkpoint();
@@ -40,9 +42,11 @@ pub(super) fn run(
             );
         }
         was_possible = matches!(copied, Copied::Yes);
-        match (copied, file.sync_data()) {
-            (Copied::Broken(reason), _) => flushes.fail(&reason),
-            (_, Err(error)) => flushes.fail(&format!("the store's file can't be flushed ({error})")),
+        match (copied, files.database().sync_data()) {
+            (Copied::Broken(reason, remedy), _) => flushes.fail(&reason, remedy),
+            (_, Err(error)) => {
+                flushes.fail(&format!("the store's file can't be flushed ({error})"), Remedy::Restart);
+            }
             (Copied::Yes | Copied::NotNow(_), Ok(())) => {}
         }
     }
@@ -51,13 +55,38 @@ pub(super) fn run(
 /// The writer's view of the log.
 pub(super) struct Log {
     wake: Sender<()>,
+    files: Arc<Files>,
+    /// Pages in it after the last commit.
+    pages: i64,
     /// Commits until the writer helps again.
     pause: u32,
 }
 
 impl Log {
-    pub(super) fn new(wake: Sender<()>) -> Self {
-        Self { wake, pause: 0 }
+    pub(super) fn new(wake: Sender<()>, files: Arc<Files>) -> Self {
+        Self { wake, files, pages: 0, pause: 0 }
+    }
+
+    /// Bytes of the log.
+    pub(super) fn size(&self) -> u64 {
+        self.files.log_size()
+    }
+
+    /// Looks whether somebody else cut the log: the next commit would leave a hole, behind which nothing is
+    /// found again. Another process may have copied it all and begun it anew, in which case SQLite knows.
+    pub(super) fn before_commit(&mut self, session: &mut Session<'_>, flushes: &Flushes) {
+        for _ in 0..3 {
+            if self.size() >= self.files.size_of_log(self.pages) || flushes.failure().is_some() {
+                return;
+            }
+            self.pages = session.log_pages().map_or(0, |(pages, _)| pages);
+        }
+        flushes.fail(&self.files.log_was_cut(), Remedy::Operator);
+    }
+
+    /// That the log was cut within a transaction, in which no other process may.
+    pub(super) fn was_cut(&self, flushes: &Flushes) {
+        flushes.fail(&self.files.log_was_cut(), Remedy::Operator);
     }
 
     /// What follows a commit.
@@ -69,12 +98,13 @@ impl Log {
             tracing::error!(%error, "the store can't read the size of SQLite's write-ahead log");
             (0, 0)
         });
+        self.pages = pages;
         self.pause = self.pause.saturating_sub(1);
         if pages >= TOO_MANY && self.pause == 0 {
             match session.checkpoint() {
                 Copied::Yes => {}
                 Copied::NotNow(_) => self.pause = PAUSE,
-                Copied::Broken(reason) => flushes.fail(&reason),
+                Copied::Broken(reason, remedy) => flushes.fail(&reason, remedy),
             }
         } else if pages - copied >= DUE {
             // One call is enough.

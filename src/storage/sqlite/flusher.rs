@@ -1,14 +1,15 @@
 //! The thread that flushes the disk.
 
-use std::fs::File;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use tokio::sync::watch;
 
 use super::super::job::{self, Job};
 use super::super::{Effect, StorageError};
+use super::files::Files;
 use super::spawn;
 
 /// Commits that may wait for a flush.
@@ -51,6 +52,17 @@ pub(super) struct Flushes {
     waiting: AtomicUsize,
     /// Nanoseconds that the last flush took.
     time: AtomicU64,
+    /// Why the process must be started anew.
+    broken: watch::Sender<Option<String>>,
+}
+
+/// What helps a store that takes nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Remedy {
+    /// The next process finds all that is on disk.
+    Restart,
+    /// The next process would find another file or none, so a person must look first.
+    Operator,
 }
 
 #[derive(Default)]
@@ -68,7 +80,10 @@ struct State {
 
 impl Flusher {
     /// Starts the thread; it ends with this handle. Also answers what tells that the thread has nothing to do.
-    pub(super) fn start(log: File, flushes: &Arc<Flushes>) -> Result<(Self, Receiver<()>), StorageError> {
+    pub(super) fn start(
+        files: Arc<Files>,
+        flushes: &Arc<Flushes>,
+    ) -> Result<(Self, Receiver<()>), StorageError> {
         let (commits, to_flush) = bounded(QUEUE);
         let (tell, is_idle) = bounded(1);
         let its = Arc::clone(flushes);
@@ -76,7 +91,7 @@ impl Flusher {
             while let Ok(first) = to_flush.recv() {
                 let commits: Vec<_> = std::iter::once(first).chain(to_flush.try_iter()).collect();
                 let count = commits.len();
-                flush(&log, commits, &its);
+                flush(&files, commits, &its);
                 its.waiting.fetch_sub(count, Ordering::AcqRel);
                 // Once is enough.
                 let _ = tell.try_send(());
@@ -96,7 +111,7 @@ impl Flusher {
     pub(super) fn take(&self, commit: Commit) {
         self.flushes.waiting.fetch_add(1, Ordering::AcqRel);
         if self.commits.send(commit).is_err() {
-            self.flushes.fail("bug: the thread that flushes has ended");
+            self.flushes.fail("bug: the thread that flushes has ended", Remedy::Restart);
         }
     }
 
@@ -127,9 +142,11 @@ impl Flushes {
     }
 
     /// Has nothing taken any more, neither written nor read: what is read may be what was lost.
-    pub(super) fn fail(&self, reason: &str) {
-        tracing::error!(reason, "the message store refuses all writes until the next start");
+    pub(super) fn fail(&self, reason: &str, remedy: Remedy) {
         let mut state = self.lock();
+        if state.failure.is_none() {
+            tracing::error!(reason, "the message store refuses all writes until the next start");
+        }
         let failure =
             state.failure.get_or_insert_with(|| StorageError::Unavailable(reason.to_owned())).clone();
         let reads = std::mem::take(&mut state.reads);
@@ -137,6 +154,21 @@ impl Flushes {
         for (_, read) in reads {
             read.job.finish(Err(failure.clone()));
         }
+        if remedy == Remedy::Restart {
+            self.broken.send_replace(Some(reason.to_owned()));
+        }
+    }
+
+    /// Looks whether the files are still there; has nothing taken any more if they are not.
+    pub(super) fn verify(&self, files: &Files) -> bool {
+        files.verify().map_err(|reason| self.fail(&reason, Remedy::Operator)).is_ok()
+    }
+
+    /// Waits until only a restart can help; answers why.
+    pub(super) async fn breaks(&self) -> String {
+        let mut broken = self.broken.subscribe();
+        let reason = broken.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        reason.unwrap_or_default()
     }
 
     /// Answers a read when all that it may have seen is on disk: nothing that was told is lost.
@@ -169,14 +201,16 @@ impl Flushes {
 }
 
 /// Flushes once for all these.
-fn flush(log: &File, mut commits: Vec<Commit>, flushes: &Flushes) {
+fn flush(files: &Files, mut commits: Vec<Commit>, flushes: &Flushes) {
     let number = commits.iter().filter_map(|commit| commit.number).max();
     if let Some(number) = number.filter(|_| flushes.failure().is_none()) {
         let start = Instant::now();
-        match log.sync_data() {
-            Ok(()) => flushes.flushed(number),
+        match files.log().sync_data() {
+            Ok(()) if flushes.verify(files) => flushes.flushed(number),
+            Ok(()) => {}
             Err(error) => {
-                flushes.fail(&format!("the disk can't be flushed ({error}), so what was written may be lost"))
+                let reason = format!("the disk can't be flushed ({error}), so what was written may be lost");
+                flushes.fail(&reason, Remedy::Restart);
             }
         }
         let time = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);

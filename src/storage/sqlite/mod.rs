@@ -10,9 +10,13 @@
 //! - `flusher` flushes the log, and only then has the jobs' effects follow and their answers given.
 //! - `reader` answers what it read of a commit when that is flushed, too.
 //! - `checkpoint` copies pages from the log into the file before the log gets long.
+//!
+//! One server owns the file (`owner`). Before anything is acknowledged, `files` looks whether the file is still there.
 
 mod checkpoint;
+mod files;
 mod flusher;
+mod owner;
 mod reader;
 mod session;
 mod writer;
@@ -22,7 +26,7 @@ use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::mem::ManuallyDrop;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -34,7 +38,9 @@ use super::job::Job;
 use super::migrations::{self, SQLITE, STEPS};
 use super::{Purpose, StorageError};
 use checkpoint::Log;
+use files::Files;
 use flusher::{Flusher, Flushes};
+use owner::Owner;
 use session::Session;
 
 /// Jobs that may wait.
@@ -45,43 +51,57 @@ const BUSY: Duration = Duration::from_secs(5);
 pub(super) struct Sqlite {
     writer: Sender<(Box<dyn Job>, Purpose)>,
     reader: Sender<Box<dyn Job>>,
+    flushes: Arc<Flushes>,
 }
 
 impl Sqlite {
-    /// Opens or creates the file and brings its tables up to date.
-    pub(super) fn open(path: &Path) -> Result<Self, StorageError> {
+    /// Opens or creates the file and brings its tables up to date. Unless it is `shared`, this process becomes the
+    /// owner, or is refused.
+    pub(super) fn open(path: &Path, is_shared: bool) -> Result<Self, StorageError> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder).map_err(|error| unavailable_at(path, &error))?;
         }
         create(path).map_err(|error| unavailable_at(path, &error))?;
-        // Before the connections: see `checkpoint::run`.
-        let file = File::options().write(true).open(path).map_err(|error| unavailable_at(path, &error))?;
+        let owner = if is_shared { None } else { Some(Owner::take(path)?) };
+        // Before the connections: see `Files::database`.
+        let file = File::options().read(true).write(true).open(path);
+        let file = ManuallyDrop::new(file.map_err(|error| unavailable_at(path, &error))?);
         let mut write = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         migrate(&mut write).map_err(|error| unavailable_at(path, &error))?;
+        if owner.is_some() {
+            mark(&write);
+        }
         // After a flush that failed, the log may be whole in the system's memory only. It is copied while it is there,
         // and begun anew: what would be added to it could not be read after a power failure.
         write
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
             .map_err(|error| unavailable_at(path, &error))?;
-        let log = open_log(path).map_err(|error| unavailable_at(path, &error))?;
+        let files = Arc::new(Files::open(path, file).map_err(|error| unavailable_at(path, &error))?);
         let checkpoint = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let read = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
 
         let (wake_checkpoint, due) = bounded(1);
         let flushes = Arc::new(Flushes::default());
-        let (of_checkpoint, file) = (Arc::clone(&flushes), ManuallyDrop::new(file));
+        let (of_checkpoint, its_files) = (Arc::clone(&flushes), Arc::clone(&files));
         spawn("sqlite-checkpoint", move || {
-            checkpoint::run(Session::new(&checkpoint), &due, &file, &of_checkpoint);
+            checkpoint::run(Session::new(&checkpoint), &due, &its_files, &of_checkpoint);
         })?;
-        let (flusher, is_idle) = Flusher::start(log, &flushes)?;
+        let (flusher, is_idle) = Flusher::start(Arc::clone(&files), &flushes)?;
         let (writer, jobs) = bounded(QUEUE);
         spawn("sqlite-writer", move || {
-            let mut log = Log::new(wake_checkpoint);
+            let mut log = Log::new(wake_checkpoint, files);
             writer::run(Session::new(&write), &jobs, &flusher, &is_idle, &mut log);
+            drop(owner);
         })?;
         let (reader, jobs) = bounded(QUEUE);
-        spawn("sqlite-reader", move || reader::run(Session::new(&read), &jobs, &flushes))?;
-        Ok(Self { writer, reader })
+        let of_reader = Arc::clone(&flushes);
+        spawn("sqlite-reader", move || reader::run(Session::new(&read), &jobs, &of_reader))?;
+        Ok(Self { writer, reader, flushes })
+    }
+
+    /// Waits until only a restart can help; answers why.
+    pub(super) async fn breaks(&self) -> String {
+        self.flushes.breaks().await
     }
 
     pub(super) fn run(&self, job: Box<dyn Job>, purpose: Purpose) -> Result<(), StorageError> {
@@ -107,20 +127,22 @@ fn create(path: &Path) -> io::Result<()> {
     options.open(path).map(drop)
 }
 
-/// Opens the log, which SQLite has made, and has all that is in it on disk, its own name included.
-fn open_log(path: &Path) -> io::Result<File> {
-    // SQLite follows links before it adds the ending.
-    let path = path.canonicalize()?;
-    let mut name = path.clone().into_os_string();
-    name.push("-wal");
-    let log = OpenOptions::new().write(true).open(name)?;
-    log.sync_all()?;
-    #[cfg(unix)]
-    if let Some(folder) = path.parent() {
-        // Not everywhere may folders be opened; SQLite goes on without, too.
-        let _ = File::open(folder).and_then(|folder| folder.sync_all());
+/// Has the header's change counter grow, so that a copy from before this start is known by it (see `files`). A server
+/// whose disk is full starts without.
+fn mark(connection: &Sqlite3) {
+    let marked = connection
+        .query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))
+        .and_then(|version| connection.pragma_update(None, "user_version", version));
+    if let Err(error) = marked {
+        tracing::warn!(%error, "nothing can be written to the database file yet");
     }
-    Ok(log)
+}
+
+/// The name of a file that stands beside the database. SQLite follows links before it adds the ending.
+fn beside(database: &Path, ending: &str) -> io::Result<PathBuf> {
+    let mut name = database.canonicalize()?.into_os_string();
+    name.push(ending);
+    Ok(name.into())
 }
 
 fn refused<T>(error: &TrySendError<T>) -> StorageError {

@@ -9,6 +9,7 @@ use rusqlite::{Connection as Sqlite3, ErrorCode, Statement, ToSql};
 use super::super::value::first_int;
 use super::super::{Connection, Row, StorageError, Value};
 use super::failure;
+use super::flusher::Remedy;
 
 /// What came of copying the log.
 #[derive(Debug)]
@@ -17,8 +18,8 @@ pub(super) enum Copied {
     Yes,
     /// The disk is full, or the like.
     NotNow(String),
-    /// Reading, writing or flushing failed, after which nobody knows what is on disk.
-    Broken(String),
+    /// Reading, writing or flushing failed, after which nobody knows what is on disk; and what helps.
+    Broken(String, Remedy),
 }
 
 /// A connection that keeps every statement prepared. They are all written in the program, so that there is
@@ -54,8 +55,9 @@ impl<'c> Session<'c> {
         match self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
             Ok(()) => Copied::Yes,
             Err(error) => match error.sqlite_error_code() {
-                Some(ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                    Copied::Broken(error.to_string())
+                Some(ErrorCode::SystemIoFailure) => Copied::Broken(error.to_string(), Remedy::Restart),
+                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                    Copied::Broken(error.to_string(), Remedy::Operator)
                 }
                 _ => Copied::NotNow(error.to_string()),
             },

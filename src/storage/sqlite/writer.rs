@@ -30,10 +30,16 @@ pub(super) fn run(
     log: &mut Log,
 ) {
     while let Ok(first) = jobs.recv() {
+        log.before_commit(&mut session, flusher.flushes());
         let mut group = Group::new(&mut session, flusher.flushes().failure());
+        let size = log.size();
         group.run(first);
         while let Some(next) = group.next(jobs, flusher, is_idle) {
             group.run(next);
+        }
+        if log.size() < size {
+            log.was_cut(flusher.flushes());
+            group.failure = flusher.flushes().failure();
         }
         group.commit(flusher);
         log.after_commit(&mut session, flusher.flushes());

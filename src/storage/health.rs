@@ -3,8 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::Router;
-use crate::storage::StorageError;
+use super::{Database, StorageError};
 
 /// Time between two questions.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -12,7 +11,7 @@ const INTERVAL: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the last question came to.
-pub struct Health(AtomicBool);
+pub(super) struct Health(AtomicBool);
 
 impl Default for Health {
     /// The store was just opened, so it is there.
@@ -21,20 +20,20 @@ impl Default for Health {
     }
 }
 
-impl Router {
-    /// Whether messages can be stored, as of a few seconds ago.
+impl Database {
+    /// Whether something can be stored, as of a few seconds ago.
     pub fn is_available(&self) -> bool {
-        self.inner.health.0.load(Ordering::Relaxed)
+        self.health.0.load(Ordering::Relaxed)
     }
 
     /// Keeps asking until the process ends.
-    pub(super) async fn watch_store(&self) {
+    pub async fn watch(self) {
         loop {
             tokio::time::sleep(INTERVAL).await;
-            let answer = tokio::time::timeout(PATIENCE, self.ask_store()).await;
+            let answer = tokio::time::timeout(PATIENCE, self.ask()).await;
             let answer =
                 answer.unwrap_or_else(|_| Err(StorageError::Unavailable("no answer in time".to_owned())));
-            let was = self.inner.health.0.swap(answer.is_ok(), Ordering::Relaxed);
+            let was = self.health.0.swap(answer.is_ok(), Ordering::Relaxed);
             match answer {
                 Err(error) if was => tracing::error!(%error, "not ready: the message store does not answer"),
                 Ok(()) if !was => tracing::info!("ready again: the message store answers"),
@@ -44,8 +43,8 @@ impl Router {
     }
 
     /// Goes the way of a message, but writes nothing, so that it costs no flush of the disk.
-    async fn ask_store(&self) -> Result<(), StorageError> {
+    async fn ask(&self) -> Result<(), StorageError> {
         let question = "SELECT name FROM server_keys WHERE name = 'thread'";
-        self.database().write(move |tx| tx.query(question, &[]).map(drop)).await
+        self.write(move |tx| tx.query(question, &[]).map(drop)).await
     }
 }
