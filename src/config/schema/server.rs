@@ -12,7 +12,8 @@ use crate::config::shape::{CloseCode, LogLevel, Origins, PathPrefix};
 use crate::config::url::{HookUrl, StoreUrl};
 use crate::config::webhooks::{CaFile, ChannelPatterns, Headers, WebhookName};
 use crate::config::{
-    AppSettings, ClientEvents, ClientSettings, LogFormat, OverQuota, ReadyWhen, Settings, WebhookEvent, WebhookSettings,
+    AppSettings, ClientEvents, ClientSettings, LogFormat, OverQuota, ReadyWhen, Settings, WebhookEvent,
+    WebhookSettings,
 };
 
 /// In the order of the reference page.

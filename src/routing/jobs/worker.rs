@@ -38,7 +38,6 @@ const RECENT: i64 = 1_000;
 /// How the note of a call begins whose app had used up its budget: the carrier's code 40333.
 const SPENT: &str = "40333 ";
 
-
 /// A job that may go.
 pub(super) struct Due {
     pub id: i64,
@@ -67,7 +66,9 @@ pub async fn run(router: &Router) {
     let mut is_recovered = false;
     let [mut next_recovery, mut next_expiry, mut next_orphans] = [Instant::now(); 3];
     loop {
-        if Instant::now() >= next_recovery && (is_shared || !is_recovered || router.inner.jobs.flights.has_faults()) {
+        if Instant::now() >= next_recovery
+            && (is_shared || !is_recovered || router.inner.jobs.flights.has_faults())
+        {
             if is_shared && let Err(error) = renew(router).await {
                 tracing::error!(%error, "the router can't renew the leases of its calls to the carrier");
             }
