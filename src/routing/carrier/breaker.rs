@@ -1,8 +1,9 @@
 //! Whether an app may call its carrier now.
 //!
 //! Five failures in a row (no connection, no answer, server trouble) stop all calls for 15 s; then one goes
-//! out as a probe and its result decides. An account error stops them for 60 s, a used-up daily budget until
-//! midnight UTC, with a probe after as well. Calls that were already out when that happened change nothing
+//! out as a probe and its result decides. An account error stops them for 60 s, longer after each probe in vain, a
+//! used-up daily budget until midnight UTC, and "too many requests" for as long as the carrier says, else for a pause
+//! that grows; with a probe after as well. Calls that were already out when that happened change nothing
 //! any more, save that they may lengthen the pause.
 //!
 //! One owner holds it and asks before each call. Times are microseconds since 1970; when the clock is set
@@ -10,6 +11,7 @@
 
 use std::time::Duration;
 
+use super::backoff;
 use super::outcome::Health;
 
 const FAILURES: u32 = 5;
@@ -23,6 +25,8 @@ const PROBE_POLL: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, Default)]
 pub struct Breaker {
     phase: Phase,
+    /// How often in a row the carrier took nothing: pauses grow by it.
+    refusals: u32,
     /// Grows with each change of phase: tells which calls began before it.
     epoch: u64,
 }
@@ -95,11 +99,17 @@ impl Breaker {
     pub fn report(&mut self, permit: Permit, health: Health, now_us: i64) {
         let is_current = permit.epoch == self.epoch;
         match (health, self.phase) {
-            (Health::Paused(until), _) => self.pause(until.end_us(now_us), now_us),
+            (Health::Paused(until), _) => {
+                self.refusals = self.refusals.saturating_add(is_current.into());
+                self.pause(until.end_after_us(self.refusals, now_us), now_us);
+            }
+            (Health::Throttled(wait), _) => self.throttle(wait, is_current, now_us),
             (Health::Answered, Phase::Closed { .. }) if is_current => {
+                self.refusals = 0;
                 self.phase = Phase::Closed { failures: 0 };
             }
             (Health::Answered, Phase::Probing { .. }) if is_current => {
+                self.refusals = 0;
                 self.enter(Phase::Closed { failures: 0 });
             }
             (Health::Failing, Phase::Closed { failures }) if is_current && failures + 1 < FAILURES => {
@@ -146,6 +156,17 @@ impl Breaker {
             _ => end,
         };
         self.enter(Phase::Waiting { since: now_us, until: longer, cause: Cause::Account });
+    }
+
+    /// Of calls that were out together the first one decides; the others may lengthen the pause.
+    fn throttle(&mut self, wait: Option<Duration>, is_current: bool, now_us: i64) {
+        if is_current {
+            self.refusals = self.refusals.saturating_add(1);
+            let until = after(now_us, backoff::pause(self.refusals, wait));
+            self.enter(Phase::Waiting { since: now_us, until, cause: Cause::Account });
+        } else if let (Phase::Waiting { until, .. }, Some(wait)) = (&mut self.phase, wait) {
+            *until = after(now_us, wait).max(*until);
+        }
     }
 
     fn enter(&mut self, phase: Phase) {
@@ -276,6 +297,47 @@ mod tests {
         breaker.report(permit, TOMORROW, evening);
         assert_eq!(breaker.may_call(START), Err(Duration::from_secs(60)));
         assert!(breaker.may_call(START + 60 * SECOND).is_ok());
+    }
+
+    #[test]
+    fn too_many_requests_stop_all_calls_for_longer_and_longer() {
+        let mut breaker = Breaker::default();
+        let (first, late) =
+            (breaker.may_call(START).expect("closed"), breaker.may_call(START).expect("closed"));
+        breaker.report(first, Health::Throttled(Some(Duration::from_secs(7))), START);
+        breaker.report(late, Health::Throttled(None), START);
+        assert_eq!(breaker.may_call(START), Err(Duration::from_secs(7)), "as the carrier says");
+        breaker.report(late, Health::Throttled(Some(Duration::from_secs(9))), START);
+        assert_eq!(breaker.may_call(START), Err(Duration::from_secs(9)));
+        let mut now = START + 9 * SECOND;
+        // Without a word, or with one that means nothing.
+        for wait in [None, Some(Duration::ZERO), None, None, None, None, None] {
+            let probe = breaker.may_call(now).expect("the probe");
+            breaker.report(probe, Health::Throttled(wait), now);
+            let pause = breaker.may_call(now).expect_err("it waits");
+            now = after(now, pause);
+        }
+        let probe = breaker.may_call(now).expect("the probe");
+        breaker.report(probe, Health::Throttled(None), now);
+        assert!(breaker.may_call(now).expect_err("it waits") >= Duration::from_secs(30), "up to a minute");
+        let probe = breaker.may_call(now + 100 * SECOND).expect("the probe");
+        breaker.report(probe, OK, now + 100 * SECOND);
+        let permit = breaker.may_call(now + 100 * SECOND).expect("closed");
+        breaker.report(permit, Health::Throttled(None), now + 100 * SECOND);
+        assert!(breaker.may_call(now + 100 * SECOND).expect_err("it waits") <= Duration::from_millis(1500));
+    }
+
+    #[test]
+    fn an_account_error_that_stays_is_probed_less_and_less_often() {
+        let (mut breaker, mut now, mut waits) = (Breaker::default(), START, Vec::new());
+        for _ in 0..6 {
+            let permit = breaker.may_call(now).expect("the probe");
+            breaker.report(permit, PAUSE, now);
+            let wait = breaker.may_call(now).expect_err("it waits");
+            waits.push(wait.as_secs() / 60);
+            now = after(now, wait);
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 10, 10]);
     }
 
     #[test]

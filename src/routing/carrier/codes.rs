@@ -14,7 +14,7 @@ pub(super) enum Class {
     /// Refused for good.
     Permanent,
     /// Later, and not before this pause.
-    Throttled { at_least: Duration },
+    Throttled { at_least: Duration, scope: ConfigScope },
     /// A matter of the account's set-up.
     Config(ConfigScope, ConfigUntil),
     /// The same idempotency key is being worked on.
@@ -26,9 +26,10 @@ pub(super) enum Class {
 const APP: Class = Class::Config(ConfigScope::App, ConfigUntil::Probe);
 const NUMBER: Class = Class::Config(ConfigScope::Number, ConfigUntil::Probe);
 const LANE: Class = Class::Config(ConfigScope::Lane, ConfigUntil::Probe);
-const AT_ONCE: Class = Class::Throttled { at_least: Duration::ZERO };
-/// The carrier's queue holds four hours' worth: coming back in a second helps nobody.
-const QUEUE_FULL: Class = Class::Throttled { at_least: Duration::from_secs(30) };
+/// The account makes too many calls, whatever they are for.
+const AT_ONCE: Class = Class::Throttled { at_least: Duration::ZERO, scope: ConfigScope::App };
+/// The number's queue at the carrier holds four hours' worth: coming back in a second helps nobody.
+const QUEUE_FULL: Class = Class::Throttled { at_least: Duration::from_secs(30), scope: ConfigScope::Number };
 const TROUBLE: Class = Class::Unclear { alert: false };
 
 /// What an answer that is no success means; `code` is `errors[0].code`, if it could be read.

@@ -21,6 +21,8 @@ pub enum Outcome {
     Throttled {
         /// The pause the carrier asks for; `None`: the usual backoff.
         wait: Option<Duration>,
+        /// What has to wait: the account's rate is everybody's, a full queue is the number's.
+        scope: ConfigScope,
         /// What it said.
         error: CarrierError,
     },
@@ -75,6 +77,7 @@ impl Outcome {
             // An orderly refusal of a reused key: the service works.
             Self::Unclear { error: Some(error), .. } if error.code == "10027" => Health::Answered,
             Self::NotSent { .. } | Self::Unclear { .. } => Health::Failing,
+            Self::Throttled { wait, scope: ConfigScope::App, .. } => Health::Throttled(*wait),
             _ => Health::Answered,
         }
     }
@@ -151,7 +154,7 @@ pub enum ConfigScope {
 /// How long a configuration error is waited out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConfigUntil {
-    /// 60 s, then one message is tried.
+    /// 60 s, then one message is tried; twice as long after each one in vain, up to 10 minutes.
     Probe,
     /// Until the carrier's day ends.
     NextUtcMidnight,
@@ -161,10 +164,21 @@ impl ConfigUntil {
     /// The time between probes.
     pub const PROBE: Duration = Duration::from_secs(60);
 
+    /// The longest.
+    const LAST_PROBE: Duration = Duration::from_mins(10);
+
     /// When it may be tried again, in microseconds since 1970, as `now_us`.
     pub fn end_us(self, now_us: i64) -> i64 {
+        self.end_after_us(1, now_us)
+    }
+
+    /// The same when this is the answer for the `times`th time in a row.
+    pub fn end_after_us(self, times: u32, now_us: i64) -> i64 {
         match self {
-            Self::Probe => now_us.saturating_add(Self::PROBE.as_micros() as i64),
+            Self::Probe => {
+                let pause = Self::PROBE * 2_u32.pow(times.saturating_sub(1).min(4));
+                now_us.saturating_add(pause.min(Self::LAST_PROBE).as_micros() as i64)
+            }
             Self::NextUtcMidnight => now_us.saturating_add(DAY_US - now_us.rem_euclid(DAY_US)),
         }
     }
@@ -179,6 +193,8 @@ pub enum Health {
     Failing,
     /// It works, and takes nothing from this app.
     Paused(ConfigUntil),
+    /// It works, and takes no more from this app for so long; `None`: it does not say how long.
+    Throttled(Option<Duration>),
 }
 
 /// What became of cancelling a scheduled message.
@@ -240,6 +256,10 @@ mod tests {
             assert_eq!(ConfigUntil::NextUtcMidnight.end_us(now), midnight, "{now}");
         }
         assert_eq!(ConfigUntil::Probe.end_us(noon), noon + 60_000_000);
+        let minutes = [(0, 1), (1, 1), (2, 2), (3, 4), (4, 8), (5, 10), (u32::MAX, 10)];
+        for (times, minutes) in minutes {
+            assert_eq!(ConfigUntil::Probe.end_after_us(times, noon), noon + minutes * 60_000_000, "{times}");
+        }
     }
 
     #[test]
@@ -249,7 +269,14 @@ mod tests {
         let config = |scope| Outcome::Config { scope, until: ConfigUntil::Probe, error: error("1") };
         let cases = [
             (Outcome::Refused(error("40310")), Health::Answered),
-            (Outcome::Throttled { wait: None, error: error("10011") }, Health::Answered),
+            (
+                Outcome::Throttled { wait: None, scope: ConfigScope::App, error: error("10011") },
+                Health::Throttled(None),
+            ),
+            (
+                Outcome::Throttled { wait: None, scope: ConfigScope::Number, error: error("40318") },
+                Health::Answered,
+            ),
             (Outcome::InProgress { wait: Duration::ZERO }, Health::Answered),
             (unclear("10027"), Health::Answered),
             (unclear("10007"), Health::Failing),

@@ -52,7 +52,8 @@ impl Router {
             log_refusal(&app.settings.id, error.kind());
         })?;
         let (entry, plan) = plan(self, &app, &body);
-        let take = Arc::new(Intake { router: self.clone(), app, entry, plan });
+        let siblings = siblings(self, &app);
+        let take = Arc::new(Intake { router: self.clone(), app, entry, plan, siblings });
         let mut taken = run(&take, true).await;
         if let Err(StorageError::Fault(error)) = &taken {
             // It is tried again from the table, which tells what is wrong with it.
@@ -68,6 +69,16 @@ impl Router {
             WebhookRefusal::Store
         })
     }
+}
+
+/// Other apps whose webhooks are signed with a key of this one's. A signature does not say which app it is for.
+fn siblings(router: &Router, app: &App) -> Vec<String> {
+    let keys = |app: &App| app.settings.routing.telnyx.public_key.clone();
+    let own = keys(app);
+    let apps = router.inner.hub.apps();
+    let others = apps.iter().map(|other| other.app()).filter(|other| other.settings.id != app.settings.id);
+    let shares = |other: &Arc<App>| keys(other).iter().any(|key| own.contains(key));
+    others.filter(shares).map(|other| other.settings.id.clone()).collect()
 }
 
 /// Anybody can send such a request as often as they like, so only one a minute is a warning.
@@ -118,6 +129,8 @@ struct Intake {
     app: Arc<App>,
     entry: NewEntry,
     plan: Plan,
+    /// Apps that the same signature would be valid for.
+    siblings: Vec<String>,
 }
 
 impl Intake {
@@ -210,15 +223,75 @@ impl Intake {
         reason: Option<&str>,
         now: i64,
     ) -> Result<Option<i64>, StorageError> {
-        let id = self.entry.insert(tx, state, reason, now)?;
+        let id = match self.is_siblings(tx)? {
+            true => None,
+            false => self.entry.insert(tx, state, reason, now)?,
+        };
         if id.is_none() {
             self.router.count_on_commit(tx, Counter::WebhookRepeated);
         }
         Ok(id)
     }
 
+    /// Whether the webhook counts for another app already: whoever saw it sent it here as well.
+    fn is_siblings(&self, tx: &mut Transaction<'_>) -> Result<bool, StorageError> {
+        if self.siblings.is_empty() {
+            return Ok(false);
+        }
+        let rows = tx.query(
+            "SELECT app_id FROM inbox WHERE event_id = ?1 AND app_id <> ?2",
+            &[(&self.entry.event_id).into(), (&self.entry.app_id).into()],
+        )?;
+        for row in &rows {
+            let other = row.text(0)?;
+            if self.siblings.contains(&other) {
+                let app = &self.entry.app_id;
+                tracing::warn!(
+                    app,
+                    other,
+                    "a carrier webhook of another app came to this one and changes nothing"
+                );
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn wake(&self, tx: &mut Transaction<'_>) {
         let router = self.router.clone();
         tx.on_commit("", move || router.inner.inbox.wake.notify_one());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::AppSettings;
+    use crate::routing::test_support::Lab;
+
+    /// The carrier's key is the account's, so its signature is valid for each app of the account.
+    #[tokio::test]
+    async fn a_signed_webhook_counts_for_one_app_only() {
+        let lab = Lab::new().await;
+        let settings = |id: &str, key: &str| {
+            let mut settings = AppSettings::new(id, id, "secret");
+            settings.routing.telnyx.public_key = vec![key.to_owned()];
+            settings
+        };
+        let hub = &lab.router.inner.hub;
+        hub.set_apps(vec![settings("one", "shared"), settings("two", "shared"), settings("three", "own")]);
+        let body = Bytes::from_static(br#"{"data":{"id":"e1","event_type":"campaign.update"}}"#);
+        for (id, expected) in
+            [("one", vec!["two"]), ("two", vec!["one"]), ("three", vec![]), ("one", vec!["two"])]
+        {
+            let app = hub.app_by_id(id).expect("configured").app();
+            let (entry, plan) = plan(&lab.router, &app, &body);
+            let siblings = siblings(&lab.router, &app);
+            assert_eq!(siblings, expected, "{id}");
+            let take = Arc::new(Intake { router: lab.router.clone(), app, entry, plan, siblings });
+            run(&take, true).await.expect("taken");
+        }
+        assert_eq!(lab.texts("SELECT app_id FROM inbox ORDER BY id").await, ["one", "three"]);
+        assert_eq!(lab.router.counters().get(Counter::WebhookRepeated), 2);
     }
 }

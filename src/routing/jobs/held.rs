@@ -1,4 +1,5 @@
-//! Own numbers from which the carrier takes nothing for now: not enabled for messaging, a port that is not done.
+//! Own numbers from which the carrier takes nothing for now: not enabled for messaging, a port that is not done, a queue
+//! that is full.
 //!
 //! Such a number waits as a whole: all its messages, whoever they are for, until one of them is tried. The app's
 //! other numbers go on.
@@ -32,11 +33,16 @@ impl HeldNumbers {
 
     /// Takes note of what came of a call.
     pub fn report(&mut self, number: &str, permit: Option<Permit>, outcome: &Outcome, now: i64) {
-        if let Outcome::Config { scope: ConfigScope::Number, until, .. } = outcome {
+        let pause = match outcome {
+            Outcome::Config { scope: ConfigScope::Number, until, .. } => Some(Health::Paused(*until)),
+            Outcome::Throttled { scope: ConfigScope::Number, wait, .. } => Some(Health::Throttled(*wait)),
+            _ => None,
+        };
+        if let Some(pause) = pause {
             let breaker = self.breakers.entry(number.to_owned()).or_default();
             // A call that was out already when the number was held makes the pause no longer.
             if let Some(permit) = permit.or_else(|| breaker.may_call(now).ok()) {
-                breaker.report(permit, Health::Paused(*until), now);
+                breaker.report(permit, pause, now);
             }
             return;
         }
@@ -116,6 +122,14 @@ mod tests {
     }
 
     #[test]
+    fn a_number_whose_queue_is_full_waits_and_no_other_does() {
+        let (mut numbers, wait) = (HeldNumbers::default(), Duration::from_secs(30));
+        let full = Outcome::Throttled { wait: Some(wait), scope: ConfigScope::Number, error: error("40318") };
+        numbers.report(ONE, None, &full, NOW);
+        assert_eq!((numbers.may_call(ONE, NOW), numbers.may_call(OTHER, NOW)), (Err(wait), Ok(None)));
+    }
+
+    #[test]
     fn one_probe_decides_for_all() {
         for (outcome, is_free) in [
             (accepted(), true),
@@ -136,7 +150,7 @@ mod tests {
         for outcome in [
             Outcome::NotSent { reason: String::new() },
             Outcome::Unclear { reason: String::new(), error: None, alert: false },
-            Outcome::Throttled { wait: None, error: error("10011") },
+            Outcome::Throttled { wait: None, scope: ConfigScope::App, error: error("10011") },
             config(ConfigScope::App),
         ] {
             let mut numbers = held();

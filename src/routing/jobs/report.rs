@@ -85,7 +85,7 @@ impl Subject {
             }
             Outcome::Unclear { reason, .. } => line!(info, self, reason, "Carrier outcome unclear"),
             Outcome::NotSent { reason } => line!(warn, self, reason, "the carrier can't be reached"),
-            Outcome::Throttled { wait, error } => {
+            Outcome::Throttled { wait, error, .. } => {
                 line!(warn, self, ?wait, code = error.code, "the carrier asks for a pause");
             }
             Outcome::InProgress { .. } => line!(debug, self, "the carrier still works on this message"),

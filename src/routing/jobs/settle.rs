@@ -305,7 +305,8 @@ fn apply(
         opt_outs::note(tx, router, app, profile, &recipient, "carrier_40300", now)?;
     }
     let may_have_it = may_be_with_carrier(tx, job.id)?;
-    let verdict = verdict(&app.settings.routing.telnyx, &job, outcome, may_have_it, now);
+    let calls = calls(tx, job.id)?;
+    let verdict = verdict(&app.settings.routing.telnyx, &job, outcome, (may_have_it, calls), now);
     carry_out(router, tx, app, &job, &mut message, verdict, now)?;
     Ok(Some(message.id))
 }
@@ -362,7 +363,24 @@ fn may_be_with_carrier(tx: &mut Transaction<'_>, job: i64) -> Result<bool, Stora
     Ok(row.is_some())
 }
 
-fn verdict(settings: &TelnyxSettings, job: &Job, outcome: &Outcome, may_have_it: bool, now: i64) -> Verdict {
+/// How often the carrier was called with the job's present key, also where that did not count.
+fn calls(tx: &mut Transaction<'_>, job: i64) -> Result<u32, StorageError> {
+    let row = tx.query_one(
+        "SELECT COUNT(*) FROM carrier_attempts a JOIN carrier_jobs j ON j.id = a.job_id \
+         AND j.idempotency_key = a.idempotency_key WHERE j.id = ?1",
+        &[job.into()],
+    )?;
+    Ok(row.map_or(Ok(0), |row| row.int(0))?.try_into().unwrap_or(u32::MAX))
+}
+
+/// `calls`: so often the carrier was called, by which the pauses grow that do not count.
+fn verdict(
+    settings: &TelnyxSettings,
+    job: &Job,
+    outcome: &Outcome,
+    (may_have_it, calls): (bool, u32),
+    now: i64,
+) -> Verdict {
     let is_over = now >= job.valid_until;
     let failures = u32::try_from(job.attempts).unwrap_or(u32::MAX);
     let again = |pause: Duration, counts: bool| {
@@ -378,12 +396,12 @@ fn verdict(settings: &TelnyxSettings, job: &Job, outcome: &Outcome, may_have_it:
         // Without a key a refusal tells nothing of an earlier call whose outcome is unclear.
         Outcome::Refused(_) if may_have_it && settings.idempotency == Idempotency::Off => Verdict::Held,
         Outcome::Refused(error) => refused(error),
-        Outcome::Throttled { wait, .. } => again(backoff::pause(failures, *wait), false),
+        Outcome::Throttled { wait, .. } => again(backoff::pause(calls, *wait), false),
         Outcome::NotSent { .. } => again(backoff::pause(failures, None), true),
-        Outcome::InProgress { wait } => again(*wait, false),
+        Outcome::InProgress { wait } => again(backoff::pause(calls, None).max(*wait), false),
         // The breaker holds the app back; a number or a lane waits by itself.
         Outcome::Config { scope: ConfigScope::App, .. } => again(Duration::ZERO, false),
-        Outcome::Config { until, .. } => match until.end_us(now) {
+        Outcome::Config { until, .. } => match until.end_after_us(calls, now) {
             end if (is_over || end > job.valid_until) && may_have_it => {
                 let _ = end;
                 Verdict::Held

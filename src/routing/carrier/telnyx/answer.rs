@@ -54,7 +54,7 @@ fn accepted(answer: &HttpAnswer) -> Outcome {
     let document: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let data = &document["data"];
     // Of a message to a group, what the reports of its recipients have in common.
-    let carrier_id = fields::text(&data["group_message_id"]).or_else(|| fields::text(&data["id"]));
+    let carrier_id = fields::id(&data["group_message_id"]).or_else(|| fields::id(&data["id"]));
     let Some(carrier_id) = carrier_id else {
         let reason = format!("HTTP {} without a readable message id", answer.status.as_u16());
         return Outcome::Unclear { reason, error: error_of(answer), alert: false };
@@ -77,9 +77,9 @@ pub(super) fn not_accepted(answer: &HttpAnswer, now: i64) -> Outcome {
     let asked_for = wait(&answer.headers, now);
     match class {
         Class::Permanent => Outcome::Refused(named(error, status)),
-        Class::Throttled { at_least } => {
+        Class::Throttled { at_least, scope } => {
             let wait = asked_for.map(|wait| wait.max(at_least)).or((!at_least.is_zero()).then_some(at_least));
-            Outcome::Throttled { wait, error: named(error, status) }
+            Outcome::Throttled { wait, scope, error: named(error, status) }
         }
         Class::Config(scope, until) => Outcome::Config { scope, until, error: named(error, status) },
         Class::InProgress => Outcome::InProgress { wait: asked_for.unwrap_or(IN_PROGRESS).max(IN_PROGRESS) },
@@ -154,6 +154,10 @@ mod tests {
         }
     }
 
+    fn throttled(seconds: Option<u64>, scope: ConfigScope, code: &str) -> Outcome {
+        Outcome::Throttled { wait: seconds.map(Duration::from_secs), scope, error: error(code) }
+    }
+
     #[test]
     fn a_message_id_means_accepted() {
         let body = r#"{"data":{"id":"m1","to":[{"phone_number":"+1","status":"scheduled"}],"parts":2,
@@ -194,7 +198,8 @@ mod tests {
             r#"{"data":{"id":null}}"#,
             r#"{"data":{"id":"m"#,
         ];
-        for body in bodies {
+        let long = format!(r#"{{"data":{{"id":"{}"}}}}"#, "m".repeat(256));
+        for body in bodies.into_iter().chain([long.as_str()]) {
             let outcome = of(200, &[], body);
             let Outcome::Unclear { reason, error: None, alert: false } = &outcome else {
                 panic!("{body:?} gave {outcome:?}")
@@ -216,8 +221,8 @@ mod tests {
             (400, "40310", Outcome::Refused(error("40310"))),
             (409, "10036", Outcome::InProgress { wait: Duration::from_millis(1500) }),
             (422, "10027", unclear("HTTP 422, code 10027", "10027", true)),
-            (429, "10011", Outcome::Throttled { wait: None, error: error("10011") }),
-            (429, "40318", Outcome::Throttled { wait: Some(Duration::from_secs(30)), error: error("40318") }),
+            (429, "10011", throttled(None, ConfigScope::App, "10011")),
+            (429, "40318", throttled(Some(30), ConfigScope::Number, "40318")),
             (429, "40333", config(ConfigScope::App, ConfigUntil::NextUtcMidnight, "40333")),
             (401, "10009", config(ConfigScope::App, ConfigUntil::Probe, "10009")),
             (400, "40305", config(ConfigScope::Number, ConfigUntil::Probe, "40305")),
@@ -260,15 +265,13 @@ mod tests {
         ];
         for (headers, seconds) in cases {
             let outcome = of(429, headers, &failed("10011"));
-            let wait = seconds.map(Duration::from_secs);
-            assert_eq!(outcome, Outcome::Throttled { wait, error: error("10011") }, "{headers:?}");
+            assert_eq!(outcome, throttled(*seconds, ConfigScope::App, "10011"), "{headers:?}");
         }
         let shorter: Headers = &[("retry-after", "5")];
         let longer: Headers = &[("retry-after", "60")];
         for (headers, seconds) in [(shorter, 30), (longer, 60)] {
             let outcome = of(429, headers, &failed("40318"));
-            let wait = Some(Duration::from_secs(seconds));
-            assert_eq!(outcome, Outcome::Throttled { wait, error: error("40318") });
+            assert_eq!(outcome, throttled(Some(seconds), ConfigScope::Number, "40318"));
         }
     }
 

@@ -15,6 +15,14 @@ pub(super) fn text(value: &Value) -> Option<String> {
     }
 }
 
+/// Longest id of the carrier's that is stored; its own have 36 characters.
+const MAX_ID: usize = 255;
+
+/// An id: text that may stand in an index and a log.
+pub(super) fn id(value: &Value) -> Option<String> {
+    text(value).filter(|id| id.len() <= MAX_ID && !id.chars().any(char::is_control))
+}
+
 /// A count, also when written as text.
 pub(super) fn count(value: &Value) -> Option<u64> {
     match value {

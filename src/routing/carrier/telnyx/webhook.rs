@@ -152,7 +152,7 @@ impl CarrierEvent {
     pub fn parse(body: &[u8]) -> Result<Self, UnreadableEvent> {
         let document = lenient::parse(body).map_err(|_| UnreadableEvent::NotJson)?;
         let data = &document["data"];
-        let event_id = fields::text(&data["id"]).ok_or(UnreadableEvent::NoEventId)?;
+        let event_id = fields::id(&data["id"]).ok_or(UnreadableEvent::NoEventId)?;
         let event_type = EventType::from_word(&fields::text(&data["event_type"]).unwrap_or_default());
         let payload = &data["payload"];
         let is_message =
@@ -224,8 +224,8 @@ fn message(payload: &Value, event_type: &EventType) -> Option<CarrierMessage> {
         attached = rich::media(body);
     }
     Some(CarrierMessage {
-        id: fields::text(&payload["id"])?,
-        group_id: fields::text(&payload["group_message_id"]),
+        id: fields::id(&payload["id"])?,
+        group_id: fields::id(&payload["group_message_id"]),
         direction,
         from: address(&payload["from"]).unwrap_or_default(),
         to,

@@ -32,7 +32,7 @@ fn dead_ends() -> Vec<Outcome> {
     let config = |scope| Outcome::Config { scope, until: ConfigUntil::Probe, error: error("20012") };
     vec![
         Outcome::NotSent { reason: "no connection".to_owned() },
-        Outcome::Throttled { wait: None, error: error("10011") },
+        Outcome::Throttled { wait: None, scope: ConfigScope::App, error: error("10011") },
         config(ConfigScope::App),
         config(ConfigScope::Number),
         config(ConfigScope::Lane),
@@ -198,4 +198,29 @@ async fn a_webhook_of_an_older_send_changes_nothing_of_the_new_one() {
     lab.write(move |tx| resolve_by_webhook(&router, tx, &app, &token, "old")).await.expect("its message");
     assert_eq!(lab.message(message.id).await.telnyx_message_id, None);
     assert_eq!(lab.texts("SELECT state FROM carrier_jobs").await, ["waiting"]);
+}
+
+/// Whatever does not count as an attempt still slows down.
+#[tokio::test]
+async fn answers_that_do_not_count_are_asked_for_less_and_less_often() {
+    let config =
+        Outcome::Config { scope: ConfigScope::Lane, until: ConfigUntil::Probe, error: error("40309") };
+    for outcome in [
+        Outcome::Throttled { wait: None, scope: ConfigScope::Number, error: error("40318") },
+        Outcome::InProgress { wait: Duration::from_millis(1500) },
+        config,
+    ] {
+        let lab = Lab::new().await;
+        let message = lab.send("7", SOMEBODY, "hello").await;
+        let mut pauses = Vec::new();
+        for _ in 0..6 {
+            let attempt = lab.attempt(&message).await;
+            let before = storage::now();
+            lab.settle(&attempt, &outcome).await;
+            let next = lab.texts("SELECT CAST(not_before AS TEXT) FROM carrier_jobs").await.remove(0);
+            pauses.push(next.parse::<i64>().expect("a time") - before);
+        }
+        assert!(pauses[5] > 5 * pauses[0], "{outcome:?}: {pauses:?}");
+        assert_eq!(lab.texts("SELECT CAST(attempts AS TEXT) FROM carrier_jobs").await, ["0"], "none counts");
+    }
 }
