@@ -15,6 +15,7 @@ mod held;
 mod lines;
 mod report;
 mod settle;
+mod starts;
 mod worker;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::flight::Flight;
 use super::lines::Line;
 use super::report::Subject;
+use super::starts::Starts;
 use super::{due, settle};
 use crate::apps::App;
 use crate::config::{DirectoryMode, Idempotency, Ordering};
@@ -63,7 +64,7 @@ pub async fn run(router: &Router) {
     // A store of our own: whatever is locked was being sent when the last process ended.
     let is_shared = router.database().is_shared();
     let mut lapsed = if is_shared { storage::now() } else { i64::MAX };
-    let mut is_recovered = false;
+    let (mut is_recovered, mut starts) = (false, Starts::default());
     let [mut next_recovery, mut next_expiry, mut next_orphans] = [Instant::now(); 3];
     loop {
         if Instant::now() >= next_recovery
@@ -103,12 +104,21 @@ pub async fn run(router: &Router) {
         // Before that, a call of ours could be taken for one of the process that ended.
         if is_recovered && !router.inner.jobs.is_stopping.load(Atomic::Acquire) {
             for app in router.inner.hub.apps() {
-                if let Err(error) = start_due(router, &app.app()).await {
-                    tracing::error!(%error, "the router can't read the messages for the carrier");
-                }
+                starts.start(router, app.app());
             }
         }
-        let _ = tokio::time::timeout(POLL, router.inner.jobs.wake.notified()).await;
+        let next = Instant::now() + POLL;
+        loop {
+            tokio::select! {
+                app = starts.wanted() => {
+                    if let Some(app) = router.inner.hub.app_by_id(&app) {
+                        starts.start(router, app.app());
+                    }
+                }
+                () = router.inner.jobs.wake.notified() => break,
+                () = tokio::time::sleep_until(next) => break,
+            }
+        }
     }
 }
 
@@ -165,7 +175,7 @@ async fn renew(router: &Router) -> Result<(), StorageError> {
 }
 
 /// Starts what may go now of one app.
-async fn start_due(router: &Router, app: &Arc<App>) -> Result<(), StorageError> {
+pub(super) async fn start_due(router: &Router, app: &Arc<App>) -> Result<(), StorageError> {
     let settings = &app.settings.routing.telnyx;
     if !app.settings.routing.enabled || !app.settings.enabled || settings.api_key.is_none() {
         return Ok(());

@@ -11,8 +11,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dashmap::DashMap;
 use serde_json::json;
 use tokio::sync::Notify;
+use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
 use super::since;
@@ -94,7 +96,8 @@ pub fn note_owner(
 
 /// Gives waiting messages to the owners of their numbers until the process ends.
 pub async fn run(router: &Router) {
-    let (mut next_ask, mut turns) = (Instant::now() + ASK, Turns::default());
+    let (mut next_ask, turns) = (Instant::now() + ASK, Arc::new(Turns::default()));
+    let (mut asking, mut busy) = (JoinSet::new(), HashMap::<Id, String>::new());
     loop {
         match assigned(router).await {
             Ok(0) => {}
@@ -105,8 +108,21 @@ pub async fn run(router: &Router) {
             }
         }
         if Instant::now() >= next_ask {
-            if let Err(error) = ask_portals(router, &mut turns).await {
-                tracing::error!(%error, "unrouted messages can't be read");
+            while let Some(ended) = asking.try_join_next_with_id() {
+                busy.remove(&ended.map_or_else(|error| error.id(), |(id, ())| id));
+            }
+            // Each in a task of its own: a slow one keeps back no other app, and no message of the own directory.
+            for app in portals(router) {
+                let id = app.settings.id.clone();
+                if busy.values().all(|other| *other != id) {
+                    let (router, turns) = (router.clone(), Arc::clone(&turns));
+                    let task = asking.spawn(async move {
+                        if let Err(error) = ask_portal(&router, &app, &turns).await {
+                            tracing::error!(app = app.settings.id, %error, "unrouted messages can't be read");
+                        }
+                    });
+                    busy.insert(task.id(), id);
+                }
             }
             next_ask = Instant::now() + ASK;
         }
@@ -170,22 +186,22 @@ async fn forget(router: &Router, due: Due) -> Result<(), StorageError> {
 }
 
 /// Whose turn it is to be looked up, by app: the last number that was.
-type Turns = HashMap<String, String>;
+type Turns = DashMap<String, String>;
 
-async fn ask_portals(router: &Router, turns: &mut Turns) -> Result<(), StorageError> {
-    for app in router.inner.hub.apps().iter().map(|app| app.app()) {
+/// Apps whose directory is the portal's.
+fn portals(router: &Router) -> Vec<Arc<App>> {
+    let apps = router.inner.hub.apps();
+    let of_portal = |app: &Arc<App>| {
         let routing = &app.settings.routing;
-        if routing.enabled && routing.directory.mode == DirectoryMode::Sql {
-            ask_portal(router, &app, turns).await?;
-        }
-    }
-    Ok(())
+        routing.enabled && routing.directory.mode == DirectoryMode::Sql
+    };
+    apps.iter().map(|app| app.app()).filter(of_portal).collect()
 }
 
-async fn ask_portal(router: &Router, app: &Arc<App>, turns: &mut Turns) -> Result<(), StorageError> {
+async fn ask_portal(router: &Router, app: &Arc<App>, turns: &Turns) -> Result<(), StorageError> {
     let asked = Arc::clone(app);
     let numbers = router.database().read(move |tx| waiting_numbers(tx, &asked)).await?;
-    let last = turns.remove(&app.settings.id).unwrap_or_default();
+    let last = turns.remove(&app.settings.id).map_or_else(String::new, |(_, last)| last);
     let start = numbers.partition_point(|number| *number <= last);
     let in_turn = numbers[start..].iter().chain(&numbers[..start]).take(ASKED);
     for number in in_turn {
