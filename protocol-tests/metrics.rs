@@ -69,6 +69,7 @@ async fn metrics_follow_what_happens() {
         ("switchboard_deliveries_total", 2.0),
         ("switchboard_client_faults_total", 1.0),
         ("switchboard_slow_consumers_total", 0.0),
+        ("switchboard_over_budget_total{reason=\"messages\"}", 0.0),
     ];
     // Counters may be a second old.
     let start = Instant::now();

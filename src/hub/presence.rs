@@ -14,7 +14,7 @@ use crate::protocol::json;
 use crate::protocol::presence::Member;
 
 /// How many times a user may leave a channel before the next end is told later.
-const LEAVES: u32 = 5;
+const LEAVES: u32 = 60;
 /// In this time one such end is forgotten.
 const FORGET: Duration = Duration::from_secs(5);
 /// How long a user who left too often stays a member.
