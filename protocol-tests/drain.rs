@@ -194,3 +194,14 @@ async fn an_interrupt_stops_without_draining() {
     let close = within(DEADLINE, "a Close", client.wait_for_close(DEADLINE)).await;
     assert_eq!(u16::from(close.code), 4100);
 }
+
+#[tokio::test]
+async fn signals_that_nobody_means_for_the_server_do_nothing() {
+    let server = Config::new().start();
+    let mut client = WsClient::connect(&server).await;
+    for signal in [Signal::USR1, Signal::USR2, Signal::ALARM, Signal::VTALARM, Signal::PROF, Signal::IO] {
+        server.signal(signal);
+        client.expect_nothing().await;
+        assert_eq!(get(server.public, "/live").await.status, 200, "{signal:?}");
+    }
+}

@@ -16,6 +16,7 @@ use super::records::Conversation;
 use super::{Router, typing};
 use crate::apps::App;
 use crate::hub::{ClientEventSeen, Observation, Observer};
+use crate::logging::seldom::Seldom;
 use crate::protocol::channel::ChannelName;
 use crate::storage::StorageError;
 
@@ -169,7 +170,10 @@ impl Lookout {
                 _ = tick.tick() => {
                     let lost = self.router.inner.hints.lost();
                     if std::mem::replace(&mut self.lost, lost) != lost {
-                        tracing::warn!(lost, "the router missed some sign-ins and sign-outs and compares all users again");
+                        static SELDOM: Seldom = Seldom::new();
+                        if SELDOM.admit().is_some() {
+                            tracing::warn!(lost, "the router missed some sign-ins and sign-outs and compares all users again");
+                        }
                         self.presence.look_at_all(Instant::now()).await;
                     }
                     self.presence.tick(Instant::now()).await;

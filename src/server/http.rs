@@ -29,6 +29,7 @@ use super::refuse::refuse;
 use crate::api::{Answer, Api, TlsGuard, Upgrade};
 use crate::config::ServerSettings;
 use crate::hub::{Hub, Shard, ShardLoad, vital};
+use crate::logging::seldom::Seldom;
 use crate::readiness::Readiness;
 use crate::routing::Router;
 
@@ -106,7 +107,12 @@ impl ShardThread {
             while let Some((stream, peer, load)) = self.handed_over.recv().await {
                 match TcpStream::from_std(stream) {
                     Ok(stream) => http.serve(stream, peer, load),
-                    Err(error) => tracing::warn!(%error, "a shard can't take over a connection"),
+                    Err(error) => {
+                        static SELDOM: Seldom = Seldom::new();
+                        if let Some(suppressed) = SELDOM.admit() {
+                            tracing::warn!(%error, suppressed, "a shard can't take over a connection");
+                        }
+                    }
                 }
             }
             std::future::pending::<()>().await;

@@ -94,6 +94,7 @@ pub fn run(
     let hub = Hub::new(shards, ConnectionLimits::new(&settings.server), Arc::new(Alone));
     hub.set_apps(settings.apps.clone());
     let service = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    service.block_on(async { shutdown::outlive_strays() })?;
     let services = service.block_on(services::open(&settings, &hub))?;
     let work = http::Work::default();
     let readiness = services.readiness(&hub, settings.server.ready);

@@ -29,6 +29,10 @@ const STOP_GRACE: Duration = Duration::from_millis(500);
 const STORE_BROKE: Duration = Duration::from_secs(5);
 /// Time for calls to the carrier that are out; longer than a call may take.
 const CALLS: Duration = Duration::from_secs(12);
+/// SIGVTALRM, on Linux as on the BSDs.
+const VTALRM: i32 = 26;
+/// SIGPROF, on Linux as on the BSDs.
+const PROF: i32 = 27;
 /// How often the number of connections is looked at.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -81,6 +85,28 @@ impl Signals {
     async fn next_end(&mut self) {
         while self.next().await == Signal::Reload {}
     }
+}
+
+/// Has signals that nobody means for this process do nothing. By default they end it: a log rotation that sends
+/// SIGUSR1, a terminal that hangs up while the store is opened. SIGHUP is obeyed from [`Signals::listen`] on.
+///
+/// # Errors
+/// When the system does not let a signal be taken.
+pub fn outlive_strays() -> io::Result<()> {
+    let strays = [
+        SignalKind::user_defined1(),
+        SignalKind::user_defined2(),
+        SignalKind::alarm(),
+        SignalKind::from_raw(VTALRM),
+        SignalKind::from_raw(PROF),
+        SignalKind::io(),
+        SignalKind::hangup(),
+    ];
+    for stray in strays {
+        // The handler stays when the stream of its signals is dropped.
+        drop(unix::signal(stray)?);
+    }
+    Ok(())
 }
 
 /// Ends the server. Draining: not ready, calls that are out come back, new connections get 4100, established ones are
