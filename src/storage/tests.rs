@@ -212,7 +212,8 @@ async fn a_panicking_job_is_a_fault_and_harms_no_other(place: Place) {
 
 #[tokio::test]
 async fn nothing_follows_from_a_job_that_fails_when_it_is_run_again() {
-    let database = Place::sqlite().expect("a place").with_table().await;
+    let place = Place::sqlite().expect("a place");
+    let database = place.with_table().await;
     let (open, gate) = std::sync::mpsc::channel::<()>();
     // Holds the transaction open until the others wait for it, so that all three share it.
     let first = database.write(move |_| {
