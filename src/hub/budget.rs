@@ -17,8 +17,9 @@ const SLACK: u32 = 4096;
 const FRAME_HEAD: usize = 14;
 /// Bytes beyond those of messages that cost as much as a message. The smallest frame has six.
 const BYTES_A_MESSAGE: u32 = 8;
-/// Messages spent beyond which a connection counts among those that cause load.
-const BUSY: u32 = 32;
+/// Messages, subscriptions and refusals spent beyond which a connection counts among those that cause load. A wrong
+/// signature costs the most.
+const BUSY: [u32; 3] = [16, 8, 2];
 
 /// What a connection has a budget of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +105,7 @@ impl Budgets {
 
     /// Whether it spent so much of late that it counts among the connections that cause load.
     pub fn is_busy(&self) -> bool {
-        self.spent[Budget::Messages as usize] > BUSY * STEPS_A_SECOND
+        self.spent.iter().zip(BUSY).any(|(spent, busy)| *spent > busy * STEPS_A_SECOND)
     }
 }
 
@@ -126,6 +127,11 @@ impl Unfinished {
         let beyond = self.0.saturating_sub(SLACK);
         self.0 -= beyond;
         1 + beyond / BYTES_A_MESSAGE
+    }
+
+    /// Whether a long message is on its way.
+    pub fn is_long(&self) -> bool {
+        self.0 > 4 * SLACK
     }
 
     /// Whether it is more than an unfinished message of at most `limit` bytes can be, in any sensible fragments.
@@ -191,7 +197,7 @@ mod tests {
     fn whoever_spends_is_busy_until_it_is_regained() {
         let limits = limits(&ClientSettings { message_burst: 1000, ..settings() }, 1);
         let mut budgets = Budgets::new(0);
-        budgets.spend(Budget::Messages, BUSY, 0, &limits);
+        budgets.spend(Budget::Messages, BUSY[0], 0, &limits);
         assert!(!budgets.is_busy());
         budgets.spend(Budget::Messages, 1, 0, &limits);
         assert!(budgets.is_busy());

@@ -239,6 +239,11 @@ impl Connection {
         Ok(drained)
     }
 
+    /// Whether it makes the shard work so much of late that its turns come one at a time, see [`super::lane`].
+    pub fn is_heavy(&self) -> bool {
+        self.budgets.is_busy() || self.unfinished.is_long() || matches!(self.phase, Phase::Deaf(_))
+    }
+
     pub fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::Pinged(_))
     }

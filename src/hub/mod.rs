@@ -31,6 +31,7 @@ mod connection;
 mod directory;
 mod fan_out;
 mod gate;
+mod lane;
 mod mailbox;
 mod newcomer;
 mod observer;

@@ -25,6 +25,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use super::budget::Budget;
 use super::connection::{Address, Connection, EngineIo, Phase, Received, receive};
 use super::fan_out::Turn;
+use super::lane::Lane;
 use super::stats::ShardStats;
 use super::{Admission, ConnectionLimits, Hub, Newcomer, ShardLoad};
 use crate::protocol::channel::ChannelName;
@@ -39,6 +40,8 @@ pub(super) const SCRATCH: usize = 64 * 1024;
 const TURN_BYTES: usize = 16 * 1024;
 /// Messages acted upon in one turn of a connection: the others get theirs, however many messages a client sends.
 const TURN_MESSAGES: usize = 16;
+/// As [`TURN_MESSAGES`], of a connection that makes the shard work much.
+const HEAVY_MESSAGES: usize = 4;
 /// Connections served before other tasks get their turn.
 pub(super) const SLICE: usize = 256;
 /// How exactly pings and their answers are timed.
@@ -71,6 +74,8 @@ pub(super) struct ShardState {
     pub(super) reply_bytes: usize,
     /// What connections sent beyond one turn. Few have something here, so it is no part of the connection.
     pub(super) rests: HashMap<u32, Bytes, foldhash::fast::RandomState>,
+    /// Readers whose turns come one at a time.
+    pub(super) lane: Lane,
     /// Readers that wait until less is to be sent.
     pub(super) paused: Vec<Waker>,
     /// The connection whose reader is at work.
@@ -128,6 +133,7 @@ impl Shard {
                 replies: Vec::new(),
                 reply_bytes: 0,
                 rests: HashMap::default(),
+                lane: Lane::default(),
                 paused: Vec::new(),
                 reading: None,
                 joined: Vec::new(),
@@ -139,6 +145,7 @@ impl Shard {
         });
         spawn_local(vital(Rc::clone(&shard).fan_out()));
         spawn_local(vital(Rc::clone(&shard).sweep()));
+        spawn_local(vital(Rc::clone(&shard).run_lane()));
         shard
     }
 
@@ -258,6 +265,9 @@ impl Future for ReadLoop {
                 state.paused.push(cx.waker().clone());
                 return Poll::Pending;
             }
+            if !state.admit_reader(self.address, cx.waker()) {
+                return Poll::Pending;
+            }
             if readable.is_err() {
                 state.remove_if_same(self.address);
                 return Poll::Ready(());
@@ -368,12 +378,16 @@ impl ShardState {
         !self.hub.is_calm(connection.budgets.is_busy() || has_free_events())
     }
 
-    /// Gives bytes from the client to the engine and acts on the messages they complete, up to [`TURN_MESSAGES`].
+    /// Gives bytes from the client to the engine and acts on the messages they complete, up to [`TURN_MESSAGES`] or
+    /// [`HEAVY_MESSAGES`].
     /// Answers `None` when that was all, else how many bytes are left for the connection's next turn.
     fn feed(&mut self, slot: u32, id: SocketId, mut input: &[u8]) -> Option<usize> {
         self.clock.tick();
-        for _ in 0..TURN_MESSAGES {
+        for done in 0..TURN_MESSAGES {
             let connection = self.connections.get_mut(slot as usize).filter(|it| it.id == id)?;
+            if done >= HEAVY_MESSAGES && connection.is_heavy() {
+                break;
+            }
             connection.last_heard = self.clock.steps();
             if matches!(connection.phase, Phase::Pinged(_)) {
                 connection.phase = Phase::Open;

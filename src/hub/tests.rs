@@ -99,9 +99,9 @@ fn a_reader_that_is_closed_amid_its_requests_does_not_join_again() {
         let app = one.hub.app_by_id("1001").expect("configured");
         let prices = r#"{"event":"pusher:subscribe","data":{"channel":"cache-prices"}}"#;
         let no_prices = r#"{"event":"pusher:unsubscribe","data":{"channel":"cache-prices"}}"#;
-        app.publish(&channel("cache-prices"), "e", &format!("\"{}\"", "x".repeat(20_000)), None);
+        app.publish(&channel("cache-prices"), "e", &format!("\"{}\"", "x".repeat(40_000)), None);
         let (_near, far) = testing::narrow_pair().await;
-        // The fourth answer with prices is more than a shard collects before it sends, and more than the reader may
+        // The second answer with prices makes more than a shard collects before it sends, and than the reader may
         // leave unread.
         let requests = testing::frames(std::iter::repeat_n([prices, NEWS, no_prices], 5).flatten());
         one.attach(one.hub.admit(&app).expect("room"), far, &requests);
@@ -278,5 +278,38 @@ fn a_strangers_coming_and_going_does_not_close_a_slow_reader() {
         }
         stranger.names_until_now().await;
         assert_eq!((app.connections(), app.channel(&channel("news")).subscribers), (2, 1));
+    });
+}
+
+#[test]
+fn connections_that_send_much_wait_for_each_other_and_nobody_else_waits_for_them() {
+    testing::run(async {
+        let mut settings = testing::app();
+        settings.client.message_burst = 1_000_000;
+        let one = OneShard::new(settings);
+        let app = one.hub.app_by_id("1001").expect("configured");
+        let mut bystander = one.connect().await;
+        let pings = testing::frames(std::iter::repeat_n(PING, 2_000));
+        let mut floods = Vec::new();
+        for _ in 0..20 {
+            let (near, far) = testing::pair().await;
+            one.attach(one.hub.admit(&app).expect("room"), far, &pings);
+            floods.push(near);
+        }
+        let received = || one.shard.state.borrow().stats.received;
+        // From the second turn on each stands in the lane.
+        while received() < 20 * 20 {
+            tokio::task::yield_now().await;
+        }
+        let before = received();
+        bystander.subscribe("news").await;
+        let meanwhile = received() - before;
+        assert!(
+            meanwhile <= 16 * 12,
+            "{meanwhile} messages of others were worked off before the bystander's one"
+        );
+        while received() < 20 * 2_000 {
+            tokio::task::yield_now().await;
+        }
     });
 }
