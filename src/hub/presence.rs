@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(roster.join(&member("3", "{}"), 2), Ok(Came::New), "who lingers takes nobody's place");
         assert!(roster.leave(&bob.user_id, start), "others leave at once");
         assert!(roster.tick(start + LINGER / 2).is_empty());
-        assert_eq!(roster.tick(start + LINGER), [ann.user_id.clone()]);
+        assert_eq!(roster.tick(start + LINGER), std::slice::from_ref(&ann.user_id));
         assert!(roster.has_timers());
         assert!(roster.tick(start + LINGER + FORGET * (LEAVES + 1)).is_empty());
         assert!(!roster.has_timers() && roster.lingering == 0);
