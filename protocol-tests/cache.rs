@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::harness::DEADLINE;
 use crate::harness::http::Request;
 use crate::harness::names::unique;
-use crate::harness::server::{Config, TestServer};
+use crate::harness::server::{Config, TestServer, UNLIMITED};
 use crate::harness::shared::{DEFAULTS, SharedServer, shared};
 use crate::harness::ws::WsClient;
 
@@ -15,8 +15,9 @@ use crate::harness::ws::WsClient;
 const KINDS: [&str; 3] = ["cache-", "private-cache-", "private-encrypted-cache-"];
 
 /// Forgets after a second.
-static FORGETFUL: SharedServer =
-    SharedServer::new(|| Config::new().server("shards = 2").app("1001", "cache_ttl = \"1s\""));
+static FORGETFUL: SharedServer = SharedServer::new(|| {
+    Config::new().server("shards = 2").app("1001", "cache_ttl = \"1s\"").tables(UNLIMITED)
+});
 
 /// A new subscriber; the frame that follows the success is returned.
 async fn newcomer(server: &TestServer, channel: &str) -> (WsClient, String) {

@@ -14,7 +14,7 @@ use crate::harness::DEADLINE;
 use crate::harness::databases::postgres;
 use crate::harness::server::{Finished, Output, binary, end_with_us, run};
 
-const NUMBERS: usize = 1_200;
+const NUMBERS: usize = 2_000;
 
 /// A folder with an app on this store and a file of numbers.
 fn folder(store: &str) -> TempDir {
@@ -56,7 +56,7 @@ fn interrupted(folder: &Path) -> Finished {
     let (ended_sender, ended) = mpsc::channel::<()>();
     stderr.follow(child.stderr.take().expect("piped"), move |line| {
         let _ = &ended_sender;
-        if line.ends_with("of 1200 numbers") {
+        if line.ends_with("of 2000 numbers") {
             let _ = sender.send(());
         }
     });
@@ -84,7 +84,7 @@ fn expect_whole_pages_after_ctrl_c(folder: &Path) {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let summary = format!("{} new, 0 changed, {imported} unchanged\n", NUMBERS - imported);
     assert!(
-        ended.stdout.starts_with("1200 numbers imported") && ended.stdout.ends_with(&summary),
+        ended.stdout.starts_with("2000 numbers imported") && ended.stdout.ends_with(&summary),
         "{}",
         ended.stdout
     );

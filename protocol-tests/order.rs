@@ -8,13 +8,13 @@ use tokio::task::JoinHandle;
 use crate::harness::http::{HttpConnection, Request};
 use crate::harness::names::unique;
 use crate::harness::raw_ws::RawWs;
-use crate::harness::server::{Config, TestServer};
+use crate::harness::server::{Config, TestServer, UNLIMITED};
 use crate::harness::shared::{SharedServer, shared};
 use crate::harness::sign::App;
 use crate::harness::ws::{Event, WsClient};
 
 /// Several shards, so that publishers, subscribers and channels meet on different threads.
-static SHARDED: SharedServer = SharedServer::new(|| Config::new().server("shards = 3"));
+static SHARDED: SharedServer = SharedServer::new(|| Config::new().server("shards = 3").tables(UNLIMITED));
 
 fn trigger(server: &TestServer, channel: &str, data: &str) -> Request {
     Request::trigger(server.app(), &json!({"name": "n", "channel": channel, "data": data}))

@@ -44,6 +44,9 @@ pub struct Config {
     env: BTreeMap<String, String>,
 }
 
+/// Tables for a client that comes and goes more often than any other.
+pub const UNLIMITED: &str = "[server.client]\nmessage_rate = 0\nsubscription_rate = 0";
+
 impl Config {
     pub fn new() -> Self {
         Self::default()

@@ -238,9 +238,9 @@ impl Default for ClientSettings {
     fn default() -> Self {
         Self {
             message_rate: NonZeroU32::new(200),
-            message_burst: 2_000,
+            message_burst: 10_000,
             subscription_rate: NonZeroU32::new(50),
-            subscription_burst: 2_000,
+            subscription_burst: 5_000,
             refusal_rate: NonZeroU32::new(10),
             refusal_burst: 1_000,
         }

@@ -150,7 +150,7 @@ const PING: &str = r#"{"event":"pusher:ping"}"#;
 fn thrifty() -> AppSettings {
     let mut app = testing::app();
     app.event_size = 1000;
-    app.client.message_burst = 3_000;
+    (app.client.message_burst, app.client.subscription_burst) = (3_000, 2_000);
     app
 }
 
