@@ -4,7 +4,7 @@
 //! for a hundred turns. Connections that sent much of late stand in a lane instead: after each of their turns the shard
 //! looks at its sockets, and all others get theirs first.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 use std::task::Waker;
 
@@ -18,6 +18,8 @@ use super::shard::{Shard, ShardState};
 #[derive(Default)]
 pub(super) struct Lane {
     waiting: VecDeque<(Address, Waker)>,
+    /// The addresses in `waiting`: of thousands, each is asked for at each of its turns.
+    known: HashSet<Address, foldhash::fast::RandomState>,
     turn: Option<Address>,
     filled: Rc<Notify>,
 }
@@ -28,7 +30,7 @@ impl Lane {
         if self.turn.take_if(|turn| *turn == address).is_some() {
             return true;
         }
-        if !self.waiting.iter().any(|(waiting, _)| *waiting == address) {
+        if self.known.insert(address) {
             self.waiting.push_back((address, waker.clone()));
             self.filled.notify_one();
         }
@@ -38,6 +40,7 @@ impl Lane {
     /// Gives the next one its turn; false when nobody waits.
     fn advance(&mut self) -> bool {
         let Some((address, waker)) = self.waiting.pop_front() else { return false };
+        self.known.remove(&address);
         self.turn = Some(address);
         waker.wake();
         true

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::directory::{OwnNumber, Owner};
 use super::error::{Code, RoutingError};
 use super::phone_number::{PhoneNumber, is_same_line};
-use crate::config::UnassignedOwnNumber;
+use crate::config::{DirectoryMode, UnassignedOwnNumber};
 
 /// Where a message goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,26 @@ pub struct Explanation {
     pub directory: String,
     /// How the sender's number was found: `request`, `only_number`, `last_used`, `default`.
     pub from: String,
+}
+
+impl Explanation {
+    /// Why a message goes to `route`: `reason` as [`route`] gave it, what the directory of this kind said of the
+    /// recipient, and how the sender's number was found.
+    pub fn new(
+        route: &Route,
+        reason: &str,
+        recipient: Option<&Owner>,
+        directory: DirectoryMode,
+        from: impl Into<String>,
+    ) -> Self {
+        Self {
+            route: if *route == Route::External { "external" } else { "internal" }.to_owned(),
+            reason: reason.to_owned(),
+            number_status: recipient.map(|owner| owner.status.clone()),
+            directory: directory.as_str().to_owned(),
+            from: from.into(),
+        }
+    }
 }
 
 /// Whether the recipient's number belongs to a portal user.

@@ -192,13 +192,8 @@ impl Sending<'_> {
             }
             return Ok((Sent { message: None, conversation, created, replayed: false }, None));
         }
-        let explanation = Explanation {
-            route: if is_internal { "internal" } else { "external" }.to_owned(),
-            reason: reason.to_owned(),
-            number_status: recipient.as_ref().map(|owner| owner.status.clone()),
-            directory: settings.directory.mode.as_str().to_owned(),
-            from: from_reason.to_owned(),
-        };
+        let explanation =
+            Explanation::new(&route, reason, recipient.as_ref(), settings.directory.mode, from_reason);
         self.draft.check_text(is_internal)?;
         if !is_internal {
             jobs::check_enabled(self.app)?;

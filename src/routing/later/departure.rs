@@ -67,13 +67,8 @@ impl Departure<'_> {
             }
         }
         let earlier = serde_json::from_str::<Explanation>(&message.decision);
-        let explanation = Explanation {
-            route: if is_internal { "internal" } else { "external" }.to_owned(),
-            reason: reason.to_owned(),
-            number_status: owner.map(|owner| owner.status),
-            directory: settings.directory.mode.as_str().to_owned(),
-            from: earlier.map_or_else(|_| "request".to_owned(), |earlier| earlier.from),
-        };
+        let from = earlier.map_or_else(|_| "request".to_owned(), |earlier| earlier.from);
+        let explanation = Explanation::new(&route, reason, owner.as_ref(), settings.directory.mode, from);
         Ok(Decided { route, explanation })
     }
 
