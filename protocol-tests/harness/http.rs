@@ -1,6 +1,7 @@
 //! Raw HTTP/1.1, byte by byte, and the signed requests of the Pusher HTTP API on top of it.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -352,6 +353,19 @@ pub async fn exchange(addr: SocketAddr, bytes: impl AsRef<[u8]>) -> Response {
     // A refusal may come, and close the connection, before the whole request is written.
     connection.try_write(bytes).await;
     connection.response().await
+}
+
+/// The answer to an unsigned GET as soon as it is so.
+pub async fn get_until(addr: SocketAddr, path: &str, is_so: impl Fn(&Response) -> bool) -> Response {
+    let start = Instant::now();
+    loop {
+        let answer = get(addr, path).await;
+        if is_so(&answer) {
+            return answer;
+        }
+        assert!(start.elapsed() < DEADLINE, "GET {path}: {} {}", answer.status, answer.text());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// An unsigned GET.

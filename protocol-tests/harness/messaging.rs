@@ -272,6 +272,19 @@ impl Router {
             .take()
     }
 
+    /// A message as soon as it is so.
+    pub async fn message_that(&self, user: u64, id: &Value, is_so: impl Fn(&Value) -> bool) -> Value {
+        let start = Instant::now();
+        loop {
+            let message = self.message(user, id).await;
+            if is_so(&message) {
+                return message;
+            }
+            assert!(start.elapsed() < DEADLINE, "{message}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// All conversations of a user.
     pub async fn conversations(&self, user: u64) -> Vec<Value> {
         let answer = self.get("/conversations", &[("user_id", &user.to_string())]).await;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::own::includes;
 use crate::harness::DEADLINE;
 use crate::harness::databases::postgres;
-use crate::harness::http::{Response, exchange, get};
+use crate::harness::http::{Response, exchange, get, get_until};
 use crate::harness::messaging::{ANN, BOB, OUTSIDE, RECEIVED, Router, never, plain};
 use crate::harness::portal::Reply;
 use crate::harness::server::{binary, run};
@@ -269,15 +269,7 @@ async fn metrics_tell_what_came_twice_for_nobody_or_from_strangers() {
 
 /// Waits until `path` has this status on this port; answers its JSON.
 async fn reaches(port: SocketAddr, path: &str, status: u16) -> Value {
-    let start = std::time::Instant::now();
-    loop {
-        let answer = get(port, path).await;
-        if answer.status == status {
-            return answer.json();
-        }
-        assert!(start.elapsed() < DEADLINE, "{path} is never {status}: {}", answer.text());
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
+    get_until(port, path, |answer| answer.status == status).await.json()
 }
 
 const BREAK: &str = "ALTER TABLE server_keys RENAME TO elsewhere";

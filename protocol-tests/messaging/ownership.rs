@@ -4,14 +4,12 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::DEADLINE;
-use crate::harness::http::get;
+use crate::harness::http::{Response, get_until};
 use crate::harness::messaging::{ANN, BOB, Router, text};
 use crate::harness::server::{Finished, binary, run};
 
@@ -52,11 +50,7 @@ async fn meddled(meddle: impl FnOnce(&Path)) -> Router {
         router.post("/messages", &message).await.refused(503, "storage_unavailable");
     }
     router.logged("the message store refuses all writes until the next start", 1);
-    let start = Instant::now();
-    while get(router.server().admin, "/ready/router").await.status != 503 {
-        assert!(start.elapsed() < DEADLINE, "the router stays ready");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    get_until(router.server().admin, "/ready/router", |answer| answer.status == 503).await;
     router.try_get("/conversations", &[("user_id", "2")]).await.refused(503, "storage_unavailable");
     router.server().expect_alive();
     router
@@ -116,8 +110,8 @@ async fn what_vacuum_does_beside_the_server_is_no_loss() {
     store.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").expect("copied");
     drop(store);
     for n in 0..5 {
+        // The files are looked at before each is acknowledged.
         router.send(1, BOB, &format!("{n} and on")).await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
     }
     assert!(!router.server().output().contains("refuses all writes"), "{}", router.server().output());
 }
@@ -236,15 +230,8 @@ async fn a_loss_is_noticed_while_nothing_is_sent() {
     let router = Router::start().await;
     fs::remove_file(router.database_file()).expect("removed");
     router.logged("the message store refuses all writes until the next start", 1);
-    let start = Instant::now();
-    let degraded = loop {
-        let state = get(router.server().public, "/ready").await.expect_status(200).json();
-        if state["status"] == "degraded" {
-            break state;
-        }
-        assert!(start.elapsed() < DEADLINE, "{state}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    };
+    let degraded = |answer: &Response| answer.json()["status"] == "degraded";
+    let degraded = get_until(router.server().public, "/ready", degraded).await.expect_status(200).json();
     assert_eq!(text(&degraded["parts"]["store"]), "unavailable", "{degraded}");
     // Publishing needs no store.
     router.server().publish("room", "news", "{}").await;

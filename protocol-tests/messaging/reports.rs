@@ -234,11 +234,7 @@ async fn a_last_word_may_come_before_the_answer_to_the_call() {
                     thread.reaches(id, status).await;
                 }
                 // A webhook that nobody knew is tried again after a second.
-                let mut message = router.message(1, id).await;
-                while message["carrier_status"] != word {
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                    message = router.message(1, id).await;
-                }
+                let message = router.message_that(1, id, |it| it["carrier_status"] == word).await;
                 includes(&message, &json!({"status": status, "delivery_unconfirmed": unconfirmed}));
             }
         }
