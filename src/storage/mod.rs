@@ -73,7 +73,7 @@ trait Connection {
     fn query(&mut self, sql: &'static str, values: &[Value]) -> Result<Vec<Row>, StorageError>;
     fn execute(&mut self, sql: &'static str, values: &[Value]) -> Result<u64, StorageError>;
     fn insert(&mut self, sql: &'static str, values: &[Value]) -> Result<Option<i64>, StorageError>;
-    fn lock(&mut self, sql: &'static str, values: &[Value]) -> Result<(), StorageError>;
+    fn lock(&mut self, sql: &'static str, values: &[Value]) -> Result<bool, StorageError>;
     fn next_id(&mut self, table: &'static str) -> Result<i64, StorageError>;
 }
 
@@ -248,12 +248,12 @@ impl Transaction<'_> {
         self.attempt(|connection| connection.insert(sql, values))
     }
 
-    /// Holds the rows of a statement, which locks them, until the transaction ends. SQLite's one writer has
-    /// nobody to hold them against.
+    /// Holds the rows of a statement, which locks them, until the transaction ends; answers whether others may have
+    /// written what was read before. SQLite's one writer has nobody to hold them against.
     ///
     /// # Errors
     /// As [`Transaction::query`].
-    pub fn lock(&mut self, sql: &'static str, values: &[Value]) -> Result<(), StorageError> {
+    pub fn lock(&mut self, sql: &'static str, values: &[Value]) -> Result<bool, StorageError> {
         self.attempt(|connection| connection.lock(sql, values))
     }
 

@@ -107,19 +107,41 @@ impl Contact {
         })
     }
 
-    /// Makes a contact unless it is there.
-    pub(super) fn insert(
+    /// The contact of this number, or of another spelling of the same line; made if there is none.
+    pub(super) fn find_or_create(
         tx: &mut Transaction<'_>,
         key: &ConversationKey<'_>,
         is_internal: bool,
         ids: IdKind,
         now: i64,
-    ) -> Result<(), StorageError> {
-        tx.execute(
+    ) -> Result<Self, StorageError> {
+        // Of most numbers there is one spelling, and most contacts of new conversations are new.
+        if spellings(key.contact_number).len() > 1
+            && let Some(known) = Self::find(tx, key.app_id, key.user_id, key.contact_number)?
+        {
+            return Ok(known);
+        }
+        if let Some(made) = Self::insert(tx, key, is_internal, ids, now)? {
+            return Ok(made);
+        }
+        let found = Self::find(tx, key.app_id, key.user_id, key.contact_number)?;
+        found.ok_or_else(|| StorageError::Fault("a contact vanished".to_owned()))
+    }
+
+    /// Makes a contact; `None`: it is there.
+    fn insert(
+        tx: &mut Transaction<'_>,
+        key: &ConversationKey<'_>,
+        is_internal: bool,
+        ids: IdKind,
+        now: i64,
+    ) -> Result<Option<Self>, StorageError> {
+        let ulid = public_id(ids);
+        let id = tx.insert(
             "INSERT INTO contacts (public_id, app_id, user_id, number, is_internal, created_at, updated_at) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6) ON CONFLICT DO NOTHING",
             &[
-                public_id(ids).into(),
+                ulid.clone().into(),
                 key.app_id.into(),
                 key.user_id.into(),
                 key.contact_number.into(),
@@ -127,6 +149,15 @@ impl Contact {
                 now.into(),
             ],
         )?;
-        Ok(())
+        Ok(id.map(|id| Self {
+            id,
+            ulid,
+            user_id: key.user_id.to_owned(),
+            number: key.contact_number.to_owned(),
+            name: None,
+            is_internal,
+            created_at: now,
+            updated_at: now,
+        }))
     }
 }

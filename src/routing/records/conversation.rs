@@ -143,42 +143,71 @@ impl Conversation {
             return Ok((found, false));
         }
         // First messages in both directions make the same rows, each its own first: one after the other.
-        tx.lock("SELECT pg_advisory_xact_lock(hashtextextended(?1, 0))", &[key.thread_id.into()])?;
-        if let Some(found) = Self::find_by_key(tx, key, rule)? {
+        let is_late =
+            tx.lock("SELECT pg_advisory_xact_lock(hashtextextended(?1, 0))", &[key.thread_id.into()])?;
+        if is_late && let Some(found) = Self::find_by_key(tx, key, rule)? {
             return Ok((found, false));
         }
-        let known = match spellings(key.contact_number).len() {
-            1 => None,
-            _ => Contact::find(tx, key.app_id, key.user_id, key.contact_number)?,
-        };
-        let number = known.as_ref().map_or(key.contact_number, |contact| contact.number.as_str());
-        let key = &ConversationKey { contact_number: number, ..key.clone() };
-        Contact::insert(tx, key, is_internal, settings.ids.kind, now)?;
-        let [_, second, third] = spelling_values(number);
-        let made = tx.execute(
-            "INSERT INTO conversations (public_id, app_id, user_id, contact_id, contact_number, own_number, own_key, \
-             active_at, unread_count, is_internal, opted_out, thread_id, created_at, updated_at) \
-             SELECT ?1, ?2, ?3, k.id, k.number, ?5, ?6, ?7, 0, ?8, \
-             (CASE WHEN EXISTS (SELECT 1 FROM opt_outs o WHERE o.app_id = ?2 AND o.number IN (?4, ?10, ?11)) THEN 1 ELSE 0 END), \
-             ?9, ?7, ?7 FROM contacts k WHERE k.app_id = ?2 AND k.user_id = ?3 AND k.number = ?4 \
-             ON CONFLICT DO NOTHING",
-            &[
-                public_id(settings.ids.kind).into(),
-                key.app_id.into(),
-                key.user_id.into(),
-                key.contact_number.into(),
-                key.own_number.into(),
-                own_key(key, rule).into(),
-                now.into(),
-                is_internal.into(),
-                key.thread_id.into(),
-                second.into(),
-                third.into(),
-            ],
-        )?;
+        let contact = Contact::find_or_create(tx, key, is_internal, settings.ids.kind, now)?;
+        let made = Self::insert(tx, key, contact, is_internal, settings, now)?;
+        if let Some(made) = made {
+            return Ok((made, true));
+        }
         let found = Self::find_by_key(tx, key, rule)?;
         let found = found.ok_or_else(|| StorageError::Fault("a conversation vanished".to_owned()))?;
-        Ok((found, made > 0))
+        Ok((found, false))
+    }
+
+    /// Makes a conversation; `None`: it is there.
+    fn insert(
+        tx: &mut Transaction<'_>,
+        key: &ConversationKey<'_>,
+        contact: Contact,
+        is_internal: bool,
+        settings: &RoutingSettings,
+        now: i64,
+    ) -> Result<Option<Self>, StorageError> {
+        let [first, second, third] = spelling_values(&contact.number);
+        let opted_out = tx.query_one(
+            "SELECT 1 FROM opt_outs WHERE app_id = ?1 AND number IN (?2, ?3, ?4) LIMIT 1",
+            &[key.app_id.into(), first.into(), second.into(), third.into()],
+        )?;
+        let (ulid, opted_out) = (public_id(settings.ids.kind), opted_out.is_some());
+        let id = tx.insert(
+            "INSERT INTO conversations (public_id, app_id, user_id, contact_id, contact_number, own_number, own_key, \
+             active_at, unread_count, is_internal, opted_out, thread_id, created_at, updated_at) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10, ?11, ?8, ?8) ON CONFLICT DO NOTHING",
+            &[
+                ulid.clone().into(),
+                key.app_id.into(),
+                key.user_id.into(),
+                contact.id.into(),
+                (&contact.number).into(),
+                key.own_number.into(),
+                own_key(key, settings.conversation.key).into(),
+                now.into(),
+                is_internal.into(),
+                opted_out.into(),
+                key.thread_id.into(),
+            ],
+        )?;
+        Ok(id.map(|id| Self {
+            id,
+            ulid,
+            portal_id: None,
+            app_id: key.app_id.to_owned(),
+            user_id: key.user_id.to_owned(),
+            own_number: key.own_number.to_owned(),
+            contact,
+            last_message: None,
+            last_message_at: None,
+            unread_count: 0,
+            is_internal,
+            opted_out,
+            thread_id: key.thread_id.to_owned(),
+            created_at: now,
+            updated_at: now,
+        }))
     }
 
     /// A user's conversation by the id clients use, or by the portal's (`portal:7`). A portal's id that several
@@ -256,6 +285,7 @@ impl Conversation {
             "SELECT id FROM conversations WHERE app_id = ?1 AND thread_id = ?2 ORDER BY id /* FOR UPDATE */",
             &[(&self.app_id).into(), (&self.thread_id).into()],
         )
+        .map(drop)
     }
 
     /// The other side's conversation: where the counterpart of the last internal message lies. Numbers

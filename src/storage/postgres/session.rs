@@ -297,8 +297,8 @@ impl Connection for Session {
         new.as_ref().map(|new| row(new)?.int(0)).transpose()
     }
 
-    fn lock(&mut self, sql: &'static str, values: &[Value]) -> Result<(), StorageError> {
-        self.execute(sql, values).map(drop)
+    fn lock(&mut self, sql: &'static str, values: &[Value]) -> Result<bool, StorageError> {
+        self.execute(sql, values).map(|_| true)
     }
 
     fn next_id(&mut self, table: &'static str) -> Result<i64, StorageError> {

@@ -58,13 +58,15 @@ pub(super) struct Log {
     files: Arc<Files>,
     /// Pages in it after the last commit.
     pages: i64,
+    /// Pages of it that were in the file as well when that was asked.
+    copied: i64,
     /// Commits until the writer helps again.
     pause: u32,
 }
 
 impl Log {
     pub(super) fn new(wake: Sender<()>, files: Arc<Files>) -> Self {
-        Self { wake, files, pages: 0, pause: 0 }
+        Self { wake, files, pages: 0, copied: 0, pause: 0 }
     }
 
     /// Bytes of the log.
@@ -94,12 +96,17 @@ impl Log {
         if flushes.failure().is_some() {
             return;
         }
+        self.pages = session.committed_pages();
+        self.pause = self.pause.saturating_sub(1);
+        // SQLite prepares the question anew each time, so it is asked when the answer may matter.
+        if (0..DUE).contains(&(self.pages - self.copied)) && self.pages < TOO_MANY {
+            return;
+        }
         let (pages, copied) = session.log_pages().unwrap_or_else(|error| {
             tracing::error!(%error, "the store can't read the size of SQLite's write-ahead log");
             (0, 0)
         });
-        self.pages = pages;
-        self.pause = self.pause.saturating_sub(1);
+        self.copied = copied;
         if pages >= TOO_MANY && self.pause == 0 {
             match session.checkpoint() {
                 Copied::Yes => {}

@@ -1,5 +1,6 @@
 //! A connection and its statements.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
@@ -10,6 +11,11 @@ use super::super::value::first_int;
 use super::super::{Connection, Row, StorageError, Value};
 use super::failure;
 use super::flusher::Remedy;
+
+thread_local! {
+    /// Pages in the log after the last commit of this thread: SQLite's hook knows no connection of ours.
+    static COMMITTED: Cell<i64> = const { Cell::new(0) };
+}
 
 /// What came of copying the log.
 #[derive(Debug)]
@@ -64,6 +70,19 @@ impl<'c> Session<'c> {
         }
     }
 
+    /// Has [`Self::committed_pages`] count; for one connection of a thread.
+    pub(super) fn count_pages(&self) {
+        self.connection.wal_hook(Some(|_, pages| {
+            COMMITTED.set(i64::from(pages));
+            Ok(())
+        }));
+    }
+
+    /// Pages that were in the log after the last commit.
+    pub(super) fn committed_pages(&self) -> i64 {
+        COMMITTED.get()
+    }
+
     /// Pages in the log, and how many of them are in the file as well.
     pub(super) fn log_pages(&mut self) -> Result<(i64, i64), StorageError> {
         let rows = self.query("PRAGMA wal_checkpoint(NOOP)", &[])?;
@@ -109,9 +128,9 @@ impl Connection for Session<'_> {
         Ok((self.execute(sql, values)? > 0).then(|| self.connection.last_insert_rowid()))
     }
 
-    fn lock(&mut self, _: &'static str, _: &[Value]) -> Result<(), StorageError> {
+    fn lock(&mut self, _: &'static str, _: &[Value]) -> Result<bool, StorageError> {
         // There is one writer.
-        Ok(())
+        Ok(false)
     }
 
     fn next_id(&mut self, table: &'static str) -> Result<i64, StorageError> {

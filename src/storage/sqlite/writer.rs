@@ -18,6 +18,10 @@ const GROUP: usize = 1_024;
 /// a commit has its price, too.
 const SPELL: Duration = Duration::from_millis(3);
 
+/// How long a transaction waits for as many jobs as the last one had, while the disk does nothing. Who sends alone
+/// waits for nobody.
+const COMPANY: Duration = Duration::from_millis(1);
+
 /// A job as it waits.
 pub(super) type Waiting = (Box<dyn Job>, Purpose);
 
@@ -29,9 +33,11 @@ pub(super) fn run(
     is_idle: &Receiver<()>,
     log: &mut Log,
 ) {
+    session.count_pages();
+    let mut company = 0;
     while let Ok(first) = jobs.recv() {
         log.before_commit(&mut session, flusher.flushes());
-        let mut group = Group::new(&mut session, flusher.flushes().failure());
+        let mut group = Group::new(&mut session, flusher.flushes().failure(), company);
         let size = log.size();
         group.run(first);
         while let Some(next) = group.next(jobs, flusher, is_idle) {
@@ -41,6 +47,7 @@ pub(super) fn run(
             log.was_cut(flusher.flushes());
             group.failure = flusher.flushes().failure();
         }
+        company = group.ran.len();
         group.commit(flusher);
         log.after_commit(&mut session, flusher.flushes());
     }
@@ -51,6 +58,8 @@ struct Group<'s, 'c> {
     session: &'s mut Session<'c>,
     ran: Vec<Ran>,
     since: Instant,
+    /// Jobs of the transaction before.
+    company: usize,
     /// Whether nobody waits for it.
     is_lazy: bool,
     has_written: bool,
@@ -61,13 +70,14 @@ struct Group<'s, 'c> {
 }
 
 impl<'s, 'c> Group<'s, 'c> {
-    fn new(session: &'s mut Session<'c>, failure: Option<StorageError>) -> Self {
+    fn new(session: &'s mut Session<'c>, failure: Option<StorageError>, company: usize) -> Self {
         let failure = failure.or_else(|| session.run("BEGIN IMMEDIATE").err());
         session.take_has_written();
         Self {
             session,
             ran: Vec::new(),
             since: Instant::now(),
+            company,
             is_lazy: true,
             has_written: false,
             has_savepoints: false,
@@ -75,8 +85,9 @@ impl<'s, 'c> Group<'s, 'c> {
         }
     }
 
-    /// The next job of this transaction; `None` when it is to be committed: at once when nothing waits and the disk
-    /// has nothing to do, else after a spell, so that the next flush finds something when this one is over.
+    /// The next job of this transaction; `None` when it is to be committed: at once when nothing waits, the disk has
+    /// nothing to do and there are as many jobs as usual, else after a spell, so that the next flush finds something
+    /// when this one is over.
     fn next(&self, jobs: &Receiver<Waiting>, flusher: &Flusher, is_idle: &Receiver<()>) -> Option<Waiting> {
         while self.ran.len() < GROUP {
             // All that wait are told of it.
@@ -88,8 +99,15 @@ impl<'s, 'c> Group<'s, 'c> {
             if left.is_zero() {
                 return None;
             }
-            // What is there already goes along; nobody waits for more while the disk does nothing.
-            let patience = if self.is_lazy || !flusher.is_idle() { left } else { Duration::ZERO };
+            // What is there already goes along, and those that came together last time do so again: each commit and
+            // each flush has its price.
+            let patience = if self.is_lazy || !flusher.is_idle() {
+                left
+            } else if self.ran.len() < self.company {
+                COMPANY.saturating_sub(self.since.elapsed())
+            } else {
+                Duration::ZERO
+            };
             select! {
                 recv(jobs) -> job => return job.ok(),
                 recv(is_idle) -> _ => {}
