@@ -10,6 +10,7 @@ pub(super) const STEPS: &[&str] = &[
     include_str!("migrations/0006_places.sql"),
     include_str!("migrations/0007_group_recipients.sql"),
     include_str!("migrations/0008_shares.sql"),
+    include_str!("migrations/0009_fewer_indexes.sql"),
 ];
 
 /// The steps that a store with `done` of them lacks.

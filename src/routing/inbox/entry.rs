@@ -1,5 +1,7 @@
 //! Rows of the inbox.
 
+use bytes::Bytes;
+
 use crate::storage::{self, Row, StorageError, Transaction};
 
 /// Where an entry is.
@@ -24,7 +26,7 @@ pub struct NewEntry {
     pub event_id: String,
     /// `data.event_type`; empty if it can't be read.
     pub kind: String,
-    pub body: Vec<u8>,
+    pub body: Bytes,
 }
 
 /// A stored event that is to be processed.
@@ -51,10 +53,11 @@ impl State {
 }
 
 impl NewEntry {
-    /// Stores it. `Ok(None)`: it is there already.
+    /// Stores it with this body. `Ok(None)`: it is there already.
     pub fn insert(
         &self,
         tx: &mut Transaction<'_>,
+        body: &[u8],
         state: State,
         reason: Option<&str>,
         now: i64,
@@ -66,7 +69,7 @@ impl NewEntry {
                 (&self.app_id).into(),
                 (&self.event_id).into(),
                 (&self.kind).into(),
-                self.body.clone().into(),
+                body.to_vec().into(),
                 state.as_str().into(),
                 reason.into(),
                 now.into(),

@@ -100,7 +100,7 @@ fn plan(router: &Router, app: &App, body: &Bytes) -> (NewEntry, Plan) {
         app_id: app.settings.id.clone(),
         event_id: event_id.to_owned(),
         kind: kind.to_owned(),
-        body: body.to_vec(),
+        body: body.clone(),
     };
     let event = match CarrierEvent::parse(body) {
         Ok(event) => event,
@@ -223,9 +223,12 @@ impl Intake {
         reason: Option<&str>,
         now: i64,
     ) -> Result<Option<i64>, StorageError> {
+        // A message that is in its conversation is read from there; here it is only known again.
+        let is_stored = state == State::Done && matches!(self.plan, Plan::Inbound(_));
+        let body: &[u8] = if is_stored { &[] } else { &self.entry.body };
         let id = match self.is_siblings(tx)? {
             true => None,
-            false => self.entry.insert(tx, state, reason, now)?,
+            false => self.entry.insert(tx, body, state, reason, now)?,
         };
         if id.is_none() {
             self.router.count_on_commit(tx, Counter::WebhookRepeated);
@@ -235,16 +238,12 @@ impl Intake {
 
     /// Whether the webhook counts for another app already: whoever saw it sent it here as well.
     fn is_siblings(&self, tx: &mut Transaction<'_>) -> Result<bool, StorageError> {
-        if self.siblings.is_empty() {
-            return Ok(false);
-        }
-        let rows = tx.query(
-            "SELECT app_id FROM inbox WHERE event_id = ?1 AND app_id <> ?2",
-            &[(&self.entry.event_id).into(), (&self.entry.app_id).into()],
-        )?;
-        for row in &rows {
-            let other = row.text(0)?;
-            if self.siblings.contains(&other) {
+        for other in &self.siblings {
+            let row = tx.query_one(
+                "SELECT 1 FROM inbox WHERE app_id = ?1 AND event_id = ?2",
+                &[other.into(), (&self.entry.event_id).into()],
+            )?;
+            if row.is_some() {
                 let app = &self.entry.app_id;
                 tracing::warn!(
                     app,
