@@ -3,7 +3,6 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 use time::OffsetDateTime;
-use time::macros::format_description;
 
 use super::events;
 use super::group::RecipientJson;
@@ -49,11 +48,23 @@ impl std::fmt::Display for Id {
 
 /// A time as Carbon writes it: `2026-11-22T19:13:30.574000Z`.
 pub fn carbon(microseconds: i64) -> String {
-    let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(microseconds) * 1_000)
-        .ok()
-        .and_then(|time| time.format(&format).ok())
-        .unwrap_or_default()
+    // Every record has several: a format that is read at run time would take as long as all the rest of its JSON.
+    let second = OffsetDateTime::from_unix_timestamp(microseconds.div_euclid(1_000_000));
+    second.map_or_else(
+        |_| String::new(),
+        |at| {
+            format!(
+                "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
+                at.year(),
+                u8::from(at.month()),
+                at.day(),
+                at.hour(),
+                at.minute(),
+                at.second(),
+                microseconds.rem_euclid(1_000_000)
+            )
+        },
+    )
 }
 
 /// A message.
