@@ -9,6 +9,7 @@ mod nodes;
 mod operating;
 mod outages;
 mod presence;
+mod room;
 
 use std::collections::HashSet;
 

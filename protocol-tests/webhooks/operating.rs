@@ -8,7 +8,7 @@ use crate::harness::server::{Finished, binary, run};
 use crate::harness::ws::WsClient;
 
 /// Runs `switchboard webhooks …` with the server's file.
-async fn webhooks(hooks: &Hooks, line: &str) -> Finished {
+pub(super) async fn webhooks(hooks: &Hooks, line: &str) -> Finished {
     let server = hooks.server();
     let mut command = binary();
     command.args(["--json", "webhooks"]).args(line.split(' '));
@@ -19,7 +19,7 @@ async fn webhooks(hooks: &Hooks, line: &str) -> Finished {
 }
 
 #[track_caller]
-fn answer(finished: Finished) -> Value {
+pub(super) fn answer(finished: Finished) -> Value {
     assert_eq!(finished.code, Some(0), "{}", finished.stderr);
     serde_json::from_str(&finished.stdout).expect("JSON")
 }
@@ -49,7 +49,8 @@ async fn what_was_given_up_is_listed_with_its_tries_and_sent_again() {
     assert_eq!(failed[0]["error"], "HTTP 503");
     let standing = answer(webhooks(&hooks, "list").await);
     let expected = json!({"app": "1001", "webhook": "main", "address": format!("http://{}", hooks.portal.addr()),
-        "waiting": 0, "failed": 1, "oldest_seconds": 0.0});
+        "waiting": 0, "failed": 1, "oldest_seconds": 0.0,
+        "held_back": 0, "dropped": 0});
     assert_eq!(standing["webhooks"], json!([expected]));
     let id = &failed[0]["id"];
     let tries = answer(webhooks(&hooks, &format!("attempts {id}")).await);
@@ -114,6 +115,8 @@ async fn metrics_tell_what_waits_and_what_came_of_it() {
         "switchboard_outbox_given_up_total 0",
         "switchboard_webhook_waiting{app=\"1001\",webhook=\"main\"} 0",
         "switchboard_webhook_failed{app=\"1001\",webhook=\"main\"} 0",
+        "switchboard_webhook_held_back{app=\"1001\",webhook=\"main\"} 0",
+        "switchboard_webhook_dropped_total{app=\"1001\",webhook=\"main\"} 0",
         "switchboard_webhook_lost_total 0",
         "switchboard_webhook_tracked 1",
         "switchboard_queue_depth{queue=\"webhooks\"} 0",

@@ -7,7 +7,7 @@ use super::Admin;
 use crate::hub::{Hub, OVER_BUDGET};
 use crate::outbox::OutboxStats;
 use crate::routing::{Counter, Depth, Lanes, LatencyHistogram, Router, ThrottledBy};
-use crate::webhooks::Webhooks;
+use crate::webhooks::{Standing, Webhooks};
 
 /// States of an app's line to the carrier.
 const BREAKER_STATES: [&str; 4] = ["closed", "open", "probing", "paused"];
@@ -69,13 +69,32 @@ async fn webhook_figures(out: &mut String, webhooks: &Webhooks, depths: &mut Vec
         Ok(standings) => standings,
         Err(error) => return tracing::warn!(%error, "the metrics lack the webhooks: the store can't be read"),
     };
-    for (name, help) in [
-        ("switchboard_webhook_waiting", "Requests to a webhook that wait"),
-        ("switchboard_webhook_failed", "Requests to a webhook that were given up and can be sent again"),
-    ] {
-        header(out, name, "gauge", help);
+    type Figure = fn(&Standing) -> i64;
+    let figures: [(&str, &str, &str, Figure); 4] = [
+        ("switchboard_webhook_waiting", "gauge", "Requests to a webhook that wait", |it| it.waiting),
+        (
+            "switchboard_webhook_failed",
+            "gauge",
+            "Requests to a webhook that were given up and can be sent again",
+            |it| it.failed,
+        ),
+        (
+            "switchboard_webhook_held_back",
+            "gauge",
+            "Channels, members, users and connections that a webhook is told of when there is room",
+            |it| it.held_back,
+        ),
+        (
+            "switchboard_webhook_dropped_total",
+            "counter",
+            "Events that found no room among those that wait for a webhook",
+            |it| it.dropped,
+        ),
+    ];
+    for (name, kind, help, figure) in figures {
+        header(out, name, kind, help);
         for webhook in &standings {
-            let value = if name.ends_with("failed") { webhook.failed } else { webhook.waiting };
+            let value = figure(webhook);
             let (app, webhook) = (&webhook.target.app_id, &webhook.name);
             let _ = writeln!(out, "{name}{{app=\"{app}\",webhook=\"{webhook}\"}} {value}");
         }

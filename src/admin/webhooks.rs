@@ -2,7 +2,7 @@
 //!
 //! | Call | Answer |
 //! |---|---|
-//! | `GET /webhooks` | `{webhooks: [{app, webhook, address, waiting, failed, oldest_seconds}]}` |
+//! | `GET /webhooks` | `{webhooks: [{app, webhook, address, waiting, failed, oldest_seconds, held_back, dropped}]}` |
 //! | `GET /webhooks/events?app&webhook&state&after&since&limit` | `{events: […], next}`; `state` is `failed` (default), `waiting` or `delivered`, `since` in Unix milliseconds |
 //! | `GET /webhooks/attempts?app&webhook&id` | `{attempts: […]}` of the last 24 h |
 //! | `POST /webhooks/resend {app, webhook, ids}` | `{resent}`: these, whether they were given up or delivered |
@@ -98,6 +98,8 @@ impl Calls<'_> {
                     "waiting": webhook.waiting,
                     "failed": webhook.failed,
                     "oldest_seconds": webhook.oldest_seconds,
+                    "held_back": webhook.held_back,
+                    "dropped": webhook.dropped,
                 })
             })
             .collect();

@@ -188,7 +188,7 @@ fn header(columns: &[&str]) -> Vec<String> {
 }
 
 fn standings(answer: &Value) -> String {
-    let columns = ["app", "webhook", "waiting", "failed", "address"];
+    let columns = ["app", "webhook", "waiting", "failed", "held_back", "dropped", "address"];
     let row = |webhook: &Value| columns.map(|name| word(&webhook[name])).to_vec();
     let rows: Vec<_> = list(&answer["webhooks"]).map(row).collect();
     if rows.is_empty() {

@@ -34,6 +34,8 @@ pub struct WebhookSettings {
     pub timeout: Duration,
     /// How long an event is tried.
     pub retry_for: Duration,
+    /// Requests that may wait.
+    pub max_waiting: usize,
     /// Whether the address may be one that is not part of the internet.
     pub allow_private_addresses: bool,
     /// PEM file of the authorities that are believed instead of the public ones.
@@ -51,6 +53,7 @@ impl Default for WebhookSettings {
             batch: false,
             timeout: Duration::from_secs(5),
             retry_for: Duration::from_secs(300),
+            max_waiting: 100_000,
             allow_private_addresses: false,
             ca_file: None,
         }

@@ -169,10 +169,11 @@ impl Directory {
         entry.interested.iter().find(|interest| interest.shard == shard).map(|interest| interest.local)
     }
 
-    /// Adds a subscriber that the shard keeps under `local`; `member` for presence channels, with the
-    /// most members allowed.
+    /// Adds a subscriber, this connection, that the shard keeps under `local`; `member` for presence channels, with
+    /// the most members allowed.
     pub fn join(
         &self,
+        socket_id: SocketId,
         channel: &ChannelName,
         shard: u32,
         local: u32,
@@ -217,15 +218,15 @@ impl Directory {
         self.tell(&Observation::Subscribed(channel));
         if was_vacant {
             self.uplink.interest(&self.app_id, channel, true);
-            self.tell(&Observation::ChannelOccupied(channel));
+            self.tell(&Observation::ChannelOccupied(channel, socket_id));
         }
         if let Some(user) = new_member {
             self.tell(&Observation::MemberAdded(channel, user));
         }
         if channel.is_cache() && joined.remembered.is_none() {
-            self.tell(&Observation::CacheMiss(channel));
+            self.tell(&Observation::CacheMiss(channel, socket_id));
         }
-        self.announce_count(&mut entry, now);
+        self.announce_count(&mut entry, now, Some(socket_id));
         Ok(joined)
     }
 
@@ -247,7 +248,7 @@ impl Directory {
             let lingering = entry.roster.as_mut().map(|roster| roster.end_lingering()).unwrap_or_default();
             lingering.iter().for_each(|user| self.tell_removed(&mut entry, user));
         }
-        self.announce_count(&mut entry, now);
+        self.announce_count(&mut entry, now, None);
         // Told under the entry's lock, so that coming and going reach the link and observers in their order.
         if entry.interested.is_empty() {
             self.uplink.interest(&self.app_id, channel, false);
@@ -310,7 +311,7 @@ impl Directory {
                 entry.remembered = None;
             }
             if announce && entry.count.is_due {
-                self.announce_count(entry, now);
+                self.announce_count(entry, now, None);
             }
             let gone = entry.roster.as_mut().map(|roster| roster.tick(now)).unwrap_or_default();
             gone.iter().for_each(|user| self.tell_removed(entry, user));
@@ -343,7 +344,7 @@ impl Directory {
         }
     }
 
-    fn announce_count(&self, entry: &mut Entry, now: Instant) {
+    fn announce_count(&self, entry: &mut Entry, now: Instant, by: Option<SocketId>) {
         if !self.announces_count()
             || matches!(entry.name.kind(), ChannelKind::Presence | ChannelKind::ServerToUser)
         {
@@ -359,7 +360,7 @@ impl Directory {
             let frame = server_event::subscription_count(&entry.name, subscribers);
             entry.push_as(&self.mailboxes, &frame, None, true);
         }
-        self.tell(&Observation::SubscriptionCount(&entry.name, subscribers));
+        self.tell(&Observation::SubscriptionCount(&entry.name, subscribers, by));
     }
 
     /// Tells subscribers and observers that a user is no member any more.
@@ -458,6 +459,10 @@ mod tests {
     use super::*;
     use crate::hub::Alone;
 
+    fn socket() -> SocketId {
+        SocketId::parse("1.1").expect("a form").expect("an id")
+    }
+
     fn directory() -> (Directory, Arc<[Mailbox]>) {
         let mailboxes: Arc<[Mailbox]> = [Mailbox::default()].into();
         let (alone, observers) = (Arc::new(Alone), Observers::default());
@@ -484,9 +489,9 @@ mod tests {
     fn what_was_published_before_joining_is_not_for_the_newcomer() {
         let (directory, mailboxes) = directory();
         let (news, now, frame) = (name("news"), Instant::now(), Frame::text("x"));
-        directory.join(&news, 0, 7, None, now).expect("joined");
+        directory.join(socket(), &news, 0, 7, None, now).expect("joined");
         directory.publish(&news, &frame, None, None);
-        let second = directory.join(&news, 0, 7, None, now).expect("joined");
+        let second = directory.join(socket(), &news, 0, 7, None, now).expect("joined");
         directory.publish(&news, &frame, None, None);
         let revisions = revisions(&mailboxes[0]);
         assert_eq!(revisions.iter().filter(|revision| **revision > second.since).count(), 1);
@@ -501,7 +506,7 @@ mod tests {
         let remembered = Remembered { frame: Frame::text("v"), data: Bytes::from_static(b"\"v\""), expires };
         directory.publish(&prices, &Frame::text("v"), None, Some(remembered));
         assert!(directory.occupied("", now).is_empty());
-        assert!(directory.join(&prices, 0, 0, None, now).expect("joined").remembered.is_some());
+        assert!(directory.join(socket(), &prices, 0, 0, None, now).expect("joined").remembered.is_some());
         directory.leave(&prices, 0, None, now);
         assert!(directory.info(&prices, now).remembered.is_some());
         directory.tick(expires);
@@ -540,7 +545,7 @@ mod tests {
         let (directory, _) = directory();
         let room = name("presence-room");
         let member = Member { user_id: UserId::member("1").expect("valid"), user_info: "{}".into() };
-        assert!(directory.join(&room, 0, 0, Some((&member, 0)), Instant::now()).is_err());
+        assert!(directory.join(socket(), &room, 0, 0, Some((&member, 0)), Instant::now()).is_err());
         assert!(directory.channels.is_empty());
     }
 
@@ -562,7 +567,7 @@ mod tests {
             let (directory, mailboxes) = directory();
             directory.set_announce_count(true);
             let (news, start) = (name("news"), Instant::now());
-            let join = |now| drop(directory.join(&news, 0, 7, None, now).expect("joined"));
+            let join = |now| drop(directory.join(socket(), &news, 0, 7, None, now).expect("joined"));
             (0..size).for_each(|_| join(start));
             for _ in 0..1_000 {
                 join(start);
@@ -589,7 +594,8 @@ mod tests {
         let member =
             |id: &str| Member { user_id: UserId::member(id).expect("valid"), user_info: "{}".into() };
         let (ann, bob) = (member("ann"), member("bob"));
-        let join = |who: &Member| directory.join(&room, 0, 7, Some((who, 100)), start).expect("joined");
+        let join =
+            |who: &Member| directory.join(socket(), &room, 0, 7, Some((who, 100)), start).expect("joined");
         join(&bob);
         told(&mailboxes[0]);
         for _ in 0..1_000 {

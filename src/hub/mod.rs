@@ -587,7 +587,8 @@ impl AppHub {
     /// Gives a channel a subscriber that is on no shard.
     #[cfg(test)]
     pub(crate) fn occupy_for_test(&self, channel: &ChannelName) {
-        self.directory.join(channel, 0, 0, None, Instant::now()).expect("no member");
+        let socket_id = SocketId::parse("1.1").expect("a form").expect("an id");
+        self.directory.join(socket_id, channel, 0, 0, None, Instant::now()).expect("no member");
     }
 }
 

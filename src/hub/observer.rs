@@ -29,8 +29,8 @@ pub trait Observer: Send + Sync + 'static {
 pub enum Observation<'a> {
     /// A connection subscribed to a channel; told before what else that changed.
     Subscribed(&'a ChannelName),
-    /// The first subscriber of a channel came.
-    ChannelOccupied(&'a ChannelName),
+    /// The first subscriber of a channel came: this connection.
+    ChannelOccupied(&'a ChannelName, SocketId),
     /// The last subscriber of a channel left. At once: a change of page is a vacated and an occupied.
     ChannelVacated(&'a ChannelName),
     /// The first connection of a user joined a presence channel; told after its `ChannelOccupied`.
@@ -38,10 +38,11 @@ pub enum Observation<'a> {
     /// The last connection of a user left a presence channel, without any grace; told before its
     /// `ChannelVacated`.
     MemberRemoved(&'a ChannelName, &'a UserId),
-    /// Somebody subscribed to a cache channel that remembers nothing.
-    CacheMiss(&'a ChannelName),
-    /// Subscribers were told how many they are; 0 when the last one left.
-    SubscriptionCount(&'a ChannelName, u64),
+    /// A connection subscribed to a cache channel that remembers nothing.
+    CacheMiss(&'a ChannelName, SocketId),
+    /// Subscribers were told how many they are; 0 when the last one left. With the connection that came, if it
+    /// was told at once.
+    SubscriptionCount(&'a ChannelName, u64, Option<SocketId>),
     /// A client's event was accepted and published to the other subscribers.
     ClientEvent(ClientEventSeen<'a>),
     /// The first connection of a user signed in.
@@ -132,12 +133,12 @@ mod tests {
         fn see(&self, app_id: &str, what: &Observation<'_>) {
             let line = match what {
                 Observation::Subscribed(channel) => format!("one more in {channel}"),
-                Observation::ChannelOccupied(channel) => format!("occupied {channel}"),
+                Observation::ChannelOccupied(channel, _) => format!("occupied {channel}"),
                 Observation::ChannelVacated(channel) => format!("vacated {channel}"),
                 Observation::MemberAdded(channel, user) => format!("added {user} to {channel}"),
                 Observation::MemberRemoved(channel, user) => format!("removed {user} from {channel}"),
-                Observation::CacheMiss(channel) => format!("missed {channel}"),
-                Observation::SubscriptionCount(channel, count) => format!("{count} in {channel}"),
+                Observation::CacheMiss(channel, _) => format!("missed {channel}"),
+                Observation::SubscriptionCount(channel, count, _) => format!("{count} in {channel}"),
                 Observation::ClientEvent(event) => {
                     let ClientEventSeen { channel, event, data, socket_id, user_id } = event;
                     format!("{event} {channel} {data} {socket_id} {user_id:?}")

@@ -228,7 +228,14 @@ impl ShardState {
         let limit = app.app().settings.presence_members;
         let joined = app
             .directory
-            .join(channel, self.index, local, member.as_ref().map(|member| (member, limit)), Instant::now())
+            .join(
+                connection.id,
+                channel,
+                self.index,
+                local,
+                member.as_ref().map(|member| (member, limit)),
+                Instant::now(),
+            )
             .map_err(|_| {
                 let message = format!("Presence channel {channel} is full: at most {limit} members");
                 Refused::new(RefusalKind::Limit, message)

@@ -21,7 +21,7 @@ fn publishing_is_refused_while_too_much_waits_and_clients_pause_long_before() {
     let hub = hub(Arc::new(Alone));
     let app = hub.app_by_id("1001").expect("added");
     let news = channel("news");
-    app.directory.join(&news, 0, 0, None, Instant::now()).expect("joined");
+    app.directory.join(SocketId::random(), &news, 0, 0, None, Instant::now()).expect("joined");
     let publish = |times| (0..times).for_each(|_| app.publish(&news, "e", "\"{}\"", None));
     publish(10_000);
     assert_eq!([true, false].map(|is_busy| hub.is_calm(is_busy)), [false, true]);
@@ -60,13 +60,13 @@ fn a_link_carries_publications_to_another_node_once_and_hears_of_interest() {
     let prices = channel("cache-prices");
     let (near, far) = (here.app_by_id("1001").expect("added"), there.app_by_id("1001").expect("added"));
     let now = Instant::now();
-    far.directory.join(&prices, 0, 0, None, now).expect("joined");
+    far.directory.join(SocketId::random(), &prices, 0, 0, None, now).expect("joined");
     near.publish(&prices, "e", "\"1\"", None);
     let mut parcels = Vec::new();
     there.inner.mailboxes[0].take(&mut parcels);
     assert_eq!(parcels.len(), 1);
     assert!(far.channel(&prices).remembered.is_some(), "a cached event is known on every node");
-    near.directory.join(&prices, 0, 0, None, now).expect("joined");
+    near.directory.join(SocketId::random(), &prices, 0, 0, None, now).expect("joined");
     near.directory.leave(&prices, 0, None, now);
     let interest = link.interest.lock().expect("no panic");
     assert_eq!(*interest, [("cache-prices".to_owned(), true), ("cache-prices".to_owned(), false)]);

@@ -9,15 +9,15 @@ use tokio::sync::Notify;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
+use super::claim::{self, Claim, Due, Group};
 use super::outage::Outages;
 use super::posting::Try;
-use super::queue::{self, Claim, Due};
-use super::{Outbox, OutboxStats, Target, backoff};
+use super::{Outbox, OutboxStats, Target, backoff, queue};
 use crate::http_client::{HttpClient, HttpFailure, HttpOptions, Reach};
 use crate::storage::{self, StorageError};
 
-/// Lanes of one endpoint that are served at once; beside them as many of those whose last try failed. The next
-/// one may take its time, too, so these must not take the places of the others.
+/// Lanes of one endpoint and group that are served at once. The next try of one that failed may take its time, too,
+/// and what strangers cause may be much, so these must not take the places of the others.
 const PARALLEL: usize = 16;
 /// Pause after the store failed.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -205,8 +205,8 @@ struct Courier {
     outbox: Outbox,
     target: Target,
     wake: Arc<Notify>,
-    /// Events that are being posted, by the task that does, and whether their lanes' last tries failed.
-    under_way: HashMap<Id, (i64, bool)>,
+    /// Events that are being posted, by the task that does, and their groups.
+    under_way: HashMap<Id, (i64, Group)>,
     /// Events whose results could not be stored because the program failed: how often, and until when they rest.
     resting: HashMap<i64, (u32, Instant)>,
 }
@@ -231,9 +231,8 @@ impl Courier {
     /// Starts what is due and has room; tells when to look again, if no wake-up comes first.
     async fn start_due(&mut self, tries: &mut JoinSet<()>) -> Option<Instant> {
         let timeout = self.outbox.endpoint(&self.target)?.timeout;
-        let mut room = [false, true].map(|fails| {
-            PARALLEL - self.under_way.values().filter(|(_, lane_fails)| *lane_fails == fails).count()
-        });
+        let mut room = Group::ALL
+            .map(|group| PARALLEL - self.under_way.values().filter(|(_, other)| *other == group).count());
         let due = match self.claim(room, timeout).await {
             Ok(due) => due,
             Err(error) => {
@@ -245,34 +244,39 @@ impl Courier {
         let endpoint = self.outbox.endpoint(&self.target)?;
         let now = Instant::now();
         for task in due.tasks {
-            let (id, lane_fails) = (task.id, task.lane_fails);
-            let room = &mut room[usize::from(lane_fails)];
-            let rests = self.resting.get(&id).is_some_and(|(_, until)| *until > now);
-            if *room == 0 || rests || self.under_way.values().any(|(under_way, _)| *under_way == id) {
+            let (id, group) = (task.id, task.group);
+            let Some(room) = Group::ALL.iter().position(|other| *other == group).map(|at| &mut room[at])
+            else {
+                continue;
+            };
+            // It was not known yet when the claim began, unless its rest ended in between.
+            if *room == 0 || self.resting.get(&id).is_some_and(|(_, until)| *until > now) {
                 continue;
             }
             *room -= 1;
             let a_try = Try { outbox: self.outbox.clone(), target: self.target.clone(), task };
             let handle = tries.spawn(a_try.run(endpoint.clone()));
-            self.under_way.insert(handle.id(), (id, lane_fails));
+            self.under_way.insert(handle.id(), (id, group));
         }
         let rested = self.resting.values().map(|(_, until)| *until).filter(|until| *until > now);
         rested.chain(due.next.map(instant)).min()
     }
 
-    async fn claim(&self, room: [usize; 2], lease: Duration) -> Result<Due, StorageError> {
-        let database = &self.outbox.database;
+    async fn claim(&self, room: [usize; 4], lease: Duration) -> Result<Due, StorageError> {
+        let (database, now) = (&self.outbox.database, Instant::now());
+        let resting = self.resting.iter().filter(|(_, (_, until))| *until > now).map(|(id, _)| *id);
         let claim = Claim {
             target: self.target.clone(),
             node: database.is_shared().then(|| self.outbox.node.to_string()),
             lease,
             // Those under way, and those that rest, are first in their lanes, too.
             limits: room.map(|room| if room > 0 { PARALLEL + self.resting.len() } else { 0 }),
+            known: self.under_way.values().map(|(id, _)| *id).chain(resting).collect(),
         };
         if database.is_shared() {
-            database.write_lazily(move |tx| queue::claim(tx, &claim)).await
+            database.write_lazily(move |tx| claim::claim(tx, &claim)).await
         } else {
-            database.read(move |tx| queue::claim(tx, &claim)).await
+            database.read(move |tx| claim::claim(tx, &claim)).await
         }
     }
 

@@ -7,7 +7,7 @@
 //!
 //! Broadcasts cost nothing but memory, so they are performed right behind the commit, on the storage's
 //! thread; [`Outbox::run`] does what that could not. `held` keeps those back that must come after a
-//! callback. Events for backends wait for others: they are claimed from the table (`queue`) by one courier
+//! callback. Events for backends wait for others: they are claimed from the table (`queue`, `claim`) by one courier
 //! for each endpoint (`courier`, `posting`), and each has a schedule of its own, so that neither a dead endpoint nor a
 //! lane that fails delays others. `outage` logs when one begins and stops failing. `log` lists them and has them sent again. `upkeep` gives up, drops and
 //! deletes what is too old or too much.
@@ -16,6 +16,7 @@
 
 mod backoff;
 mod broadcast;
+mod claim;
 mod courier;
 mod held;
 mod latency;
@@ -26,6 +27,8 @@ mod queue;
 mod request;
 mod upkeep;
 
+#[cfg(test)]
+mod costs;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -79,6 +82,28 @@ pub struct Target {
     pub kind: String,
 }
 
+/// Events that go out one after the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Lane<'a> {
+    /// Its name, unique within a target.
+    pub name: &'a str,
+    /// Whether they are of something that everybody may do who knows the app's key. Such events take no
+    /// place of others.
+    pub is_public: bool,
+}
+
+impl<'a> From<&'a str> for Lane<'a> {
+    fn from(name: &'a str) -> Self {
+        Self { name, is_public: false }
+    }
+}
+
+impl<'a> From<&'a String> for Lane<'a> {
+    fn from(name: &'a String) -> Self {
+        Self::from(name.as_str())
+    }
+}
+
 /// What the outbox must know of the world it posts to.
 pub trait Receivers: Send + Sync + 'static {
     /// Where a target's events go now; `None`: nowhere, they wait until they are given up.
@@ -93,6 +118,47 @@ pub trait Receivers: Send + Sync + 'static {
         Ok(())
     }
 
+    /// An event does not wait any more: it was taken, given up or dropped. Part of the transaction that settles it.
+    ///
+    /// # Errors
+    /// Of the store.
+    fn settled(&self, tx: &mut Transaction<'_>, target: &Target, id: i64) -> Result<(), StorageError> {
+        let _ = (tx, target, id);
+        Ok(())
+    }
+
+    /// An event was given up. Part of the same transaction.
+    ///
+    /// # Errors
+    /// Of the store.
+    fn gave_up(&self, tx: &mut Transaction<'_>, target: &Target, event: &Event) -> Result<(), StorageError> {
+        let _ = (tx, target, event);
+        Ok(())
+    }
+
+    /// Whether [`Receivers::amend_event`] may have something to do for a target.
+    ///
+    /// # Errors
+    /// Of the store.
+    fn amends(&self, tx: &mut Transaction<'_>, target: &Target) -> Result<bool, StorageError> {
+        let _ = (tx, target);
+        Ok(false)
+    }
+
+    /// A last look at an event that goes out for the first time: others before it may have been given up.
+    ///
+    /// # Errors
+    /// Of the store.
+    fn amend_event(
+        &self,
+        tx: &mut Transaction<'_>,
+        target: &Target,
+        event: &mut Event,
+    ) -> Result<Amended, StorageError> {
+        let _ = (tx, target, event);
+        Ok(Amended::Not)
+    }
+
     /// A last look at a broadcast that waited for callbacks: their answers may have changed what it says.
     ///
     /// # Errors
@@ -101,6 +167,17 @@ pub trait Receivers: Send + Sync + 'static {
         let _ = (tx, broadcast);
         Ok(())
     }
+}
+
+/// What became of an event before it went out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Amended {
+    /// It goes out as it was written.
+    Not,
+    /// It goes out as it is now.
+    Changed,
+    /// It says nothing any more and does not go out.
+    Away,
 }
 
 /// Where events are posted to, as settings say at the time of a try.
@@ -124,8 +201,11 @@ pub struct Endpoint {
     pub data: CallbackData,
     /// Whether events that were taken, and all tries, are kept for 24 h.
     pub keeps_log: bool,
-    /// Events that may wait or be given up; beyond that the oldest are deleted, first those given up.
+    /// Events that may be given up and, with `drops_waiting`, wait; beyond that the oldest are deleted, first those
+    /// given up.
     pub max_rows: i64,
+    /// Whether events that wait count, too. Otherwise whoever writes them sees to that.
+    pub drops_waiting: bool,
 }
 
 /// Rows of records that an event is about.
@@ -258,19 +338,20 @@ impl Outbox {
     ///
     /// # Errors
     /// Of the store.
-    pub fn post(
+    pub fn post<'a>(
         &self,
         tx: &mut Transaction<'_>,
         target: &Target,
-        lane: &str,
+        lane: impl Into<Lane<'a>>,
         event: &Event,
         now: i64,
     ) -> Result<i64, StorageError> {
+        let lane = lane.into();
         let payload = serde_json::to_string(event)
             .map_err(|error| StorageError::Fault(format!("an event can't be written: {error}")))?;
         let id = queue::add(tx, target, lane, payload, &self.node, now)?;
         let (couriers, target) = (Arc::clone(&self.couriers), target.clone());
-        tx.on_commit(lane, move || couriers.wake(&target));
+        tx.on_commit(lane.name, move || couriers.wake(&target));
         Ok(id)
     }
 

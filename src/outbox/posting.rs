@@ -1,16 +1,18 @@
 //! One try of one event: posts it and stores what came of it.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::queue::{self, Attempt, Task};
-use super::{Endpoint, Event, Outbox, Target, backoff, micros, request};
+use super::claim::Task;
+use super::queue::{self, Attempt};
+use super::{Amended, Endpoint, Event, Outbox, Target, backoff, micros, request};
 use crate::http_client::{self, HttpAnswer, HttpFailure};
-use crate::storage::{self, StorageError};
+use crate::storage::{self, StorageError, Transaction};
 
 /// Bytes read of an answer.
 const MAX_ANSWER: usize = 4 * 1024;
@@ -32,13 +34,57 @@ pub(super) struct Try {
 impl Try {
     /// Posts it and stores what came of it. A panic on the way counts as a try that failed: the event comes again
     /// later and later, is given up after its time, and its lane goes on.
-    pub(super) async fn run(self, endpoint: Endpoint) {
+    pub(super) async fn run(mut self, endpoint: Endpoint) {
+        match self.look_once_more().await {
+            Ok(Amended::Away) => return,
+            Ok(_) => {}
+            Err(error) => {
+                let outcome = self.after_failure(&endpoint, error.to_string());
+                return self.settle(outcome, None, &endpoint).await;
+            }
+        }
         let made = AssertUnwindSafe(self.make(&endpoint)).catch_unwind().await;
         let (outcome, attempt) = made.unwrap_or_else(|_| {
             tracing::error!(app = self.target.app_id, id = self.task.id, BUG);
             (self.after_failure(&endpoint, BUG.to_owned()), None)
         });
         self.settle(outcome, attempt, &endpoint).await;
+    }
+
+    /// Before the first try: what the event says may make no sense any more, because others were given up.
+    async fn look_once_more(&mut self) -> Result<Amended, StorageError> {
+        let Some(receivers) = self.outbox.receivers_of(&self.target).filter(|_| self.task.attempts == 0)
+        else {
+            return Ok(Amended::Not);
+        };
+        let (of, asked, database) = (self.target.clone(), Arc::clone(&receivers), &self.outbox.database);
+        if !database.read(move |tx| asked.amends(tx, &of)).await? {
+            return Ok(Amended::Not);
+        }
+        let (target, task) = (self.target.clone(), self.task.clone());
+        let amend = move |tx: &mut Transaction<'_>| {
+            // One that can't be read is given up by the try.
+            let Ok(mut event) = serde_json::from_str::<Event>(&task.payload) else {
+                return Ok((Amended::Not, String::new()));
+            };
+            let amended = receivers.amend_event(tx, &target, &mut event)?;
+            let payload = serde_json::to_string(&event)
+                .map_err(|error| StorageError::Fault(format!("an event can't be written: {error}")))?;
+            match amended {
+                Amended::Not => {}
+                Amended::Changed => queue::change(tx, task.id, &payload)?,
+                Amended::Away => {
+                    queue::finish(tx, &target, &task, false)?;
+                    receivers.settled(tx, &target, task.id)?;
+                }
+            }
+            Ok::<_, StorageError>((amended, payload))
+        };
+        let (amended, payload) = database.write(amend).await?;
+        if amended == Amended::Changed {
+            self.task.payload = payload;
+        }
+        Ok(amended)
     }
 
     async fn make(&self, endpoint: &Endpoint) -> (Outcome, Option<Attempt>) {
@@ -194,12 +240,24 @@ impl Try {
                 match &outcome {
                     Outcome::Taken(answer) => {
                         queue::finish(tx, &target, &task, is_kept)?;
+                        receivers.iter().try_for_each(|them| them.settled(tx, &target, task.id))?;
                         if let (Some((about, body)), Some(receivers)) = (answer, &receivers) {
                             receivers.answered(tx, *about, body)?;
                         }
                     }
-                    Outcome::Again(next, error) => queue::retry(tx, &target, &task, Some(*next), error)?,
-                    Outcome::GivenUp(error) => queue::retry(tx, &target, &task, None, error)?,
+                    Outcome::Again(next, error) => {
+                        queue::retry(tx, &target, &task, Some(*next), error)?;
+                    }
+                    Outcome::GivenUp(error) => {
+                        if queue::retry(tx, &target, &task, None, error)?
+                            && let Some(receivers) = &receivers
+                        {
+                            receivers.settled(tx, &target, task.id)?;
+                            if let Ok(event) = serde_json::from_str::<Event>(&task.payload) {
+                                receivers.gave_up(tx, &target, &event)?;
+                            }
+                        }
+                    }
                 }
                 match &attempt {
                     // Without a log, what was taken at once has no history worth a row.

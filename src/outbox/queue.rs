@@ -3,6 +3,7 @@
 //! The first event of a lane is `pending`, those behind it are `queued`; when the first is `done` or `failed`
 //! the next one is *promoted*. So what is due is found by an index, however many wait behind it. A first one
 //! with a `last_error` is that of a lane whose last try failed; whoever follows one that was given up has one.
+//! `claim` finds what is due.
 //!
 //! Where nodes share a store, an event that is added behind another one locks that one, and whoever ends
 //! it waits until the new one can be seen: no event is left `queued` behind nothing. Two that are added to
@@ -10,45 +11,15 @@
 
 use serde::Serialize;
 
+use super::claim::Task;
 use super::log::{EventState, Listing, StoredEvent};
-use super::{Event, LEASE, Target, micros, no_id, request};
+use super::{Event, LEASE, Lane, Target, no_id, request};
 use crate::storage::{self, Row, StorageError, Transaction, Value};
 
 /// Rows changed in one transaction.
 pub(super) const PAGE: i64 = 500;
 /// Bytes kept of an answer.
 const KEPT_ANSWER: usize = 200;
-
-/// An event to be posted.
-#[derive(Clone, Debug)]
-pub(super) struct Task {
-    pub id: i64,
-    pub lane: String,
-    pub payload: String,
-    pub attempts: i64,
-    pub created_at: i64,
-    pub queued_at: i64,
-    /// Whether its lane's last try failed.
-    pub lane_fails: bool,
-}
-
-/// What can be done now, and when there will be more.
-#[derive(Debug, Default)]
-pub(super) struct Due {
-    pub tasks: Vec<Task>,
-    pub next: Option<i64>,
-}
-
-/// Who claims, and how much.
-#[derive(Clone, Debug)]
-pub(super) struct Claim {
-    pub target: Target,
-    /// Set where several nodes share the store.
-    pub node: Option<String>,
-    pub lease: std::time::Duration,
-    /// How many of lanes whose last try did not fail, and how many of the others.
-    pub limits: [usize; 2],
-}
 
 /// One try of an event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -72,113 +43,44 @@ impl Attempt {
     }
 }
 
+/// Locks the first event of a lane that waits, if there is one.
+pub(super) const LOCK_FIRST: &str = "UPDATE outbox SET locked_until = locked_until WHERE id = (SELECT id FROM outbox \
+     WHERE app_id = ?1 AND kind = ?2 AND lane = ?3 AND kind <> 'broadcast' AND state IN ('pending', 'queued') \
+     ORDER BY id LIMIT 1)";
+
+/// Makes the first event of a lane that waits one that can be claimed.
+pub(super) const PROMOTE: &str = "UPDATE outbox SET state = 'pending', locked_until = 0, last_error = COALESCE(?4, last_error) \
+     WHERE state = 'queued' AND id = (SELECT id FROM outbox \
+     WHERE app_id = ?1 AND kind = ?2 AND lane = ?3 AND kind <> 'broadcast' AND state IN ('pending', 'queued') \
+     ORDER BY id LIMIT 1)";
+
 /// Writes an event. The node that writes it posts it, unless it does not get to it.
 pub(super) fn add(
     tx: &mut Transaction<'_>,
     target: &Target,
-    lane: &str,
+    lane: Lane<'_>,
     payload: String,
     node: &str,
     now: i64,
 ) -> Result<i64, StorageError> {
-    let is_behind = tx.execute(
-        "UPDATE outbox SET locked_until = locked_until WHERE id = (SELECT id FROM outbox \
-         WHERE app_id = ?1 AND kind = ?2 AND lane = ?3 AND kind <> 'broadcast' AND state IN ('pending', 'queued') \
-         ORDER BY id LIMIT 1)",
-        &[(&target.app_id).into(), (&target.kind).into(), lane.into()],
-    )? > 0;
+    let is_behind =
+        tx.execute(LOCK_FIRST, &[(&target.app_id).into(), (&target.kind).into(), lane.name.into()])? > 0;
     let id = tx.insert(
         "INSERT INTO outbox (app_id, kind, lane, payload, state, attempts, not_before, locked_by, locked_until, \
-         created_at, queued_at) VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, ?6, ?6)",
+         created_at, queued_at, is_public) VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, ?6, ?6, ?9)",
         &[
             (&target.app_id).into(),
             (&target.kind).into(),
-            lane.into(),
+            lane.name.into(),
             payload.into(),
             if is_behind { "queued" } else { "pending" }.into(),
             now.into(),
             node.into(),
             (now + LEASE).into(),
+            lane.is_public.into(),
         ],
     )?;
     id.ok_or_else(no_id)
-}
-
-/// Events that can be posted now: the first ones of their lanes, the longest due first.
-pub(super) fn claim(tx: &mut Transaction<'_>, claim: &Claim) -> Result<Due, StorageError> {
-    let (target, now) = (&claim.target, storage::now());
-    let mut tasks = Vec::new();
-    for (lane_fails, limit) in [false, true].into_iter().zip(claim.limits) {
-        if limit > 0 {
-            tasks.extend(claim_of(tx, claim, lane_fails, limit, now)?);
-        }
-    }
-    let next = tx.query_one(
-        "SELECT MIN(not_before) FROM outbox WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast' \
-         AND state = 'pending' AND not_before > ?3",
-        &[(&target.app_id).into(), (&target.kind).into(), now.into()],
-    )?;
-    Ok(Due { tasks, next: next.map_or(Ok(None), |row| row.optional_int(0))? })
-}
-
-fn claim_of(
-    tx: &mut Transaction<'_>,
-    claim: &Claim,
-    lane_fails: bool,
-    limit: usize,
-    now: i64,
-) -> Result<Vec<Task>, StorageError> {
-    let mut values: Vec<Value> = vec![
-        (&claim.target.app_id).into(),
-        (&claim.target.kind).into(),
-        now.into(),
-        (limit as i64).into(),
-        i64::from(lane_fails).into(),
-    ];
-    let rows = match &claim.node {
-        // Nobody else claims, and the courier remembers what it has.
-        None => tx.query(
-            "SELECT id, lane, payload, attempts, created_at, queued_at FROM outbox AS o \
-             WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast' AND state = 'pending' AND not_before <= ?3 \
-             AND CASE WHEN last_error IS NULL THEN 0 ELSE 1 END = ?5 \
-             AND NOT EXISTS (SELECT 1 FROM outbox AS e WHERE e.app_id = o.app_id AND e.kind = o.kind \
-             AND e.lane = o.lane AND e.kind <> 'broadcast' AND e.state IN ('pending', 'queued') AND e.id < o.id) \
-             ORDER BY not_before, id LIMIT ?4",
-            &values,
-        )?,
-        Some(node) => {
-            values.extend([node.into(), (now + micros(claim.lease) + LEASE).into()]);
-            tx.query(
-                "UPDATE outbox SET locked_by = ?6, locked_until = ?7 WHERE id IN (SELECT id FROM outbox AS o \
-                 WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast' AND state = 'pending' AND not_before <= ?3 \
-                 AND CASE WHEN last_error IS NULL THEN 0 ELSE 1 END = ?5 \
-                 AND (locked_until <= ?3 OR locked_by = ?6) \
-                 AND NOT EXISTS (SELECT 1 FROM outbox AS e WHERE e.app_id = o.app_id AND e.kind = o.kind \
-                 AND e.lane = o.lane AND e.kind <> 'broadcast' AND e.state IN ('pending', 'queued') AND e.id < o.id) \
-                 ORDER BY not_before, id LIMIT ?4) \
-                 AND state = 'pending' AND (locked_until <= ?3 OR locked_by = ?6) \
-                 RETURNING id, lane, payload, attempts, created_at, queued_at",
-                &values,
-            )?
-        }
-    };
-    let mut tasks =
-        rows.iter().map(|row| task(row, lane_fails)).collect::<Result<Vec<Task>, StorageError>>()?;
-    // RETURNING promises no order.
-    tasks.sort_by_key(|task| task.id);
-    Ok(tasks)
-}
-
-fn task(row: &Row, lane_fails: bool) -> Result<Task, StorageError> {
-    Ok(Task {
-        id: row.int(0)?,
-        lane: row.text(1)?,
-        payload: row.text(2)?,
-        attempts: row.int(3)?,
-        created_at: row.int(4)?,
-        queued_at: row.int(5)?,
-        lane_fails,
-    })
 }
 
 /// Makes the first event of a lane the one that can be claimed, at once and by whoever looks first. `after` is
@@ -190,10 +92,7 @@ fn promote(
     after: Option<&str>,
 ) -> Result<(), StorageError> {
     tx.execute(
-        "UPDATE outbox SET state = 'pending', locked_until = 0, last_error = COALESCE(?4, last_error) \
-         WHERE state = 'queued' AND id = (SELECT id FROM outbox \
-         WHERE app_id = ?1 AND kind = ?2 AND lane = ?3 AND kind <> 'broadcast' AND state IN ('pending', 'queued') \
-         ORDER BY id LIMIT 1)",
+        PROMOTE,
         &[
             (&target.app_id).into(),
             (&target.kind).into(),
@@ -222,15 +121,15 @@ pub(super) fn finish(
     promote(tx, target, &task.lane, None)
 }
 
-/// A try failed: the next one is not before `next`, or never.
+/// A try failed: the next one is not before `next`, or never. Tells whether it was still to be tried.
 pub(super) fn retry(
     tx: &mut Transaction<'_>,
     target: &Target,
     task: &Task,
     next: Option<i64>,
     error: &str,
-) -> Result<(), StorageError> {
-    tx.execute(
+) -> Result<bool, StorageError> {
+    let was_waiting = tx.execute(
         "UPDATE outbox SET state = ?2, attempts = ?3, not_before = ?4, locked_until = 0, last_error = ?5 \
          WHERE id = ?1 AND state = 'pending'",
         &[
@@ -240,8 +139,16 @@ pub(super) fn retry(
             next.unwrap_or_else(storage::now).into(),
             error.into(),
         ],
-    )?;
-    if next.is_none() { promote(tx, target, &task.lane, Some(error)) } else { Ok(()) }
+    )? > 0;
+    if next.is_none() {
+        promote(tx, target, &task.lane, Some(error))?;
+    }
+    Ok(was_waiting)
+}
+
+/// What an event says was changed before it went out for the first time.
+pub(super) fn change(tx: &mut Transaction<'_>, id: i64, payload: &str) -> Result<(), StorageError> {
+    tx.execute("UPDATE outbox SET payload = ?2 WHERE id = ?1", &[id.into(), payload.into()]).map(drop)
 }
 
 /// Notes a try.
@@ -377,6 +284,14 @@ pub(super) fn resend(
     let now = storage::now();
     let (mut done, mut lanes) = (Vec::new(), Vec::new());
     for id in ids {
+        // Whoever was the first is behind it now, and a claim must not find it in its way.
+        tx.execute(
+            "UPDATE outbox SET state = 'queued' WHERE state = 'pending' AND id > ?1 AND id = (SELECT id FROM outbox \
+             WHERE app_id = ?2 AND kind = ?3 AND kind <> 'broadcast' AND state IN ('pending', 'queued') \
+             AND lane = (SELECT lane FROM outbox WHERE id = ?1 AND app_id = ?2 AND kind = ?3 \
+             AND state IN ('failed', 'done')) ORDER BY id LIMIT 1)",
+            &[(*id).into(), (&target.app_id).into(), (&target.kind).into()],
+        )?;
         let row = tx.query_one(
             "UPDATE outbox SET state = 'queued', attempts = 0, not_before = ?4, queued_at = ?4, locked_until = 0 \
              WHERE id = ?1 AND app_id = ?2 AND kind = ?3 AND state IN ('failed', 'done') RETURNING lane",
@@ -391,21 +306,22 @@ pub(super) fn resend(
     Ok(done)
 }
 
-/// Gives up the events that were written (or sent again) before `limit`, a page of them; answers how many.
+/// Gives up the events that were written (or sent again) before `limit`, a page of them; answers them with their
+/// payloads, in order.
 pub(super) fn give_up_old(
     tx: &mut Transaction<'_>,
     target: &Target,
     limit: i64,
-) -> Result<usize, StorageError> {
+) -> Result<Vec<(i64, String)>, StorageError> {
     let now = storage::now();
-    let mut lanes = Vec::new();
+    let (mut lanes, mut given_up) = (Vec::new(), Vec::new());
     for state in ["pending", "queued"] {
         // In its first page: a lane's events are about in the order of their times.
         let rows = tx.query(
             "UPDATE outbox SET state = 'failed', not_before = ?5, last_error = COALESCE(last_error, 'never tried') \
              WHERE id IN (SELECT id FROM outbox WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast' AND state = ?3 \
              ORDER BY id LIMIT ?6) AND state = ?3 AND queued_at < ?4 AND (state = 'queued' OR locked_until < ?5) \
-             RETURNING lane",
+             RETURNING lane, id, payload",
             &[
                 (&target.app_id).into(),
                 (&target.kind).into(),
@@ -417,21 +333,23 @@ pub(super) fn give_up_old(
         )?;
         for row in &rows {
             lanes.push(row.text(0)?);
+            given_up.push((row.int(1)?, row.text(2)?));
         }
     }
-    let count = lanes.len();
     promote_all(tx, target, lanes, Some("given up"))?;
-    Ok(count)
+    given_up.sort_unstable_by_key(|(id, _)| *id);
+    Ok(given_up)
 }
 
-/// How many events a target has that were taken, and how many others.
-pub(super) fn count(tx: &mut Transaction<'_>, target: &Target) -> Result<(i64, i64), StorageError> {
+/// How many events a target has that were taken, that were given up, and that wait.
+pub(super) fn count(tx: &mut Transaction<'_>, target: &Target) -> Result<[i64; 3], StorageError> {
     let row = tx.query_one(
-        "SELECT COUNT(CASE WHEN state = 'done' THEN 1 END), COUNT(CASE WHEN state <> 'done' THEN 1 END) \
+        "SELECT COUNT(CASE WHEN state = 'done' THEN 1 END), COUNT(CASE WHEN state = 'failed' THEN 1 END), \
+         COUNT(CASE WHEN state IN ('pending', 'queued') THEN 1 END) \
          FROM outbox WHERE app_id = ?1 AND kind = ?2 AND kind <> 'broadcast'",
         &[(&target.app_id).into(), (&target.kind).into()],
     )?;
-    row.map_or(Ok((0, 0)), |row| Ok((row.int(0)?, row.int(1)?)))
+    row.map_or(Ok([0; 3]), |row| Ok([row.int(0)?, row.int(1)?, row.int(2)?]))
 }
 
 /// How many events a target has that are still to be posted.
@@ -444,14 +362,14 @@ pub(super) fn waiting(tx: &mut Transaction<'_>, target: &Target) -> Result<i64, 
     row.map_or(Ok(0), |row| row.int(0))
 }
 
-/// Deletes the oldest events in these states, a page of them, those of the first state first.
+/// Deletes the oldest events in these states, a page of them, those of the first state first; answers which.
 pub(super) fn drop_oldest(
     tx: &mut Transaction<'_>,
     target: &Target,
     states: &[&'static str],
     count: i64,
-) -> Result<usize, StorageError> {
-    let mut lanes = Vec::new();
+) -> Result<Vec<i64>, StorageError> {
+    let (mut lanes, mut dropped) = (Vec::new(), Vec::new());
     for state in states {
         let room = count.min(PAGE) - lanes.len() as i64;
         if room <= 0 {
@@ -459,16 +377,16 @@ pub(super) fn drop_oldest(
         }
         let rows = tx.query(
             "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE app_id = ?1 AND kind = ?2 \
-             AND kind <> 'broadcast' AND state = ?3 ORDER BY id LIMIT ?4) RETURNING lane",
+             AND kind <> 'broadcast' AND state = ?3 ORDER BY id LIMIT ?4) RETURNING lane, id",
             &[(&target.app_id).into(), (&target.kind).into(), (*state).into(), room.into()],
         )?;
         for row in &rows {
             lanes.push(row.text(0)?);
+            dropped.push(row.int(1)?);
         }
     }
-    let count = lanes.len();
     promote_all(tx, target, lanes, None)?;
-    Ok(count)
+    Ok(dropped)
 }
 
 /// Deletes events that came into this state, `failed` or `done`, before `limit`, a page of them; answers how

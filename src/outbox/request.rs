@@ -6,7 +6,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::queue::Task;
+use super::claim::Task;
 use super::{Endpoint, Event, Target};
 use crate::config::CallbackData;
 
@@ -93,6 +93,7 @@ pub(super) fn headers(endpoint: &Endpoint, body: &[u8]) -> HeaderMap {
 
 #[cfg(test)]
 mod tests {
+    use super::super::claim::Group;
     use super::*;
     use crate::apps::App;
     use crate::config::AppSettings;
@@ -126,7 +127,7 @@ mod tests {
                 attempts: 3,
                 created_at: 0,
                 queued_at: 1_767_225_600_000_999,
-                lane_fails: false,
+                group: Group::ALL[0],
             };
             let body = body(&target, &task, &event, CallbackData::String).expect("written");
             assert_eq!(body, format!(r#"{{"time_ms":1767225600000,"events":{events}}}"#));

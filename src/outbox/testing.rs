@@ -152,6 +152,7 @@ impl Endpoint {
             data: CallbackData::String,
             keeps_log: false,
             max_rows: super::MAX_ROWS,
+            drops_waiting: true,
         }
     }
 }

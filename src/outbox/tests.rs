@@ -1,3 +1,9 @@
+//! The outbox with a real store, hub and backends.
+
+mod broadcasts;
+mod drain;
+mod faults;
+
 use std::collections::HashMap;
 use std::sync::Mutex;
 
@@ -517,58 +523,6 @@ async fn what_is_too_old_is_given_up_and_what_is_too_much_is_dropped() {
     assert_eq!(seen, fresh[2..]);
 }
 
-#[tokio::test]
-async fn a_broadcast_comes_after_its_callbacks_with_the_ids_of_their_answers() {
-    let mut world = World::new();
-    let mut backend = world.point("a", |_| Reply::Status("200 OK", "p-77")).await;
-    let about = About { message: Some(4), conversation: Some(5) };
-    world.broadcast("held", "messenger.5", &[1, 2], Some(about)).await;
-    world.broadcast("held", "later", &[], None).await;
-    assert_eq!(world.next_channel().await, "messenger.p-77");
-    // Both came before it: it would have waited for ten minutes.
-    let got: Vec<Value> = backend.rest().iter().map(Got::data).collect();
-    assert_eq!(got, [1, 2]);
-    assert_eq!(world.next_channel().await, "later");
-}
-
-#[tokio::test]
-async fn a_broadcast_does_not_wait_for_a_second_try() {
-    let mut world = World::with_pace(Pace { backoff: Duration::from_secs(600), ..PACE });
-    let _backend = world.point("a", |_| Reply::Status("500 Internal Server Error", "")).await;
-    world.broadcast("held", "first", &[1], None).await;
-    assert_eq!(world.next_channel().await, "first");
-}
-
-#[tokio::test]
-async fn a_broadcast_waits_for_a_slow_backend_for_a_time_only_and_other_lanes_do_not() {
-    let mut world = World::with_pace(Pace { hold: Duration::from_millis(300), ..PACE });
-    let mut backend = world.point("a", |_| Reply::Hang).await;
-    let start = std::time::Instant::now();
-    world.broadcast("held", "first", &[1], None).await;
-    world.broadcast("held", "second", &[], None).await;
-    world.broadcast("other", "third", &[], None).await;
-    backend.next().await;
-    for channel in ["third", "first", "second"] {
-        assert_eq!(world.next_channel().await, channel);
-    }
-    assert!(start.elapsed() >= Duration::from_millis(300));
-    world.broadcast("held", "fourth", &[], None).await;
-    assert_eq!(world.next_channel().await, "fourth");
-}
-
-#[tokio::test]
-async fn after_a_restart_a_broadcast_still_comes_after_its_callback() {
-    let world = World::new();
-    let mut backend = world.point("a", |_| Reply::Hang).await;
-    let about = About { message: None, conversation: Some(5) };
-    world.broadcast("held", "messenger.5", &[1], Some(about)).await;
-    backend.next().await;
-    backend.change(|_| Reply::Status("503 Service Unavailable", ""));
-    let mut world = world.restart().await;
-    assert_eq!(world.next_channel().await, "messenger.5");
-    assert!(!backend.rest().is_empty());
-}
-
 /// Only PostgreSQL is shared.
 #[tokio::test]
 async fn nodes_that_share_a_store_leave_nothing_behind_and_post_nothing_twice() {
@@ -600,95 +554,26 @@ async fn nodes_that_share_a_store_leave_nothing_behind_and_post_nothing_twice() 
     running.abort();
 }
 
-/// With many rows each statement must find what it looks for by an index.
+/// What everybody may cause takes no place of others, however much there is and whatever becomes of it.
 #[tokio::test]
-async fn statements_use_indices() {
+async fn what_strangers_cause_delays_nobody_else() {
     let world = World::new();
-    // PostgreSQL's planner goes by what is in the tables: nothing.
-    if world.outbox.database.is_shared() {
-        return;
-    }
-    let database = &world.outbox.database;
-    let explain = |sql: &'static str| async move {
-        let plan = move |tx: &mut Transaction<'_>| {
-            let rows = tx.query(sql, &[])?;
-            rows.iter().map(|row| row.text(3)).collect::<Result<Vec<_>, _>>()
-        };
-        database.read(plan).await.expect("a plan").join("; ")
+    let decide = |got: &Got| if got.data() == "public" { Reply::Hang } else { OK };
+    let mut backend = world.point("a", decide).await;
+    let outbox = world.outbox.clone();
+    let post = move |tx: &mut Transaction<'_>| {
+        for number in 0..200 {
+            let data = to_raw_value("public").expect("JSON");
+            let event = Event { name: "message_sent".to_owned(), data, is_list: false, about: None };
+            let lane = Lane { name: &format!("public-{number}"), is_public: true };
+            outbox.post(tx, &target("a"), lane, &event, storage::now())?;
+        }
+        Ok::<_, StorageError>(())
     };
-    const LANE: &str = "EXPLAIN QUERY PLAN SELECT id FROM outbox WHERE app_id = 'a' AND kind = 'b' AND lane = 'c' \
-         AND kind <> 'broadcast' AND state IN ('pending', 'queued') ORDER BY id LIMIT 1";
-    const DUE: &str = "EXPLAIN QUERY PLAN SELECT id FROM outbox AS o \
-         WHERE app_id = 'a' AND kind = 'b' AND kind <> 'broadcast' AND state = 'pending' AND not_before <= 3 \
-         AND CASE WHEN last_error IS NULL THEN 0 ELSE 1 END = 0 \
-         AND NOT EXISTS (SELECT 1 FROM outbox AS e WHERE e.app_id = o.app_id AND e.kind = o.kind \
-         AND e.lane = o.lane AND e.kind <> 'broadcast' AND e.state IN ('pending', 'queued') AND e.id < o.id) \
-         ORDER BY not_before, id LIMIT 4";
-    const AGE: &str = "EXPLAIN QUERY PLAN SELECT id FROM outbox WHERE app_id = 'a' AND kind = 'b' \
-         AND kind <> 'broadcast' AND state = 'failed' AND id > 3 ORDER BY id LIMIT 4";
-    const TARGETS: &str = "EXPLAIN QUERY PLAN SELECT app_id, kind FROM outbox WHERE kind <> 'broadcast' \
-         AND (app_id, kind) > ('a', 'b') ORDER BY app_id, kind LIMIT 1";
-    const LEFT_OVER: &str = "EXPLAIN QUERY PLAN SELECT id FROM outbox WHERE kind = 'broadcast' AND state = 'pending' \
-         AND locked_until < 3 AND (locked_by IS NULL OR locked_by <> 'n') ORDER BY id LIMIT 4";
-    for (sql, index, may_sort) in [
-        (LANE, "outbox_lane", false),
-        (DUE, "outbox_due", false),
-        (DUE, "outbox_lane", false),
-        (AGE, "outbox_age", false),
-        (TARGETS, "outbox_age", false),
-        (LEFT_OVER, "outbox_broadcasts", true),
-    ] {
-        let plan = explain(sql).await;
-        assert!(plan.contains(index), "{sql}: {plan}");
-        assert!(!plan.contains("SCAN") && (may_sort || !plan.contains("TEMP B-TREE")), "{sql}: {plan}");
+    world.outbox.database.write(post).await.expect("stored");
+    assert_eq!(backend.next().await.data(), "public");
+    for number in 0..40 {
+        world.post("a", &format!("own-{number}"), [json!(number)]).await;
     }
-}
-
-#[tokio::test]
-async fn a_courier_that_panics_starts_again_and_delays_no_other() {
-    let world = World::new();
-    let (mut a, mut b) = (world.point("a", |_| OK).await, world.point("b", |_| OK).await);
-    world.portal.panics.lock().expect("not poisoned").insert("a".to_owned(), 4);
-    world.post("a", "lane", [json!(1)]).await;
-    world.post("b", "lane", [json!(2)]).await;
-    assert_eq!(b.next().await.data(), json!(2));
-    assert_eq!(a.next().await.data(), json!(1), "posted by the fifth");
-    world.until_done("a").await;
-    assert_eq!(world.portal.panics_still("a"), 0);
-}
-
-#[tokio::test]
-async fn an_answer_that_can_not_be_stored_is_left_out_and_its_lane_goes_on() {
-    let world = World::new();
-    let mut a = world.point("a", |_| Reply::Status("200 OK", "poison")).await;
-    world.portal.refuses_answers.store(true, std::sync::atomic::Ordering::Relaxed);
-    let about = Some(About { message: Some(1), conversation: None });
-    world.post_at("a", "lane", json!(1), about, storage::now()).await;
-    world.post("a", "lane", [json!(2)]).await;
-    assert_eq!([a.next().await.data(), a.next().await.data()], [json!(1), json!(2)], "each once");
-    world.until_done("a").await;
-    assert!(a.rest().is_empty());
-}
-
-/// The connection to the store was lost in the commit: nothing followed it.
-#[tokio::test]
-async fn a_broadcast_whose_commit_nobody_saw_is_published_by_the_running_process() {
-    let mut world = World::new();
-    world.broadcast("lane", "seen", &[], None).await;
-    assert_eq!(world.next_channel().await, "seen");
-    let node = world.outbox.node.to_string();
-    let lost = move |tx: &mut Transaction<'_>| {
-        let payload = json!({"publications": [{"channel": "lost", "event": "E", "data": {}}],
-            "expires_at": storage::now() + 60_000_000});
-        tx.execute(
-            "INSERT INTO outbox (app_id, kind, lane, payload, state, attempts, not_before, locked_by, locked_until, \
-             created_at) VALUES ('a', 'broadcast', 'lane', ?1, 'pending', 0, 0, ?2, 1, 0)",
-            &[payload.to_string().into(), (&node).into()],
-        )
-    };
-    world.outbox.database.write(lost).await.expect("stored");
-    assert_eq!(world.next_channel().await, "lost");
-    // Each once, and nothing is left.
-    world.until_done("a").await;
-    assert!(world.published.try_recv().is_err());
+    world.until_stats(|stats| stats.delivered == 40).await;
 }

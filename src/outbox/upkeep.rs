@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Outbox, Target, micros, queue};
+use super::{Event, Outbox, Target, micros, queue};
 use crate::storage::{self, StorageError, Transaction};
 
 /// Events that one endpoint may have waiting or given up where its settings do not say less. At about 1.5 KB
@@ -35,10 +35,11 @@ pub(super) async fn run(outbox: &Outbox) {
 /// With at most so many rows of each endpoint, or fewer where its settings say so.
 pub(super) async fn tidy(outbox: &Outbox, most: i64) -> Result<(), StorageError> {
     for target in outbox.database.read(queue::targets).await? {
-        let max_rows = outbox.endpoint(&target).map_or(most, |endpoint| endpoint.max_rows.min(most));
+        let endpoint = outbox.endpoint(&target);
+        let bounds = endpoint.map(|endpoint| (endpoint.max_rows.min(most), endpoint.drops_waiting));
         give_up(outbox, &target).await?;
         forget(outbox, &target).await?;
-        drop_excess(outbox, &target, max_rows).await?;
+        drop_excess(outbox, &target, bounds.unwrap_or((most, true))).await?;
         outbox.couriers.wake(&target);
     }
     let limit = storage::now() - micros(KEEP_LOG);
@@ -53,8 +54,19 @@ async fn give_up(outbox: &Outbox, target: &Target) -> Result<(), StorageError> {
     let limit = storage::now() - micros(time);
     let mut all = 0;
     loop {
-        let of = target.clone();
-        let count = outbox.database.write_lazily(move |tx| queue::give_up_old(tx, &of, limit)).await?;
+        let (of, receivers) = (target.clone(), outbox.receivers_of(target));
+        let give_up = move |tx: &mut Transaction<'_>| {
+            let given_up = queue::give_up_old(tx, &of, limit)?;
+            for (id, payload) in &given_up {
+                let Some(receivers) = &receivers else { break };
+                receivers.settled(tx, &of, *id)?;
+                if let Ok(event) = serde_json::from_str::<Event>(payload) {
+                    receivers.gave_up(tx, &of, &event)?;
+                }
+            }
+            Ok::<_, StorageError>(given_up.len())
+        };
+        let count = outbox.database.write_lazily(give_up).await?;
         if count == 0 {
             break;
         }
@@ -83,11 +95,20 @@ async fn forget(outbox: &Outbox, target: &Target) -> Result<(), StorageError> {
     Ok(())
 }
 
-async fn drop_excess(outbox: &Outbox, target: &Target, max_rows: i64) -> Result<(), StorageError> {
+/// With at most so many rows that were given up or, if it is said, wait.
+async fn drop_excess(
+    outbox: &Outbox,
+    target: &Target,
+    (max_rows, drops_waiting): (i64, bool),
+) -> Result<(), StorageError> {
     let of = target.clone();
-    let (done, others) = outbox.database.read(move |tx| queue::count(tx, &of)).await?;
+    let [done, failed, waiting] = outbox.database.read(move |tx| queue::count(tx, &of)).await?;
     drop_rows(outbox, target, &["done"], done - MAX_DONE).await?;
-    let dropped = drop_rows(outbox, target, &["failed", "pending", "queued"], others - max_rows).await?;
+    let dropped = if drops_waiting {
+        drop_rows(outbox, target, &["failed", "pending", "queued"], failed + waiting - max_rows).await?
+    } else {
+        drop_rows(outbox, target, &["failed"], failed - max_rows).await?
+    };
     if dropped > 0 {
         outbox.couriers.dropped(dropped);
         tracing::error!(
@@ -108,9 +129,15 @@ async fn drop_rows(
 ) -> Result<u64, StorageError> {
     let mut all = 0;
     while excess > 0 {
-        let of = target.clone();
-        let drop = move |tx: &mut Transaction<'_>| queue::drop_oldest(tx, &of, states, excess);
-        let count = outbox.database.write_lazily(drop).await? as i64;
+        let (of, receivers) = (target.clone(), outbox.receivers_of(target));
+        let drop = move |tx: &mut Transaction<'_>| {
+            let dropped = queue::drop_oldest(tx, &of, states, excess)?;
+            for id in &dropped {
+                receivers.iter().try_for_each(|receivers| receivers.settled(tx, &of, *id))?;
+            }
+            Ok::<_, StorageError>(dropped.len() as i64)
+        };
+        let count = outbox.database.write_lazily(drop).await?;
         if count == 0 {
             break;
         }

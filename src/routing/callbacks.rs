@@ -176,6 +176,7 @@ impl Receivers for Portals {
             data,
             keeps_log: false,
             max_rows: MAX_ROWS,
+            drops_waiting: true,
         })
     }
 

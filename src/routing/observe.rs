@@ -106,7 +106,7 @@ impl Observer for HintSender {
             Observation::Subscribed(channel) if plain(channel).starts_with("messenger.") => {
                 self.push(Hint::Opened(app_id.into(), (*channel).clone()));
             }
-            Observation::ChannelOccupied(channel) | Observation::ChannelVacated(channel) => {
+            Observation::ChannelOccupied(channel, _) | Observation::ChannelVacated(channel) => {
                 self.user_of_channel(app_id, channel);
             }
             Observation::ClientEvent(event) => self.client_event(app_id, event),

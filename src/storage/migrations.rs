@@ -11,6 +11,8 @@ pub(super) const STEPS: &[&str] = &[
     include_str!("migrations/0007_group_recipients.sql"),
     include_str!("migrations/0008_shares.sql"),
     include_str!("migrations/0009_fewer_indexes.sql"),
+    include_str!("migrations/0010_fair_webhooks.sql"),
+    include_str!("migrations/0011_webhook_room.sql"),
 ];
 
 /// The steps that a store with `done` of them lacks.

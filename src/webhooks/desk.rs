@@ -8,12 +8,15 @@ use std::time::{Duration, Instant};
 
 use super::Inner;
 use super::endpoints::AppWebhooks;
+use super::ledger::Ledger;
 use super::presence::{Key, Presence, Subject};
 use super::queue::{Seen, What};
 use super::records::{self, Known, Orphan, Record};
 use super::told::{Told, event_of};
+use super::writer;
 use crate::config::WebhookEvent;
 use crate::protocol::channel::{ChannelKind, ChannelName};
+use crate::protocol::id::SocketId;
 use crate::storage::{self, StorageError, Transaction};
 
 /// Pause between two looks at the queue.
@@ -34,6 +37,8 @@ const CHUNK: usize = 500;
 const COMPARE: Duration = Duration::from_secs(1);
 /// How long clients have to come back after a crash: pusher-js tries every second, on a phone less often.
 const COME_BACK: Duration = Duration::from_secs(10);
+/// How often old rows are deleted.
+const TIDY: Duration = Duration::from_hours(1);
 /// Time in which the same cache miss is told once.
 const MISS_TIME: Duration = Duration::from_secs(1);
 
@@ -83,6 +88,8 @@ struct Desk {
     is_shared: bool,
     /// When this process last gave a sign of life.
     beaten: Option<Instant>,
+    ledger: Ledger,
+    tidied: Option<Instant>,
     /// Signs that others gave, and since when there were no more. By our own clock: theirs may be wrong.
     others: HashMap<String, (Option<i64>, Instant)>,
 }
@@ -98,6 +105,8 @@ impl Desk {
             has_gap: false,
             compared: None,
             beaten: None,
+            ledger: Ledger::new(inner.outbox.clone()),
+            tidied: None,
             others: HashMap::new(),
             is_shared: inner.outbox.database().is_shared(),
         }
@@ -117,7 +126,7 @@ impl Desk {
         let batch = self.pending.first().map(|(seen, _)| *seen + BATCH_TIME);
         let beat = self.beaten.filter(|_| self.is_shared).map(|at| at + BEAT);
         let gap = self.compared.filter(|_| self.has_gap).map(|at| at + COMPARE);
-        due.into_iter().chain(batch).chain(beat).chain(gap).min()
+        due.into_iter().chain(batch).chain(beat).chain(gap).chain(self.ledger.next()).min()
     }
 
     async fn work(&mut self) {
@@ -151,6 +160,11 @@ impl Desk {
         self.presence.shrink();
         self.inner.tracked.store(self.presence.len() as u64, Ordering::Relaxed);
         self.flush(now).await;
+        self.ledger.catch_up(&self.inner.queue.endpoints().apps()).await;
+        if self.tidied.is_none_or(|at| now.duration_since(at) >= TIDY) {
+            self.tidied = Some(now);
+            self.ledger.tidy().await;
+        }
     }
 
     fn app(&self, id: &str) -> Option<Arc<AppWebhooks>> {
@@ -164,7 +178,7 @@ impl Desk {
     fn note(&mut self, seen: Seen, now: Instant) {
         let Some(app) = self.app(&seen.app) else { return };
         let told = match seen.what {
-            What::Came(subject) => return self.came(&app, subject, true, now),
+            What::Came(subject) => return self.came(&app, subject, seen.by, true, now),
             What::Left(subject) => {
                 let key = Key { app: seen.app, subject };
                 // Whoever leaves because the process ends comes back.
@@ -178,13 +192,15 @@ impl Desk {
                 let miss = (seen.app, channel);
                 let is_news = self.missed.get(&miss).is_none_or(|at| now.duration_since(*at) >= MISS_TIME);
                 is_news.then(|| {
-                    let told = Told::cache_miss(&app, &miss.1);
+                    let told = Told::cache_miss(&app, &miss.1).by(seen.by);
                     self.missed.insert(miss, now);
                     told
                 })
             }
-            What::SubscriptionCount(channel, count) => Some(Told::subscription_count(&app, &channel, count)),
-            What::Opened(socket_id) => Some(Told::opened(&app, socket_id)),
+            What::SubscriptionCount(channel, count) => {
+                Some(Told::subscription_count(&app, &channel, count).by(seen.by))
+            }
+            What::Opened(socket_id) => Some(Told::connection_opened(&app, &socket_id.to_string())),
             What::Closed(end) => Some(Told::closed(&app, &end)),
         };
         if let Some(told) = told {
@@ -192,8 +208,15 @@ impl Desk {
         }
     }
 
-    fn came(&mut self, app: &Arc<AppWebhooks>, subject: Subject, is_told: bool, now: Instant) {
-        let told = Told::presence(app, &subject, true);
+    fn came(
+        &mut self,
+        app: &Arc<AppWebhooks>,
+        subject: Subject,
+        by: Option<SocketId>,
+        is_told: bool,
+        now: Instant,
+    ) {
+        let told = Told::presence(app, &subject, true).by(by);
         if self.presence.came(Key { app: Arc::clone(&app.id), subject }) {
             self.tell(if is_told { told } else { told.silently() }, now);
         }
@@ -221,7 +244,7 @@ impl Desk {
         let there = self.there();
         self.leave_unless(&there, now);
         for (app, subject) in there {
-            self.came(&app, subject, true, now);
+            self.came(&app, subject, None, true, now);
         }
     }
 
@@ -231,7 +254,7 @@ impl Desk {
         self.leave_unless(&there, now);
         let mut mentioned = HashSet::new();
         let mut came = HashSet::new();
-        for Seen { app, what } in seen {
+        for Seen { app, what, .. } in seen {
             if let What::Came(subject) | What::Left(subject) = what
                 && mentioned.insert((app, subject))
                 && matches!(what, What::Came(_))
@@ -241,7 +264,7 @@ impl Desk {
         }
         for (app, subject) in there {
             if !came.contains(&(&app.id, &subject)) {
-                self.came(&app, subject, false, now);
+                self.came(&app, subject, None, false, now);
             }
         }
     }
@@ -363,9 +386,11 @@ impl Desk {
         range: Range<usize>,
         forgotten: &Arc<[Record]>,
     ) -> Result<(), StorageError> {
+        self.ledger.count(&told[range.clone()]).await?;
         let (outbox, told, forgotten) = (self.inner.outbox.clone(), Arc::clone(told), Arc::clone(forgotten));
+        let rooms = Arc::clone(self.ledger.rooms());
         let write = move |tx: &mut Transaction<'_>| {
-            records::write(&outbox, tx, &told[range.clone()])?;
+            writer::write(&outbox, tx, &told[range.clone()], &rooms)?;
             records::forget(tx, outbox.node(), &forgotten)
         };
         self.inner.outbox.database().write(write).await

@@ -10,14 +10,15 @@ use sha2::{Digest, Sha256};
 use wildmatch::WildMatch;
 
 use super::FAMILY;
+use super::room::Limits;
 use crate::apps::App;
 use crate::config::{AppSettings, CallbackData, WebhookEvent, WebhookSettings};
 use crate::http_client::{self, Reach};
 use crate::outbox::{Endpoint, Target};
 use crate::protocol::channel::ChannelName;
 
-/// Requests that may wait for a webhook, or be given up.
-const MAX_ROWS: i64 = 100_000;
+/// Requests that were given up and are kept.
+const MAX_FAILED: i64 = 100_000;
 
 /// All apps' webhooks.
 #[derive(Default)]
@@ -41,6 +42,8 @@ pub(super) struct Webhook {
     pub name: String,
     pub target: Target,
     pub is_batching: bool,
+    /// What may wait for it.
+    pub limits: Limits,
     events: Events,
     channels: Vec<WildMatch>,
     url: Uri,
@@ -85,6 +88,11 @@ impl Endpoints {
 
     pub fn app(&self, id: &str) -> Option<&Arc<AppWebhooks>> {
         self.apps.get(id)
+    }
+
+    /// How many apps have webhooks.
+    pub fn count(&self) -> usize {
+        self.apps.len()
     }
 
     /// In the order of their ids.
@@ -154,6 +162,7 @@ impl Webhook {
             target: Target { app_id: app_id.to_owned(), kind: format!("{FAMILY}:{name}") },
             name,
             is_batching: settings.batch,
+            limits: Limits::new(settings.max_waiting),
             events: if settings.events.is_empty() { Events::pushers() } else { events },
             channels: settings.channels.iter().map(|pattern| WildMatch::new(pattern)).collect(),
             url: settings.url.expose().parse().ok()?,
@@ -191,7 +200,8 @@ impl Webhook {
             reach: self.reach.clone(),
             data: CallbackData::String,
             keeps_log: true,
-            max_rows: MAX_ROWS,
+            max_rows: MAX_FAILED,
+            drops_waiting: false,
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! The hub's threads leave what they see in a bounded [`queue`]; one task on the service runtime ([`desk`])
 //! decides what is news (`presence`: who is back within the delay was never gone), says it in JSON (`told`)
-//! and writes it into the outbox (`records`), which signs, posts and retries it. Nothing here is on the way of
-//! a publication.
+//! and writes it into the outbox (`writer`, `records`), which signs, posts and retries it. Nothing here is on the
+//! way of a publication.
 //!
 //! # What is guaranteed
 //! - What is written is delivered at least once, in order for each channel, or given up after
@@ -13,15 +13,22 @@
 //! - What happens is written within milliseconds. A crash in between loses client events, cache misses and
 //!   counts of that moment, but no coming and going: what is there is looked at again.
 //! - The queue is bounded. What finds no room is counted, and what is there is looked at anew.
+//! - What waits in the store is bounded when it is written, and nobody takes the room of others (`room`, `ledger`).
+//!   Whatever found none or was given up, receivers hear of nothing that goes and did not come (`gaps`, `given_up`).
 //!
 //! May import `hub`, `outbox`, `storage`, `http_client`, `apps`, `protocol`, `config`.
 
 mod desk;
 mod endpoints;
+mod gaps;
+mod given_up;
+mod ledger;
 mod presence;
 mod queue;
 mod records;
+mod room;
 mod told;
+mod writer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,9 +38,10 @@ use tokio::sync::watch;
 
 use crate::config::AppSettings;
 use crate::hub::{Hub, Observer};
-use crate::outbox::{Endpoint, Outbox, Receivers, Target};
-use crate::storage::{self, StorageError};
+use crate::outbox::{Amended, Endpoint, Event, Outbox, Receivers, Target};
+use crate::storage::{self, StorageError, Transaction};
 use endpoints::Endpoints;
+use gaps::Why;
 use queue::Queue;
 
 /// The first word of the outbox's names for webhooks.
@@ -73,6 +81,10 @@ pub struct Standing {
     pub failed: i64,
     /// Age of the oldest that waits.
     pub oldest_seconds: f64,
+    /// What is there and is to be told when there is room.
+    pub held_back: i64,
+    /// Events that found no room and were not told.
+    pub dropped: i64,
 }
 
 impl Webhooks {
@@ -148,11 +160,18 @@ impl Webhooks {
         for webhook in endpoints.apps().iter().flat_map(|app| &app.webhooks) {
             let target = webhook.target.clone();
             let of = target.clone();
-            let (waiting, failed, oldest) =
-                self.inner.outbox.database().read(move |tx| records::depth(tx, &of)).await?;
-            let oldest_seconds = oldest.map_or(0.0, |oldest| (storage::now() - oldest).max(0) as f64 / 1e6);
-            let (name, address) = (webhook.name.clone(), webhook.address());
-            found.push(Standing { name, target, address, waiting, failed, oldest_seconds });
+            let depth = self.inner.outbox.database().read(move |tx| records::depth(tx, &of)).await?;
+            let age = |oldest: i64| (storage::now() - oldest).max(0) as f64 / 1e6;
+            found.push(Standing {
+                name: webhook.name.clone(),
+                target,
+                address: webhook.address(),
+                waiting: depth.waiting,
+                failed: depth.failed,
+                oldest_seconds: depth.oldest.map_or(0.0, age),
+                held_back: depth.held_back,
+                dropped: depth.dropped,
+            });
         }
         Ok(found)
     }
@@ -168,6 +187,27 @@ impl Receivers for Inner {
     fn endpoint(&self, target: &Target) -> Option<Endpoint> {
         let app = self.hub.app_by_id(&target.app_id)?.app();
         Some(self.queue.endpoints().webhook(target)?.endpoint(app))
+    }
+
+    fn settled(&self, tx: &mut Transaction<'_>, target: &Target, id: i64) -> Result<(), StorageError> {
+        writer::settled(tx, target, id)
+    }
+
+    fn gave_up(&self, tx: &mut Transaction<'_>, target: &Target, event: &Event) -> Result<(), StorageError> {
+        given_up::note(tx, target, event)
+    }
+
+    fn amends(&self, tx: &mut Transaction<'_>, target: &Target) -> Result<bool, StorageError> {
+        gaps::has_any(tx, target, Why::GivenUp)
+    }
+
+    fn amend_event(
+        &self,
+        tx: &mut Transaction<'_>,
+        target: &Target,
+        event: &mut Event,
+    ) -> Result<Amended, StorageError> {
+        given_up::amend(tx, target, event)
     }
 }
 

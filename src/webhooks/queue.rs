@@ -1,8 +1,10 @@
-//! What the hub's threads see on their way, until the webhooks' task looks.
+//! What the hub's threads see on their way, until the webhooks' task looks. Each connection has a share of the room,
+//! and so have each app and what everybody may cause: nobody takes the room of others.
 //!
 //! Waking another thread costs more than what is to be said, so the task is only woken when it waits for
 //! nothing else: it looks at most every few milliseconds, however much happens.
 
+use std::collections::HashMap;
 use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,12 +24,16 @@ use crate::protocol::id::{SocketId, UserId};
 const MAX_COUNT: usize = 65_536;
 /// Bytes that clients' events among them may have.
 const MAX_BYTES: usize = 64 << 20;
+/// The part that one connection may have.
+const CONNECTION: usize = 16;
 
 /// Something that happened in an app.
 #[derive(Debug)]
 pub(super) struct Seen {
     pub app: Arc<str>,
     pub what: What,
+    /// The connection that caused it, if that is known.
+    pub by: Option<SocketId>,
 }
 
 /// What happened.
@@ -75,6 +81,10 @@ pub(super) struct Queue {
 struct Waiting {
     seen: Vec<Seen>,
     bytes: usize,
+    /// How many are of each app, and of these how many of what everybody may cause.
+    of_apps: HashMap<Arc<str>, [usize; 2]>,
+    /// How many each connection caused, and the bytes of its events.
+    of_connections: HashMap<SocketId, [usize; 2]>,
     /// Whether something found no room since the last look.
     has_gap: bool,
 }
@@ -129,32 +139,72 @@ impl Queue {
     /// Leaves no room, and something that found none.
     #[cfg(test)]
     pub fn fill(&self) {
-        let news = Subject::Channel(ChannelName::parse("news").expect("a name"));
-        (0..=MAX_COUNT).for_each(|_| self.push(&"1001".into(), What::Came(news.clone())));
+        let news = Subject::Channel(ChannelName::parse("private-news").expect("a name"));
+        (0..=MAX_COUNT).for_each(|_| self.push(&"1001".into(), What::Came(news.clone()), None));
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, app: &Arc<str>, what: What) {
+    fn push(&self, app: &Arc<str>, what: What, by: Option<SocketId>) {
         let bytes = if let What::ClientEvent(event) = &what { event.data.len() } else { 0 };
+        let apps = self.endpoints.load().count();
         let mut waiting = self.lock();
-        // Ends of connections have room of their own: nothing tells later that one was missed, and there can be no
-        // more of them than connections.
-        let room = if matches!(what, What::Closed(_)) { 2 * MAX_COUNT } else { MAX_COUNT };
-        if waiting.seen.len() >= room || waiting.bytes + bytes > MAX_BYTES {
+        if !waiting.has_room(app, &what, by, bytes, apps) {
             // Who came and went is looked at anew; of the rest there is nothing to look at.
             waiting.has_gap |= matches!(what, What::Came(_) | What::Left(_));
             return self.lose();
         }
         let is_first = waiting.seen.is_empty();
         waiting.bytes += bytes;
-        waiting.seen.push(Seen { app: Arc::clone(app), what });
+        let of_app = waiting.of_apps.entry(Arc::clone(app)).or_default();
+        of_app[0] += 1;
+        of_app[1] += usize::from(what.is_public());
+        if let Some(by) = by {
+            let of_connection = waiting.of_connections.entry(by).or_default();
+            of_connection[0] += 1;
+            of_connection[1] += bytes;
+        }
+        waiting.seen.push(Seen { app: Arc::clone(app), what, by });
         drop(waiting);
         if is_first {
             self.wake.notify_one();
         }
+    }
+}
+
+impl Waiting {
+    fn has_room(&self, app: &Arc<str>, what: &What, by: Option<SocketId>, bytes: usize, apps: usize) -> bool {
+        // Ends of connections have room of their own: nothing tells later that one was missed, and there can be no
+        // more of them than connections.
+        if matches!(what, What::Closed(_)) {
+            return self.seen.len() < 2 * MAX_COUNT;
+        }
+        let [of_app, public] = self.of_apps.get(app).copied().unwrap_or_default();
+        // Half for one app, so that there is always room for another.
+        let app_room = if apps > 1 { MAX_COUNT / 2 } else { MAX_COUNT };
+        let [of_connection, its_bytes] =
+            by.and_then(|by| self.of_connections.get(&by)).copied().unwrap_or_default();
+        self.seen.len() < MAX_COUNT
+            && self.bytes + bytes <= MAX_BYTES
+            && of_app < app_room
+            && (!what.is_public() || public < app_room / 2)
+            && of_connection < MAX_COUNT / CONNECTION
+            && its_bytes + bytes <= MAX_BYTES / CONNECTION
+    }
+}
+
+impl What {
+    /// Whether everybody may cause it who knows the app's key.
+    fn is_public(&self) -> bool {
+        let channel = match self {
+            Self::Came(subject) | Self::Left(subject) => subject.channel(),
+            Self::ClientEvent(event) => Some(&event.channel),
+            Self::CacheMiss(channel) | Self::SubscriptionCount(channel, _) => Some(channel),
+            Self::Opened(_) | Self::Closed(_) => return true,
+        };
+        channel.is_some_and(|channel| channel.kind() == ChannelKind::Public)
     }
 }
 
@@ -169,21 +219,32 @@ impl Observer for Queue {
         if !app.tracks(event, channel) {
             return;
         }
+        let by = cause(what);
         if let Some(what) = owned(what) {
-            self.push(&app.id, what);
+            self.push(&app.id, what, by);
         }
+    }
+}
+
+/// The connection that caused it, if that is known.
+fn cause(what: &Observation<'_>) -> Option<SocketId> {
+    match *what {
+        Observation::ChannelOccupied(_, by) | Observation::CacheMiss(_, by) => Some(by),
+        Observation::SubscriptionCount(_, _, by) => by,
+        Observation::ClientEvent(event) => Some(event.socket_id),
+        _ => None,
     }
 }
 
 /// Which event an observation leads to, and of which channel.
 fn kind<'a>(what: &Observation<'a>) -> Option<(WebhookEvent, Option<&'a ChannelName>)> {
     Some(match *what {
-        Observation::ChannelOccupied(channel) => (WebhookEvent::ChannelOccupied, Some(channel)),
+        Observation::ChannelOccupied(channel, _) => (WebhookEvent::ChannelOccupied, Some(channel)),
         Observation::ChannelVacated(channel) => (WebhookEvent::ChannelVacated, Some(channel)),
         Observation::MemberAdded(channel, _) => (WebhookEvent::MemberAdded, Some(channel)),
         Observation::MemberRemoved(channel, _) => (WebhookEvent::MemberRemoved, Some(channel)),
-        Observation::CacheMiss(channel) => (WebhookEvent::CacheMiss, Some(channel)),
-        Observation::SubscriptionCount(channel, _) => (WebhookEvent::SubscriptionCount, Some(channel)),
+        Observation::CacheMiss(channel, _) => (WebhookEvent::CacheMiss, Some(channel)),
+        Observation::SubscriptionCount(channel, ..) => (WebhookEvent::SubscriptionCount, Some(channel)),
         Observation::ClientEvent(event) => (WebhookEvent::ClientEvent, Some(event.channel)),
         Observation::UserCame(_) => (WebhookEvent::UserOnline, None),
         Observation::UserLeft(_) => (WebhookEvent::UserOffline, None),
@@ -195,7 +256,7 @@ fn kind<'a>(what: &Observation<'a>) -> Option<(WebhookEvent, Option<&'a ChannelN
 
 fn owned(what: &Observation<'_>) -> Option<What> {
     Some(match *what {
-        Observation::ChannelOccupied(channel) => What::Came(Subject::Channel(channel.clone())),
+        Observation::ChannelOccupied(channel, _) => What::Came(Subject::Channel(channel.clone())),
         Observation::ChannelVacated(channel) => What::Left(Subject::Channel(channel.clone())),
         Observation::MemberAdded(channel, user) => What::Came(Subject::Member(channel.clone(), user.clone())),
         Observation::MemberRemoved(channel, user) => {
@@ -203,8 +264,8 @@ fn owned(what: &Observation<'_>) -> Option<What> {
         }
         Observation::UserCame(user) => What::Came(Subject::User(user.clone())),
         Observation::UserLeft(user) => What::Left(Subject::User(user.clone())),
-        Observation::CacheMiss(channel) => What::CacheMiss(channel.clone()),
-        Observation::SubscriptionCount(channel, count) => What::SubscriptionCount(channel.clone(), count),
+        Observation::CacheMiss(channel, _) => What::CacheMiss(channel.clone()),
+        Observation::SubscriptionCount(channel, count, _) => What::SubscriptionCount(channel.clone(), count),
         Observation::ClientEvent(event) => What::ClientEvent(Box::new(ClientEvent {
             channel: event.channel.clone(),
             event: event.event.into(),
@@ -245,15 +306,19 @@ mod tests {
         ChannelName::parse(name).expect(name)
     }
 
+    fn socket(number: usize) -> SocketId {
+        SocketId::parse(&format!("1.{number}")).expect("a form").expect("an id")
+    }
+
     #[test]
     fn what_nobody_wants_is_not_queued() {
         let queue = queue(vec![WebhookEvent::ChannelVacated]);
         let (news, own) = (channel("news"), channel("#server-to-user-7"));
-        queue.see("1001", &Observation::CacheMiss(&news));
-        queue.see("1002", &Observation::ChannelOccupied(&news));
-        queue.see("1001", &Observation::ChannelOccupied(&own));
+        queue.see("1001", &Observation::CacheMiss(&news, socket(1)));
+        queue.see("1002", &Observation::ChannelOccupied(&news, socket(1)));
+        queue.see("1001", &Observation::ChannelOccupied(&own, socket(1)));
         assert!(queue.take().0.is_empty());
-        queue.see("1001", &Observation::ChannelOccupied(&news));
+        queue.see("1001", &Observation::ChannelOccupied(&news, socket(1)));
         let (seen, has_gap) = queue.take();
         assert!(matches!(&seen[0].what, What::Came(Subject::Channel(channel)) if *channel == news));
         assert_eq!((seen.len(), has_gap), (1, false));
@@ -262,11 +327,34 @@ mod tests {
     #[test]
     fn what_finds_no_room_is_counted_and_leaves_a_mark() {
         let queue = queue(vec![]);
-        let news = channel("news");
-        (0..MAX_COUNT + 3).for_each(|_| queue.see("1001", &Observation::ChannelOccupied(&news)));
+        let news = channel("private-news");
+        (0..MAX_COUNT + 3).for_each(|n| queue.see("1001", &Observation::ChannelOccupied(&news, socket(n))));
         assert_eq!(queue.lost(), 3);
         let (seen, has_gap) = queue.take();
         assert_eq!((seen.len(), has_gap), (MAX_COUNT, true));
         assert!(!queue.take().1, "told once");
+    }
+
+    #[test]
+    fn strangers_and_single_connections_and_apps_leave_room_for_others() {
+        let queue = queue(vec![]);
+        let (news, room) = (channel("news"), channel("private-room"));
+        (0..MAX_COUNT).for_each(|n| queue.see("1001", &Observation::ChannelOccupied(&news, socket(n))));
+        assert_eq!(queue.lock().seen.len(), MAX_COUNT / 2, "strangers");
+        (0..MAX_COUNT)
+            .for_each(|_| queue.see("1001", &Observation::ChannelOccupied(&room, socket(MAX_COUNT))));
+        assert_eq!(queue.lock().seen.len(), MAX_COUNT / 2 + MAX_COUNT / CONNECTION, "one connection");
+        queue.take();
+
+        let webhook = WebhookSettings {
+            url: crate::config::Secret::new("http://portal.example/".to_owned()),
+            ..Default::default()
+        };
+        let app = |id| AppSettings { webhooks: vec![webhook.clone()], ..AppSettings::new(id, id, "secret") };
+        queue.set(Endpoints::new(&[app("1001"), app("1002")]));
+        (0..MAX_COUNT).for_each(|n| queue.see("1001", &Observation::ChannelOccupied(&room, socket(n))));
+        assert_eq!(queue.lock().seen.len(), MAX_COUNT / 2, "one app");
+        queue.see("1002", &Observation::ChannelOccupied(&news, socket(1)));
+        assert_eq!(queue.lock().seen.len(), MAX_COUNT / 2 + 1);
     }
 }

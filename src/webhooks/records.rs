@@ -4,24 +4,13 @@
 //! were told is there, and does not come back, is told to be gone. Where processes share a store each writes
 //! down what is connected to it, and something is there as long as one of them has it.
 
-use std::collections::HashMap;
-
-use serde_json::value::RawValue;
-
 use super::presence::Subject;
-use super::told::Told;
-use crate::config::WebhookEvent;
-use crate::outbox::{Event, Outbox, Target};
+use super::{gaps, writer};
+use crate::outbox::Target;
 use crate::protocol::channel::ChannelName;
 use crate::protocol::id::UserId;
 use crate::storage::{self, Row, StorageError, Transaction, Value};
 
-/// Most events of one request.
-const MAX_BATCH: usize = 100;
-/// Most bytes of the events of one request.
-const MAX_BATCH_BYTES: usize = 256 * 1024;
-/// The lane of batches: they hold events of several channels.
-const BATCHES: &str = "batch";
 /// Requests of a lane among which one that waits is looked for: a receiver that is away for long may have
 /// thousands, and is the last one to slow the store for.
 const LOOKED_THROUGH: i64 = 100;
@@ -46,8 +35,8 @@ pub(super) enum Known {
 /// A change of the records.
 #[derive(Clone, Debug)]
 pub(super) struct Change {
-    record: Record,
-    is_there: bool,
+    pub record: Record,
+    pub is_there: bool,
 }
 
 /// A record of a process that is gone.
@@ -75,25 +64,9 @@ impl Record {
     }
 
     fn read(row: &Row) -> Result<Option<Orphan>, StorageError> {
-        let (app_id, kind, name, user_id) = (row.text(0)?, row.text(1)?, row.text(2)?, row.text(3)?);
-        let user = || UserId::member(&user_id).ok();
-        let channel = || ChannelName::parse(&name).ok();
-        let known = match kind.as_str() {
-            "channel" => channel().map(Subject::Channel).map(Known::Subject),
-            "member" => {
-                channel().zip(user()).map(|(channel, user)| Known::Subject(Subject::Member(channel, user)))
-            }
-            "user" => user().map(Subject::User).map(Known::Subject),
-            _ => Some(Known::Connection(name.clone())),
-        };
+        let known = known(&row.text(0)?, &row.text(1)?, &row.text(2)?, &row.text(3)?);
         let since = row.int(4)?;
-        Ok(known.map(|known| {
-            let record = match &known {
-                Known::Subject(subject) => Self::of(&app_id, subject),
-                Known::Connection(socket_id) => Self::of_connection(&app_id, socket_id),
-            };
-            Orphan { record, known, since }
-        }))
+        Ok(known.map(|(record, known)| Orphan { record, known, since }))
     }
 
     fn delete(&self, tx: &mut Transaction<'_>, node: &str) -> Result<(), StorageError> {
@@ -105,9 +78,28 @@ impl Record {
         Ok(())
     }
 
-    fn values(&self, node: &str) -> [Value; 5] {
-        [(&self.app_id).into(), self.kind.into(), (&self.name).into(), (&self.user_id).into(), node.into()]
+    /// App, kind, name and user.
+    pub fn columns(&self) -> [Value; 4] {
+        [(&self.app_id).into(), self.kind.into(), (&self.name).into(), (&self.user_id).into()]
     }
+
+    fn values(&self, node: &str) -> [Value; 5] {
+        let [app_id, kind, name, user_id] = self.columns();
+        [app_id, kind, name, user_id, node.into()]
+    }
+}
+
+/// What the columns of a record say; `None`: no program of ours wrote them.
+pub(super) fn known(app_id: &str, kind: &str, name: &str, user_id: &str) -> Option<(Record, Known)> {
+    let user = || UserId::member(user_id).ok();
+    let channel = || ChannelName::parse(name).ok();
+    let subject = match kind {
+        "channel" => Subject::Channel(channel()?),
+        "member" => Subject::Member(channel()?, user()?),
+        "user" => Subject::User(user()?),
+        _ => return Some((Record::of_connection(app_id, name), Known::Connection(name.to_owned()))),
+    };
+    Some((Record::of(app_id, &subject), Known::Subject(subject)))
 }
 
 impl Change {
@@ -116,7 +108,7 @@ impl Change {
     }
 
     /// Makes the change; tells whether it is news, because no other process has the same.
-    fn make(&self, tx: &mut Transaction<'_>, node: &str, is_shared: bool) -> Result<bool, StorageError> {
+    pub fn make(&self, tx: &mut Transaction<'_>, node: &str, is_shared: bool) -> Result<bool, StorageError> {
         let values = self.record.values(node);
         if self.is_there {
             tx.execute(
@@ -139,76 +131,8 @@ impl Change {
     }
 }
 
-/// Writes what is to be told, for each webhook that wants it.
-pub(super) fn write(outbox: &Outbox, tx: &mut Transaction<'_>, all: &[Told]) -> Result<(), StorageError> {
-    let (now, is_shared) = (storage::now(), outbox.database().is_shared());
-    if is_shared {
-        lock(tx)?;
-    }
-    let mut batches: HashMap<&Target, Vec<&str>> = HashMap::new();
-    for told in all {
-        if let Some(change) = &told.change
-            && !change.make(tx, outbox.node(), is_shared)?
-        {
-            continue;
-        }
-        let Some(event) = told.event else { continue };
-        for webhook in &told.app.webhooks {
-            if !webhook.wants(event, told.channel.as_ref()) {
-                continue;
-            }
-            let lane = if webhook.is_batching { BATCHES } else { &told.lane };
-            // Whoever is yet to be told of a miss learns nothing from a second one.
-            if event == WebhookEvent::CacheMiss && is_waiting(tx, &webhook.target, lane, &told.json)? {
-                continue;
-            }
-            if webhook.is_batching {
-                batches.entry(&webhook.target).or_default().push(&told.json);
-            } else {
-                post(outbox, tx, &webhook.target, lane, &[&told.json], now)?;
-            }
-        }
-    }
-    for (target, events) in batches {
-        for batch in cut(&events) {
-            post(outbox, tx, target, BATCHES, batch, now)?;
-        }
-    }
-    Ok(())
-}
-
-/// Requests of at most so many events and bytes each.
-fn cut<'a, 'b>(events: &'a [&'b str]) -> Vec<&'a [&'b str]> {
-    let (mut batches, mut start, mut bytes) = (Vec::new(), 0, 0);
-    for (at, event) in events.iter().enumerate() {
-        if at > start && (at - start == MAX_BATCH || bytes + event.len() > MAX_BATCH_BYTES) {
-            batches.push(&events[start..at]);
-            (start, bytes) = (at, 0);
-        }
-        bytes += event.len() + 1;
-    }
-    if start < events.len() {
-        batches.push(&events[start..]);
-    }
-    batches
-}
-
-fn post(
-    outbox: &Outbox,
-    tx: &mut Transaction<'_>,
-    target: &Target,
-    lane: &str,
-    events: &[&str],
-    now: i64,
-) -> Result<(), StorageError> {
-    let data = RawValue::from_string(format!("[{}]", events.join(",")))
-        .map_err(|error| StorageError::Fault(format!("a webhook can't be written: {error}")))?;
-    let event = Event { name: title(events), data, is_list: true, about: None };
-    outbox.post(tx, target, lane, &event, now).map(drop)
-}
-
 /// Whether a request with this event waits, among the last ones of its lane.
-fn is_waiting(
+pub(super) fn is_waiting(
     tx: &mut Transaction<'_>,
     target: &Target,
     lane: &str,
@@ -224,24 +148,13 @@ fn is_waiting(
     Ok(row.is_some())
 }
 
-/// What lists call a request: its first event, and how many more there are.
-fn title(events: &[&str]) -> String {
-    #[derive(serde::Deserialize)]
-    struct Named {
-        name: String,
-    }
-    let first = events.first().and_then(|event| serde_json::from_str::<Named>(event).ok());
-    let first = first.map_or_else(String::new, |event| event.name);
-    if events.len() > 1 { format!("{first} and {} more", events.len() - 1) } else { first }
-}
-
 /// Deletes records of this process.
 pub(super) fn forget(tx: &mut Transaction<'_>, node: &str, records: &[Record]) -> Result<(), StorageError> {
     records.iter().try_for_each(|record| record.delete(tx, node))
 }
 
 /// Where processes share a store, what they have in common is read and written by one at a time.
-fn lock(tx: &mut Transaction<'_>) -> Result<(), StorageError> {
+pub(super) fn lock(tx: &mut Transaction<'_>) -> Result<(), StorageError> {
     tx.execute("UPDATE webhook_nodes SET beats = beats WHERE node = ''", &[]).map(drop)
 }
 
@@ -302,12 +215,22 @@ pub(super) fn adopt(
     Ok(orphans)
 }
 
-/// How many requests to a webhook wait, how many were given up, and since when the oldest waits. Read from
-/// an index alone, however many there are.
-pub(super) fn depth(
-    tx: &mut Transaction<'_>,
-    target: &Target,
-) -> Result<(i64, i64, Option<i64>), StorageError> {
+/// What is stored of a webhook.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Depth {
+    /// Requests that wait, and that were given up.
+    pub waiting: i64,
+    pub failed: i64,
+    /// Since when the oldest waits.
+    pub oldest: Option<i64>,
+    /// Comings that are to be told when there is room.
+    pub held_back: i64,
+    /// Events that found no room.
+    pub dropped: i64,
+}
+
+/// How a webhook stands. Read from indices alone, however much there is.
+pub(super) fn depth(tx: &mut Transaction<'_>, target: &Target) -> Result<Depth, StorageError> {
     let of_target = [(&target.app_id).into(), (&target.kind).into()];
     let mut count = |state: &'static str| {
         let values = [&of_target[..], &[state.into()]].concat();
@@ -323,7 +246,9 @@ pub(super) fn depth(
          AND state = 'pending' ORDER BY id LIMIT 1",
         &of_target,
     )?;
-    Ok((waiting, failed, oldest.map(|row| row.int(0)).transpose()?))
+    let oldest = oldest.map(|row| row.int(0)).transpose()?;
+    let (held_back, dropped) = (gaps::count(tx, target)?, writer::dropped(tx, target)?);
+    Ok(Depth { waiting, failed, oldest, held_back, dropped })
 }
 
 /// Names under which requests wait, by app.
@@ -334,27 +259,4 @@ pub(super) fn targets(tx: &mut Transaction<'_>) -> Result<Vec<Target>, StorageEr
         &[],
     )?;
     rows.iter().map(|row| Ok(Target { app_id: row.text(0)?, kind: row.text(1)? })).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn batches_keep_their_limits_and_lose_nothing() {
-        let small = vec!["x"; 250];
-        assert_eq!(cut(&small).iter().map(|batch| batch.len()).collect::<Vec<_>>(), [100, 100, 50]);
-        let text = "y".repeat(100 * 1024);
-        let big = vec![text.as_str(); 5];
-        assert_eq!(cut(&big).iter().map(|batch| batch.len()).collect::<Vec<_>>(), [2, 2, 1]);
-        let huge = "z".repeat(300 * 1024);
-        assert_eq!(cut(&[&huge, "x"]).len(), 2, "one that is too large goes alone");
-        assert!(cut(&[]).is_empty());
-    }
-
-    #[test]
-    fn requests_are_called_by_their_first_event() {
-        assert_eq!(title(&[r#"{"name":"cache_miss","channel":"x"}"#]), "cache_miss");
-        assert_eq!(title(&[r#"{"name":"a"}"#, "{}", "{}"]), "a and 2 more");
-    }
 }

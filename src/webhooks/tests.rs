@@ -1,5 +1,7 @@
 //! The desk with a real store, hub and backend.
 
+mod room;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use crate::hub::Observation;
 use crate::outbox::testing::{Backend, Reply, hub, store};
 use crate::outbox::{EventState, Listing};
 use crate::protocol::channel::ChannelName;
-use crate::protocol::id::UserId;
+use crate::protocol::id::{SocketId, UserId};
 
 const OK: Reply = Reply::Status("200 OK", "");
 
@@ -54,6 +56,10 @@ impl World {
     }
 }
 
+fn socket() -> SocketId {
+    SocketId::parse("1.1").expect("a form").expect("an id")
+}
+
 fn channel(name: &str) -> ChannelName {
     ChannelName::parse(name).expect(name)
 }
@@ -87,13 +93,13 @@ async fn what_receivers_believe_survives_a_crash() {
     let world = World::start(folder.path(), app.clone(), "one");
     let (stays, goes) = (channel("stays"), channel("goes"));
     for name in [&stays, &goes] {
-        world.see(&Observation::ChannelOccupied(name));
+        world.see(&Observation::ChannelOccupied(name, socket()));
         assert_eq!(next(&mut backend).await, [format!("channel_occupied {name}")]);
     }
     world.kill().await;
 
     let world = World::start(folder.path(), app, "two");
-    world.see(&Observation::ChannelOccupied(&stays));
+    world.see(&Observation::ChannelOccupied(&stays, socket()));
     // Ten seconds later, and nothing of the one that came back.
     let told = ["channel_occupied stays", "channel_occupied goes"];
     assert_eq!(next_but(&told, &mut backend).await, ["channel_vacated goes"]);
@@ -110,7 +116,7 @@ async fn after_a_crash_members_are_gone_before_their_channel() {
     let world = World::start(folder.path(), app.clone(), "one");
     let room = channel("presence-room");
     let users = ["1", "2"].map(|user| UserId::member(user).expect("an id"));
-    world.see(&Observation::ChannelOccupied(&room));
+    world.see(&Observation::ChannelOccupied(&room, socket()));
     users.iter().for_each(|user| world.see(&Observation::MemberAdded(&room, user)));
     assert_eq!(next(&mut backend).await.len(), 3);
     world.kill().await;
@@ -134,7 +140,7 @@ async fn misses_that_go_on_are_told_again() {
         let mut clock = tokio::time::interval(Duration::from_millis(100));
         loop {
             clock.tick().await;
-            world.see(&Observation::CacheMiss(&prices));
+            world.see(&Observation::CacheMiss(&prices, socket()));
         }
     };
     let two = async {
@@ -162,10 +168,10 @@ async fn a_miss_is_not_told_again_before_it_was_taken() {
         let (prices, marker) = (channel("cache-prices"), channel("marker"));
         // Twice as long as the time within which misses are one.
         for _ in 0..20 {
-            world.see(&Observation::CacheMiss(&prices));
+            world.see(&Observation::CacheMiss(&prices, socket()));
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        world.see(&Observation::ChannelOccupied(&marker));
+        world.see(&Observation::ChannelOccupied(&marker, socket()));
         let target = &world.webhooks.standings().await.expect("readable")[0].target;
         let waiting = Listing { state: EventState::Waiting, after: 0, since: 0, limit: 100 };
         let told = loop {
@@ -183,7 +189,7 @@ async fn a_miss_is_not_told_again_before_it_was_taken() {
             tokio::task::yield_now().await;
         }
         backend.rest();
-        world.see(&Observation::CacheMiss(&prices));
+        world.see(&Observation::CacheMiss(&prices, socket()));
         assert_eq!(next(&mut backend).await, ["cache_miss cache-prices"]);
         world.kill().await;
     }
@@ -202,7 +208,7 @@ async fn what_comes_while_settings_change_is_told() {
         hub.occupy_for_test(name);
     }
     world.webhooks.inner.queue.take();
-    world.see(&Observation::ChannelOccupied(&news));
+    world.see(&Observation::ChannelOccupied(&news, socket()));
     world.webhooks.configure(&[app]);
     assert_eq!(next(&mut backend).await, ["channel_occupied news"]);
     world.see(&Observation::ChannelVacated(&before));
@@ -217,7 +223,7 @@ async fn what_could_not_be_followed_is_looked_at_anew() {
     let app = settings(&backend, |webhook| webhook.batch = true);
     let world = World::start(folder.path(), app, "one");
     let gone = channel("gone");
-    world.see(&Observation::ChannelOccupied(&gone));
+    world.see(&Observation::ChannelOccupied(&gone, socket()));
     assert_eq!(next(&mut backend).await, ["channel_occupied gone"]);
     // Nobody is on the hub of this test, so whatever is believed to be there is not.
     world.webhooks.inner.queue.fill();
@@ -243,7 +249,7 @@ async fn clients_that_are_sent_away_are_not_gone() {
     assert_eq!(next(&mut backend).await, ["user_online "]);
     world.webhooks.freeze();
     world.see(&Observation::UserLeft(&user));
-    world.see(&Observation::CacheMiss(&channel("cache-a")));
+    world.see(&Observation::CacheMiss(&channel("cache-a"), socket()));
     world.webhooks.stop(Duration::from_secs(10)).await;
     assert_eq!(next(&mut backend).await, ["cache_miss cache-a"], "what else happens is still told");
     world.kill().await;
@@ -262,13 +268,13 @@ async fn other_settings_tell_nothing_of_what_is_there_already() {
     let app = settings(&backend, |webhook| webhook.channels = vec!["a*".to_owned()]);
     let world = World::start(folder.path(), app, "one");
     let (a, b) = (channel("a"), channel("b"));
-    world.see(&Observation::ChannelOccupied(&a));
-    world.see(&Observation::ChannelOccupied(&b));
+    world.see(&Observation::ChannelOccupied(&a, socket()));
+    world.see(&Observation::ChannelOccupied(&b, socket()));
     assert_eq!(next(&mut backend).await, ["channel_occupied a"]);
     let other = settings(&backend, |webhook| webhook.channels = vec!["b*".to_owned()]);
     world.webhooks.configure(&[other]);
     world.see(&Observation::ChannelVacated(&a));
-    world.see(&Observation::CacheMiss(&b));
+    world.see(&Observation::CacheMiss(&b, socket()));
     assert_eq!(next(&mut backend).await, ["cache_miss b"], "nobody wants to know of the other any more");
     assert_eq!(world.webhooks.standings().await.expect("readable").len(), 1);
     world.kill().await;

@@ -13,9 +13,10 @@ use super::endpoints::AppWebhooks;
 use super::presence::Subject;
 use super::queue::{ClientEvent, Closed};
 use super::records::{Change, Record};
+use super::room::{Owners, Share};
 use crate::config::WebhookEvent;
 use crate::protocol::channel::ChannelName;
-use crate::protocol::id::SocketId;
+use crate::protocol::id::{SocketId, UserId};
 
 /// Something that is to be told to an app's webhooks.
 pub(super) struct Told {
@@ -28,6 +29,8 @@ pub(super) struct Told {
     pub json: String,
     /// What it changes in the records.
     pub change: Option<Change>,
+    /// Whose room it takes.
+    pub owners: Owners,
 }
 
 /// An event as it goes out.
@@ -57,7 +60,8 @@ impl Told {
     fn new(app: &Arc<AppWebhooks>, event: WebhookEvent, lane: String, json: Json<'_>) -> Self {
         let json = Json { name: event.name(), ..json };
         let json = serde_json::to_string(&json).expect("bug: text and numbers serialise");
-        Self { app: Arc::clone(app), event: Some(event), channel: None, lane, json, change: None }
+        let owners = Owners::default();
+        Self { app: Arc::clone(app), event: Some(event), channel: None, lane, json, change: None, owners }
     }
 
     fn of_channel(
@@ -68,7 +72,7 @@ impl Told {
     ) -> Self {
         let told =
             Self::new(app, event, lane('c', channel.as_str()), Json { channel: channel.as_str(), ..json });
-        Self { channel: Some(channel.clone()), ..told }
+        Self { channel: Some(channel.clone()), owners: Owners::of_channel(channel, None), ..told }
     }
 
     /// Something came, or is gone.
@@ -86,7 +90,14 @@ impl Told {
             }
         };
         told.change = Some(Change::of(Record::of(&app.id, subject), is_there));
+        told.owners.origin = subject.user().map(Share::user);
         told
+    }
+
+    /// The same, caused by this connection, unless a user is known.
+    pub fn by(mut self, connection: Option<SocketId>) -> Self {
+        self.owners.origin = self.owners.origin.or(connection.map(Share::connection));
+        self
     }
 
     pub fn client_event(app: &Arc<AppWebhooks>, seen: &ClientEvent) -> Option<Self> {
@@ -98,7 +109,9 @@ impl Told {
             user_id: seen.user_id.as_ref().map(|user| user.as_str()),
             ..Json::default()
         };
-        Some(Self::of_channel(app, WebhookEvent::ClientEvent, &seen.channel, json))
+        let mut told = Self::of_channel(app, WebhookEvent::ClientEvent, &seen.channel, json);
+        told.owners.origin = seen.user_id.as_ref().map(Share::user);
+        Some(told.by(Some(seen.socket_id)))
     }
 
     pub fn cache_miss(app: &Arc<AppWebhooks>, channel: &ChannelName) -> Self {
@@ -110,12 +123,12 @@ impl Told {
         Self::of_channel(app, WebhookEvent::SubscriptionCount, channel, json)
     }
 
-    pub fn opened(app: &Arc<AppWebhooks>, socket_id: SocketId) -> Self {
-        let socket_id = socket_id.to_string();
-        let record = Record::of_connection(&app.id, &socket_id);
-        let json = Json { socket_id: Some(socket_id.clone()), ..Json::default() };
-        let told = Self::new(app, WebhookEvent::ConnectionOpened, lane('s', &socket_id), json);
-        Self { change: Some(Change::of(record, true)), ..told }
+    pub fn connection_opened(app: &Arc<AppWebhooks>, socket_id: &str) -> Self {
+        let record = Record::of_connection(&app.id, socket_id);
+        let json = Json { socket_id: Some(socket_id.to_owned()), ..Json::default() };
+        let told = Self::new(app, WebhookEvent::ConnectionOpened, lane('s', socket_id), json);
+        let owners = Owners { is_public: true, ..Owners::default() };
+        Self { change: Some(Change::of(record, true)), owners, ..told }
     }
 
     pub fn closed(app: &Arc<AppWebhooks>, end: &Closed) -> Self {
@@ -139,7 +152,8 @@ impl Told {
             ..Json::default()
         };
         let told = Self::new(app, WebhookEvent::ConnectionClosed, lane('s', socket_id), json);
-        Self { change: Some(Change::of(Record::of_connection(&app.id, socket_id), false)), ..told }
+        let owners = Owners { is_public: true, ..Owners::default() };
+        Self { change: Some(Change::of(Record::of_connection(&app.id, socket_id), false)), owners, ..told }
     }
 
     /// The same, but told to nobody.
@@ -172,13 +186,19 @@ impl Subject {
             Self::User(_) => None,
         }
     }
+
+    fn user(&self) -> Option<&UserId> {
+        match self {
+            Self::Channel(_) => None,
+            Self::Member(_, user) | Self::User(user) => Some(user),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::AppSettings;
-    use crate::protocol::id::UserId;
     use crate::webhooks::endpoints::Endpoints;
 
     #[test]

@@ -197,6 +197,9 @@ pub(super) static SECTIONS: &[Section] = &[
         timeout: Time<{ SECOND / 10 }, MINUTE>;
         /// Time for which the server repeats a failed request. For 7 days more `switchboard webhooks retry` can send it.
         retry_for: Time<SECOND, DAY>;
+        /// Most requests that may wait for the endpoint. Events of public channels and of connections may have half of it, a
+        /// channel a tenth, and a user, or a connection without a user, a hundredth. What finds no room is counted.
+        max_waiting: Count<100, 10_000_000>;
         /// Whether the endpoint may have a loopback or private address.
         allow_private_addresses: Switch;
         /// PEM file of the certificate authorities to trust instead of the public ones.

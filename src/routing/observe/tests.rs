@@ -5,7 +5,7 @@ use super::*;
 use crate::config::{AppSettings, ChannelMode, DirectoryMode, StoreSettings};
 use crate::hub::testing::{self, Client, OneShard};
 use crate::outbox::Outbox;
-use crate::protocol::id::UserId;
+use crate::protocol::id::{SocketId, UserId};
 use crate::routing::records::ConversationKey;
 use crate::storage::{Database, Transaction};
 
@@ -216,7 +216,10 @@ fn a_full_queue_counts_what_it_loses() {
     let user = UserId::signed_in("7").expect("an id");
     (0..QUEUE + 3).for_each(|_| observer.see("1001", &Observation::UserCame(&user)));
     let news = ChannelName::parse("news").expect("a name");
-    observer.see("1001", &Observation::ChannelOccupied(&news));
+    observer.see(
+        "1001",
+        &Observation::ChannelOccupied(&news, SocketId::parse("1.1").expect("a form").expect("an id")),
+    );
     assert_eq!(hints.lost(), 3);
 }
 
