@@ -250,6 +250,16 @@ fn no_problem_shows_a_secret() {
 }
 
 #[test]
+fn the_room_for_webhooks_is_large_and_can_be_smaller() {
+    let with =
+        |line: &str| Case::new(&format!("{APP}[[apps.webhooks]]\nurl = \"https://portal.example/\"\n{line}"));
+    let room = |line| with(line).load().settings.apps[0].webhooks[0].max_waiting;
+    assert_eq!([room(""), room("max_waiting = 100\n")], [100_000, 100]);
+    let problems = with("max_waiting = 50\n").problems().join("\n");
+    assert!(problems.contains("max_waiting: must be from 100 to 10000000, not 50"), "{problems}");
+}
+
+#[test]
 fn ids_and_keys_are_unique() {
     let file = format!("{APP}{}{}", APP.replace("\"k\"", "\"other\""), APP.replace("\"1\"", "\"2\""));
     assert_eq!(

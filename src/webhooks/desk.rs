@@ -337,7 +337,9 @@ impl Desk {
         let (now, later): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.pending).into_iter().partition(|(_, told)| ready.contains(&told.app.id));
         self.pending = later;
-        let told: Vec<Told> = now.into_iter().map(|(_, told)| told).collect();
+        let mut told: Vec<Told> = now.into_iter().map(|(_, told)| told).collect();
+        // Nobody waits for strangers. What has an order is either public or not.
+        told.sort_by_key(|told| told.owners.is_public);
         let forgotten: Arc<[Record]> = std::mem::take(&mut self.forgotten).into();
         let mut told = told.into_iter().peekable();
         let mut is_first = true;

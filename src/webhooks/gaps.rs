@@ -6,6 +6,7 @@
 //! same subject may wait behind it: they are looked at when they go out.
 
 use super::records::{Known, Record, known};
+use super::room::Share;
 use crate::outbox::Target;
 use crate::storage::{self, StorageError, Transaction, Value};
 
@@ -31,18 +32,20 @@ fn values(target: &Target, why: Why, record: &Record) -> [Value; 6] {
     ]
 }
 
-/// A receiver is not told that something came or is gone.
+/// A receiver is not told that something came or is gone. `origin` has a share of the room, if it is known.
 pub(super) fn add(
     tx: &mut Transaction<'_>,
     target: &Target,
     why: Why,
     record: &Record,
     is_there: bool,
+    origin: Option<Share>,
 ) -> Result<(), StorageError> {
-    let more = [i64::from(is_there).into(), storage::now().into()];
+    let share = origin.map_or_else(String::new, Share::text);
+    let more = [i64::from(is_there).into(), share.into(), storage::now().into()];
     tx.execute(
-        "INSERT INTO webhook_gaps (app_id, target, is_given_up, kind, name, user_id, is_there, since) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
+        "INSERT INTO webhook_gaps (app_id, target, is_given_up, kind, name, user_id, is_there, share, since) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
         &[&values(target, why, record)[..], &more].concat(),
     )
     .map(drop)
@@ -82,22 +85,24 @@ pub(super) fn has_any(tx: &mut Transaction<'_>, target: &Target, why: Why) -> Re
     Ok(row.is_some())
 }
 
-/// Comings that found no room, behind one of them: channels before their members.
+/// Comings that found no room, behind one of them, and who has the share that they take: channels before their members.
 pub(super) fn list(
     tx: &mut Transaction<'_>,
     target: &Target,
     after: Option<&Record>,
     limit: i64,
-) -> Result<Vec<(Record, Known)>, StorageError> {
+) -> Result<Vec<(Record, Known, Option<Share>)>, StorageError> {
     let [_, kind, name, user_id] = after.map_or_else(|| ["", "", "", ""].map(Value::from), Record::columns);
     let rows = tx.query(
-        "SELECT kind, name, user_id FROM webhook_gaps WHERE app_id = ?1 AND target = ?2 AND is_given_up = 0 \
+        "SELECT kind, name, user_id, share FROM webhook_gaps WHERE app_id = ?1 AND target = ?2 AND is_given_up = 0 \
          AND (kind, name, user_id) > (?3, ?4, ?5) ORDER BY kind, name, user_id LIMIT ?6",
         &[(&target.app_id).into(), (&target.kind).into(), kind, name, user_id, limit.into()],
     )?;
     let mut found = Vec::new();
     for row in &rows {
-        found.extend(known(&target.app_id, &row.text(0)?, &row.text(1)?, &row.text(2)?));
+        let origin = Share::parse(&row.text(3)?);
+        let known = known(&target.app_id, &row.text(0)?, &row.text(1)?, &row.text(2)?);
+        found.extend(known.map(|(record, known)| (record, known, origin)));
     }
     Ok(found)
 }

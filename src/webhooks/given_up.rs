@@ -55,7 +55,7 @@ pub(super) fn note(tx: &mut Transaction<'_>, target: &Target, event: &Event) -> 
         let known = gaps::take(tx, target, Why::GivenUp, &record)?;
         // Both that it came and that it is gone were given up: nothing is missing.
         if known.is_none_or(|known| known == is_there) {
-            gaps::add(tx, target, Why::GivenUp, &record, is_there)?;
+            gaps::add(tx, target, Why::GivenUp, &record, is_there, None)?;
         }
     }
     Ok(())

@@ -102,12 +102,15 @@ impl Ledger {
         let database = self.outbox.database();
         let has_gaps = database.read(move |tx| gaps::has_any(tx, &of, Why::NoRoom)).await?;
         self.lock().of(target).has_gaps = has_gaps;
+        // Other processes write into the same room.
+        if has_gaps || database.is_shared() {
+            let of = target.clone();
+            let room = database.read(move |tx| writer::count(tx, &of)).await?;
+            self.lock().set(target, room);
+        }
         if !has_gaps {
             return Ok(());
         }
-        let of = target.clone();
-        let room = database.read(move |tx| writer::count(tx, &of)).await?;
-        self.lock().set(target, room);
         let (outbox, rooms, app) = (self.outbox.clone(), Arc::clone(&self.rooms), Arc::clone(app));
         let after = self.cursors.remove(target);
         let tell = move |tx: &mut Transaction<'_>| {

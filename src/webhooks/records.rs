@@ -148,6 +148,15 @@ pub(super) fn is_waiting(
     Ok(row.is_some())
 }
 
+/// Whether something is there, on whichever process.
+pub(super) fn is_there(tx: &mut Transaction<'_>, record: &Record) -> Result<bool, StorageError> {
+    let row = tx.query_one(
+        "SELECT 1 FROM webhook_presence WHERE app_id = ?1 AND kind = ?2 AND name = ?3 AND user_id = ?4 LIMIT 1",
+        &record.columns(),
+    )?;
+    Ok(row.is_some())
+}
+
 /// Deletes records of this process.
 pub(super) fn forget(tx: &mut Transaction<'_>, node: &str, records: &[Record]) -> Result<(), StorageError> {
     records.iter().try_for_each(|record| record.delete(tx, node))

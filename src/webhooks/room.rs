@@ -57,6 +57,15 @@ impl Share {
         Self::of('s', &socket_id.to_string())
     }
 
+    /// As the store keeps it.
+    pub fn text(self) -> String {
+        format!("{:x}", self.0)
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        u64::from_str_radix(text, 16).ok().map(Self)
+    }
+
     fn of(kind: char, name: &str) -> Self {
         let mut first = [0; 8];
         first.copy_from_slice(&Sha256::digest(format!("{kind}:{name}"))[..8]);
@@ -95,14 +104,14 @@ impl Shares {
     }
 
     pub fn write(&self) -> String {
-        let one = |(share, count): (&Share, &u32)| format!("{:x}*{count}", share.0);
+        let one = |(share, count): (&Share, &u32)| format!("{}*{count}", share.text());
         self.0.iter().map(one).collect::<Vec<_>>().join(" ")
     }
 
     fn read(text: &str) -> impl Iterator<Item = (Share, u32)> {
         text.split(' ').filter_map(|one| {
             let (share, count) = one.split_once('*')?;
-            Some((Share(u64::from_str_radix(share, 16).ok()?), count.parse().ok()?))
+            Some((Share::parse(share)?, count.parse().ok()?))
         })
     }
 }

@@ -71,12 +71,23 @@ pub(super) fn catch_up(
     let held = gaps::list(tx, &webhook.target, after, CATCH_UP)?;
     let has_more = held.len() as i64 == CATCH_UP;
     let mut came = Vec::with_capacity(held.len());
-    for (record, known) in &held {
-        let told = match known {
+    for (record, known, origin) in &held {
+        // Nobody noticed its end while the webhook was not configured.
+        if !records::is_there(tx, record)? {
+            gaps::take(tx, &webhook.target, Why::NoRoom, record)?;
+            continue;
+        }
+        let mut told = match known {
             Known::Subject(subject) => Told::presence(app, subject, true),
             Known::Connection(socket_id) => Told::connection_opened(app, socket_id),
         };
-        came.push((record, told));
+        told.owners.origin = *origin;
+        // Other settings may not want it any more.
+        if told.event.is_some_and(|event| webhook.wants(event, told.channel.as_ref())) {
+            came.push((record, told));
+        } else {
+            gaps::take(tx, &webhook.target, Why::NoRoom, record)?;
+        }
     }
     let mut writer = Writer::new(outbox, tx, rooms);
     for (record, told) in &came {
@@ -86,7 +97,7 @@ pub(super) fn catch_up(
         }
     }
     writer.finish()?;
-    Ok(held.into_iter().last().map(|(record, _)| record).filter(|_| has_more))
+    Ok(held.into_iter().last().map(|(record, ..)| record).filter(|_| has_more))
 }
 
 /// Counts what waits for a webhook.
@@ -194,7 +205,7 @@ impl<'a, 't, 'c> Writer<'a, 't, 'c> {
             return self.put(webhook, told);
         }
         self.rooms.of(&webhook.target).has_gaps = true;
-        gaps::add(self.tx, &webhook.target, Why::NoRoom, record, true)
+        gaps::add(self.tx, &webhook.target, Why::NoRoom, record, true, told.owners.origin)
     }
 
     /// Whether it is of a member of a channel that the receiver does not know of: the channel comes first.

@@ -20,6 +20,8 @@ CREATE TABLE webhook_gaps (
   name TEXT NOT NULL,
   user_id TEXT NOT NULL,
   is_there {int} NOT NULL,
+  -- Whose share of the room it takes beside its channel's; '' if that is not known.
+  share TEXT NOT NULL,
   since {int} NOT NULL,
   PRIMARY KEY (app_id, target, is_given_up, kind, name, user_id)
 );

@@ -221,6 +221,33 @@ async fn a_channel_with_more_members_than_its_share_is_told_of_all_when_there_is
     world.kill().await;
 }
 
+#[tokio::test]
+async fn what_is_held_back_is_forgotten_if_nobody_wants_it_any_more_or_it_is_gone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let backend = Backend::start(|_| AWAY).await;
+    let of = |pattern: &str| {
+        settings(&backend, |webhook| {
+            webhook.max_waiting = ROOM;
+            webhook.name = "main".to_owned();
+            webhook.channels = vec![pattern.to_owned()];
+        })
+    };
+    let world = World::start(folder.path(), of("p*"), "one");
+    for number in 0..10 {
+        let channel = channel(&format!("private-{number}"));
+        world.see(&Observation::ChannelOccupied(&channel, connection(1)));
+    }
+    world.settle().await;
+    assert_eq!(world.standing().await.held_back, 6);
+    // On the hub of this test nobody is there, so all leave when the settings change; nothing is told of them.
+    world.webhooks.configure(&[of("q*")]);
+    while world.standing().await.held_back > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(world.standing().await.waiting, 6, "as many as had room, and two of the marker");
+    world.kill().await;
+}
+
 /// The receiver is away for longer than a request is repeated.
 #[tokio::test]
 async fn what_was_given_up_is_not_undone_and_comes_once() {
