@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod admission;
 mod batch;
 mod cache;
 mod client_events;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 use super::Admin;
-use crate::hub::{Hub, OVER_BUDGET};
+use crate::hub::{Hub, OVER_BUDGET, REFUSED};
 use crate::outbox::OutboxStats;
 use crate::routing::{Counter, Depth, Lanes, LatencyHistogram, Router, ThrottledBy};
 use crate::webhooks::Webhooks;
@@ -111,6 +111,16 @@ fn broadcaster(hub: &Hub) -> String {
     header(&mut out, name, "counter", "Connections closed because they used up a budget of [server.client]");
     for (reason, value) in OVER_BUDGET.into_iter().zip(total.over_budget) {
         let _ = writeln!(out, "{name}{{reason=\"{reason}\"}} {value}");
+    }
+    let name = "switchboard_connections_refused_total";
+    header(
+        &mut out,
+        name,
+        "counter",
+        "Connections closed with 4100 or 4004 because a limit of connections was reached",
+    );
+    for (limit, value) in REFUSED.into_iter().zip(hub.refused()) {
+        let _ = writeln!(out, "{name}{{limit=\"{limit}\"}} {value}");
     }
     header(&mut out, "switchboard_shard_sockets", "gauge", "Open sockets of a shard, HTTP included");
     for (shard, sockets) in hub.shard_loads().into_iter().enumerate() {

@@ -14,6 +14,7 @@ mod carrier;
 mod channels;
 mod info;
 mod messaging;
+mod proxies;
 mod reply;
 mod route;
 mod tls;
@@ -37,7 +38,7 @@ pub use tls::TlsGuard;
 pub use upgrade::Upgrade;
 
 use crate::config::ServerSettings;
-use crate::hub::{AppHub, Hub};
+use crate::hub::{AppHub, Hub, Visit};
 use crate::logging::traffic;
 use crate::protocol::http_auth::{HttpAuthError, Query};
 use crate::readiness::Readiness;
@@ -76,15 +77,20 @@ impl Api {
         Self { hub, router, readiness, path_prefix: server.path_prefix.clone(), tls }
     }
 
-    /// Answers one request. `peer` is the address at the other end of the TCP connection.
-    pub async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Answer {
+    /// Whether an address is one of `server.trusted_proxies`.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        self.tls.proxies().trust(peer)
+    }
+
+    /// Answers one request of a socket.
+    pub async fn handle(&self, request: Request<Incoming>, visit: &Visit) -> Answer {
         let (parts, body) = request.into_parts();
         let path = route::single_slashes(parts.uri.path());
         let path = self.strip_prefix(&path);
         if upgrade::is_requested(&parts) {
-            let answer = self.upgrade(&parts, path, peer);
+            let answer = self.upgrade(&parts, path, visit);
             if let Answer::Response(response) = &answer {
-                self.log_refusal(&parts, peer, response);
+                self.log_refusal(&parts, visit.peer, response);
             }
             return answer;
         }
@@ -92,7 +98,7 @@ impl Api {
             Ok(response) => response,
             Err(error) => error.into_response(),
         };
-        self.log_refusal(&parts, peer, &response);
+        self.log_refusal(&parts, visit.peer, &response);
         if self.hub.is_ending() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }

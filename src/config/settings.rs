@@ -67,6 +67,23 @@ pub struct ServerSettings {
     pub drain: DrainSettings,
     /// `[server.client]`, which each app's own starts from.
     pub client: ClientSettings,
+    /// `[server.admission]`.
+    pub admission: AdmissionSettings,
+}
+
+/// `[server.admission]`: what of the server's room one address and one app may take.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdmissionSettings {
+    /// Connections of one address, and never more than half of [`ServerSettings::max_connections`]; `None`: no limit.
+    pub address_connections: Option<NonZeroU32>,
+    /// Connections that one address may open in a second; `None`: no limit.
+    pub address_rate: Option<NonZeroU32>,
+    /// Connections that one address may open at once.
+    pub address_burst: usize,
+    /// Addresses without these limits.
+    pub exempt: Vec<IpNet>,
+    /// Percent of [`ServerSettings::max_connections`] that are kept for the apps, the same number for each.
+    pub app_reserve: usize,
 }
 
 /// `[server.client]`, with what `[apps.client]` overrides: the budgets of one connection. Beyond one it is closed with
@@ -230,6 +247,31 @@ impl Default for ServerSettings {
             ready: ReadyWhen::Broadcasting,
             drain: DrainSettings::default(),
             client: ClientSettings::default(),
+            admission: AdmissionSettings::default(),
+        }
+    }
+}
+
+impl Default for AdmissionSettings {
+    fn default() -> Self {
+        let network = |text: &str| text.parse().expect("bug: a network");
+        let own = [
+            "127.0.0.0/8",
+            "10.0.0.0/8",
+            "172.16.0.0/12",
+            "192.168.0.0/16",
+            "169.254.0.0/16",
+            "100.64.0.0/10",
+            "::1/128",
+            "fc00::/7",
+            "fe80::/10",
+        ];
+        Self {
+            address_connections: NonZeroU32::new(5_000),
+            address_rate: NonZeroU32::new(200),
+            address_burst: 5_000,
+            exempt: own.map(network).into(),
+            app_reserve: 25,
         }
     }
 }
