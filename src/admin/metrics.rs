@@ -136,6 +136,25 @@ fn broadcaster(hub: &Hub) -> String {
     for app in &apps {
         let _ = writeln!(out, "switchboard_app_channels{{app=\"{}\"}} {}", app.id(), app.occupied_channels());
     }
+    header(
+        &mut out,
+        "switchboard_app_cached_bytes",
+        "gauge",
+        "Memory of the events that cache channels remember",
+    );
+    for app in &apps {
+        let _ = writeln!(out, "switchboard_app_cached_bytes{{app=\"{}\"}} {}", app.id(), app.cached().0);
+    }
+    let name = "switchboard_app_cache_forgotten_total";
+    header(
+        &mut out,
+        name,
+        "counter",
+        "Events of cache channels that were forgotten because cache_size was reached",
+    );
+    for app in &apps {
+        let _ = writeln!(out, "{name}{{app=\"{}\"}} {}", app.id(), app.cached().1);
+    }
     out
 }
 

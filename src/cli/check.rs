@@ -106,7 +106,10 @@ fn open_files(needed: Descriptors, limit: io::Result<u64>, shortage: Status) -> 
             let advice = "raise the limit (LimitNOFILE= in systemd, --ulimit in Docker, ulimit -Hn) or lower \
                           server.max_connections";
             let advice = if shortage == Status::Ok { String::new() } else { format!("; {advice}") };
-            (shortage, format!("the limit is {limit}, so the server takes {takes} connections; {sum}{advice}"))
+            (
+                shortage,
+                format!("the limit is {limit}, so the server takes {takes} connections; {sum}{advice}"),
+            )
         }
         Err(error) => (Status::Warning, format!("the limit is unknown: {error}; {sum}")),
     };
@@ -270,7 +273,11 @@ mod tests {
         }
         let low = open_files(needed, Ok(sum - 100), Status::Warning);
         assert_eq!(low.status, Status::Warning);
-        assert!(low.detail.contains(&format!("takes {} connections", needed.connections - 100)), "{}", low.detail);
+        assert!(
+            low.detail.contains(&format!("takes {} connections", needed.connections - 100)),
+            "{}",
+            low.detail
+        );
         let development = open_files(needed, Ok(sum - 1), Status::Ok);
         assert!(development.status == Status::Ok && !development.detail.contains("raise"));
         let unknown = open_files(needed, Err(io::ErrorKind::Unsupported.into()), Status::Failed);

@@ -184,6 +184,8 @@ pub struct AppSettings {
     pub presence_member_size: usize,
     /// How long a cache channel remembers its last event.
     pub cache_ttl: Duration,
+    /// Bytes of the events that cache channels remember; the oldest is forgotten first.
+    pub cache_size: usize,
     /// Events a second through the HTTP API; `None`: no limit.
     pub publish_rate: Option<NonZeroU64>,
     /// How long a channel must be empty, or a user away, before webhooks say so.
@@ -331,6 +333,7 @@ impl AppSettings {
             presence_members: 100,
             presence_member_size: 1024,
             cache_ttl: Duration::from_secs(30 * 60),
+            cache_size: 64 << 20,
             publish_rate: None,
             webhook_delay: Duration::from_secs(3),
             webhooks: Vec::new(),

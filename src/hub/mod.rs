@@ -28,6 +28,7 @@ mod addresses;
 mod admission;
 mod backlog;
 mod budget;
+mod cache;
 mod closing;
 mod connection;
 mod directory;
@@ -273,7 +274,7 @@ impl Hub {
                 Arc::clone(&self.inner.mailboxes),
                 Arc::clone(&self.inner.uplink),
                 self.inner.observers.clone(),
-                settings.subscription_count,
+                (settings.subscription_count, settings.cache_size),
             ),
             users: Users::new(
                 settings.id.clone(),
@@ -297,6 +298,7 @@ impl Hub {
             hub.is_paused.store(!is_enabled, Ordering::Relaxed);
         }
         hub.directory.set_announce_count(settings.subscription_count);
+        hub.directory.cache().set_most(settings.cache_size);
         hub.app.store(Arc::new(hub.app().with_settings(settings)));
         if !is_enabled {
             // With 4003 its pages would stay away when it is enabled again.
@@ -495,6 +497,11 @@ impl AppHub {
     /// How many channels have subscribers.
     pub fn occupied_channels(&self) -> usize {
         self.directory.occupied_count()
+    }
+
+    /// Bytes that cache channels remember, and events that were forgotten because there were too many.
+    pub fn cached(&self) -> (usize, u64) {
+        self.directory.cache().figures()
     }
 
     /// Ids of the distinct users of a presence channel.

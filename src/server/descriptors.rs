@@ -166,8 +166,7 @@ mod tests {
     }
 
     fn settings() -> Settings {
-        let mut settings =
-            crate::config::load(&crate::config::Sources::default()).expect("valid").settings;
+        let mut settings = crate::config::load(&crate::config::Sources::default()).expect("valid").settings;
         settings.development = false;
         settings.server.max_connections = 1000;
         settings

@@ -92,7 +92,11 @@ pub fn run(
     let addresses = Addresses { public: listener.socket.local_addr()?, admin: admin_listener.local_addr()? };
 
     let shards = shard_count(&settings.server);
-    let hub = Hub::new(shards, ConnectionLimits::new(&settings.server).with_requests(given.requests as usize), Arc::new(Alone));
+    let hub = Hub::new(
+        shards,
+        ConnectionLimits::new(&settings.server).with_requests(given.requests as usize),
+        Arc::new(Alone),
+    );
     hub.set_apps(settings.apps.clone());
     let service = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     service.block_on(async { shutdown::outlive_strays() })?;

@@ -191,6 +191,9 @@ pub(super) static SECTIONS: &[Section] = &[
         presence_member_size: Size<1, MB>;
         /// Time for which a cache channel keeps its last event.
         cache_ttl: Time<1, { 30 * DAY }>;
+        /// Memory for the last events of all cache channels of the app. Beyond it the oldest event is forgotten, as if its time
+        /// were over. An event counts twice, as it is sent and as the HTTP API shows it.
+        cache_size: Size<{ 64 * KB }, { 16 * 1024 * MB }>;
         /// Most events that may be published through the HTTP API in a second.
         publish_rate: Limit<NonZeroU64>;
         /// Time that a channel must be empty, or a user offline, before `channel_vacated` or `user_offline` is sent. If
