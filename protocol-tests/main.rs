@@ -26,6 +26,7 @@ mod keepalive;
 mod laravel;
 mod limits;
 mod logging;
+mod memory;
 mod messaging;
 mod metrics;
 mod numbers_import;

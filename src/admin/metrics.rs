@@ -122,6 +122,10 @@ fn broadcaster(hub: &Hub) -> String {
     for (limit, value) in REFUSED.into_iter().zip(hub.refused()) {
         let _ = writeln!(out, "{name}{{limit=\"{limit}\"}} {value}");
     }
+    let help = "Memory of unfinished messages, requests and what waits for slow clients, as [server] memory limits it";
+    metric(&mut out, "switchboard_memory_used_bytes", "gauge", help, hub.memory().used());
+    let help = "Connections and requests closed because the memory was used up and they held the most of it";
+    metric(&mut out, "switchboard_memory_closed_total", "counter", help, hub.memory().closed());
     header(&mut out, "switchboard_shard_sockets", "gauge", "Open sockets of a shard, HTTP included");
     for (shard, sockets) in hub.shard_loads().into_iter().enumerate() {
         let _ = writeln!(out, "switchboard_shard_sockets{{shard=\"{shard}\"}} {sockets}");

@@ -14,6 +14,7 @@ mod carrier;
 mod channels;
 mod info;
 mod messaging;
+mod places;
 mod proxies;
 mod reply;
 mod route;
@@ -45,6 +46,7 @@ use crate::readiness::Readiness;
 use crate::routing::Router;
 use access::Signed;
 use body::Limit;
+use places::Places;
 use route::{Endpoint, Route};
 
 /// Serves requests. One per shard; holds handles only.
@@ -55,6 +57,8 @@ pub struct Api {
     readiness: Readiness,
     path_prefix: String,
     tls: TlsGuard,
+    /// Room for the carrier's webhooks.
+    places: Places,
 }
 
 /// What a request comes to.
@@ -74,7 +78,14 @@ impl Api {
         server: &ServerSettings,
         tls: TlsGuard,
     ) -> Self {
-        Self { hub, router, readiness, path_prefix: server.path_prefix.clone(), tls }
+        Self {
+            hub,
+            router,
+            readiness,
+            path_prefix: server.path_prefix.clone(),
+            tls,
+            places: Places::new(carrier::BODIES_AT_ONCE),
+        }
     }
 
     /// Whether an address is one of `server.trusted_proxies`.
@@ -162,7 +173,7 @@ impl Api {
             }
             Endpoint::CarrierWebhook { id } => {
                 let hub = self.hub.app_by_id(&id);
-                carrier::receive(self.router.as_ref(), hub, &parts.headers, body).await
+                carrier::receive(self.router.as_ref(), hub, &parts.headers, body, &self.places).await
             }
         }
     }

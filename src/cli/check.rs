@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
+use super::sums::MemorySum;
 use super::table::wrapped;
 use super::terminal::Terminal;
 use super::{Exit, refuse};
@@ -53,6 +54,7 @@ fn findings(sources: &Sources, loaded: &Loaded) -> Vec<Finding> {
     let shortage = shortage(loaded);
     let limit = rlimit::Resource::NOFILE.get_hard();
     findings.push(open_files(Descriptors::of(settings), limit, shortage));
+    findings.push(memory(MemorySum::of(settings), server::machine_memory()));
     findings.extend(backlog(settings));
     findings.extend(loaded.hints.iter().map(hint));
     findings.extend(settings.apps.iter().filter_map(quota));
@@ -114,6 +116,14 @@ fn open_files(needed: Descriptors, limit: io::Result<u64>, shortage: Status) -> 
         Err(error) => (Status::Warning, format!("the limit is unknown: {error}; {sum}")),
     };
     Finding { about: "open files", status, detail }
+}
+
+/// A server that gets no memory is killed, and takes all its connections with it.
+fn memory(sum: MemorySum, machine: u64) -> Finding {
+    let fits = sum.usual() <= machine;
+    let status = if fits { Status::Ok } else { Status::Warning };
+    let advice = if fits { "" } else { ". Lower server.memory, cache_size or server.max_connections" };
+    Finding { about: "memory", status, detail: sum.text(machine) + advice }
 }
 
 /// A reader that lags by one event would be closed.
@@ -282,6 +292,14 @@ mod tests {
         assert!(development.status == Status::Ok && !development.detail.contains("raise"));
         let unknown = open_files(needed, Err(io::ErrorKind::Unsupported.into()), Status::Failed);
         assert_eq!(unknown.status, Status::Warning);
+    }
+
+    #[test]
+    fn more_memory_than_there_is_is_worth_a_warning() {
+        let sum = MemorySum::of(&config::load(&Sources::default()).expect("valid").settings);
+        assert_eq!(memory(sum, sum.usual()).status, Status::Ok);
+        let finding = memory(sum, sum.usual() - 1);
+        assert!(finding.status == Status::Warning && finding.detail.contains("Lower server.memory"));
     }
 
     #[test]

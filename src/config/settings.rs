@@ -39,6 +39,9 @@ pub struct ServerSettings {
     pub path_prefix: String,
     /// Most WebSocket connections of this process; the next one gets 4100.
     pub max_connections: usize,
+    /// Bytes of unfinished messages, requests and what waits for slow readers; `None`: half of what the machine or the
+    /// control group has.
+    pub memory: Option<usize>,
     /// Proxies whose `X-Forwarded-Proto` is believed: it tells `tls_only` apps that a client came over TLS.
     pub trusted_proxies: Vec<IpNet>,
     /// Threads that own sockets; `None`: cores - 1, at least 1.
@@ -232,6 +235,7 @@ impl Default for ServerSettings {
             port: None,
             path_prefix: String::new(),
             max_connections: 50_000,
+            memory: None,
             trusted_proxies: vec![
                 IpNet::from(std::net::IpAddr::from([127, 0, 0, 1])),
                 IpNet::from(std::net::IpAddr::from(std::net::Ipv6Addr::LOCALHOST)),

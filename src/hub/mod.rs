@@ -36,6 +36,7 @@ mod fan_out;
 mod gate;
 mod lane;
 mod mailbox;
+mod memory;
 mod newcomer;
 mod observer;
 mod presence;
@@ -60,6 +61,8 @@ use bytes::Bytes;
 pub use admission::{Admission, REFUSED, REQUEST_SOCKETS, Refusal, ShardLoad, Visit};
 pub use directory::{ChannelInfo, Remembered};
 pub use gate::{Gatekeeper, Verdict};
+pub use mailbox::MAX_BYTES as MAX_WAITING_BYTES;
+pub use memory::{Holding, Ledger, Memory};
 pub use newcomer::Newcomer;
 pub use observer::{ClientEventSeen, ConnectionEnd, Observation, Observer};
 pub use shard::{Shard, vital};
@@ -98,6 +101,7 @@ struct Inner {
     loads: Box<[AtomicUsize]>,
     addresses: Arc<Addresses>,
     refused: RefusedConnections,
+    memory: Arc<Memory>,
     is_ending: AtomicBool,
     is_draining: AtomicBool,
     /// Drains of shards that have not sent all their Close frames.
@@ -129,6 +133,8 @@ pub struct ConnectionLimits {
     max_connections: usize,
     /// Sockets beyond these.
     requests: usize,
+    /// Bytes of what clients and backends make the process keep.
+    memory: usize,
     admission: AdmissionSettings,
 }
 
@@ -184,6 +190,7 @@ impl ConnectionLimits {
             max_channels: server.max_channels_per_connection,
             max_connections: server.max_connections,
             requests: REQUEST_SOCKETS,
+            memory: usize::MAX,
             admission: server.admission.clone(),
         }
     }
@@ -192,6 +199,12 @@ impl ConnectionLimits {
     #[must_use]
     pub fn with_requests(self, requests: usize) -> Self {
         Self { requests, ..self }
+    }
+
+    /// With this budget for what clients and backends make the process keep, in bytes.
+    #[must_use]
+    pub fn with_memory(self, memory: usize) -> Self {
+        Self { memory, ..self }
     }
 }
 
@@ -207,8 +220,9 @@ impl Hub {
             is_draining: AtomicBool::new(false),
             drains: AtomicUsize::new(0),
             addresses: Arc::new(Addresses::new(&limits.admission, limits.max_connections)),
-            limits: Arc::new(limits),
             refused: RefusedConnections::default(),
+            memory: Arc::new(Memory::new(limits.memory, shards)),
+            limits: Arc::new(limits),
             uplink,
             observers: Observers::default(),
             gatekeeper: OnceLock::new(),
@@ -352,6 +366,16 @@ impl Hub {
     /// traffic, or with any amount of it, that comes soon.
     pub fn is_past(&self, mark: &Mark) -> bool {
         self.inner.mailboxes.iter().zip(&mark.0).all(|(mailbox, mark)| mailbox.is_past(*mark))
+    }
+
+    /// What clients and backends make the process keep.
+    pub fn memory(&self) -> &Memory {
+        &self.inner.memory
+    }
+
+    /// The account of a shard's memory; one for each shard.
+    pub fn ledger(&self, shard: usize) -> std::rc::Rc<Ledger> {
+        Ledger::new(Arc::clone(&self.inner.memory), shard)
     }
 
     /// Counters of all shards.

@@ -91,11 +91,12 @@ impl ShardThread {
             .build_local(LocalOptions::default())
             .expect("bug: the system gave a thread but no event queue");
         runtime.block_on(async {
+            let shard = Shard::new(self.hub.clone(), self.index);
             let http = Rc::new(Http {
                 api: Api::new(self.hub.clone(), self.router, self.readiness, &self.server, self.tls),
-                shard: Shard::new(self.hub.clone(), self.index),
+                lobby: Rc::new(Lobby::new(shard.ledger())),
+                shard,
                 hub: self.hub,
-                lobby: Rc::default(),
                 header_timeout: self.server.header_timeout,
                 idle_timeout: self.server.idle_timeout,
                 keep_alive: KeepAlive::new(self.server.idle_timeout),

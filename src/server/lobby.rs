@@ -1,6 +1,6 @@
-//! Connections of a shard that are no WebSockets, or not yet. When there are too many of them, or the heads of their
-//! requests take too much memory, one makes room for the next: so a health check is answered however many clients connect
-//! and say nothing.
+//! Connections of a shard that are no WebSockets, or not yet. When there are too many of them, one makes room for the
+//! next: so a health check is answered however many clients connect and say nothing. What their requests take of the
+//! memory is counted.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -14,22 +14,20 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Bytes of all unfinished heads of a shard beyond which the longest one goes.
-const MAX_HEADS: usize = 16 << 20;
+use crate::hub::{Holding, Ledger};
+
 /// Connections of which the one that waits longest makes room: looking at all of thousands for each new one would itself
 /// be an attack.
 const SAMPLE: usize = 64;
 
 /// The connections that are served.
-#[derive(Default)]
 pub struct Lobby {
+    ledger: Rc<Ledger>,
     guests: RefCell<BTreeMap<u64, Rc<Clock>>>,
     /// Number of the newest guest.
     newest: Cell<u64>,
     /// Where the next sample begins.
     next_sample: Cell<u64>,
-    /// Bytes of unfinished heads.
-    heads: Cell<usize>,
 }
 
 /// A connection's place among them; given back when dropped.
@@ -37,15 +35,15 @@ pub struct Seat {
     lobby: Rc<Lobby>,
     number: u64,
     clock: Rc<Clock>,
+    /// Bytes of the request: its head, and its body until it is answered.
+    request: Holding,
 }
 
 /// Where an HTTP connection is, and since when.
 struct Clock {
     phase: Cell<Phase>,
     since: Cell<Instant>,
-    /// Bytes of the unfinished head.
-    head: Cell<usize>,
-    must_leave: Notify,
+    must_leave: Rc<Notify>,
 }
 
 /// Where an HTTP connection is.
@@ -64,18 +62,24 @@ pub enum Phase {
 }
 
 impl Lobby {
+    /// The connections of a shard that keeps account of its memory.
+    pub fn new(ledger: Rc<Ledger>) -> Self {
+        let guests = RefCell::default();
+        Self { ledger, guests, newest: Cell::new(0), next_sample: Cell::new(0) }
+    }
+
     /// A place for a new connection.
     pub fn enter(self: &Rc<Self>) -> Seat {
         let clock = Rc::new(Clock {
             phase: Cell::new(Phase::New),
             since: Cell::new(Instant::now()),
-            head: Cell::new(0),
-            must_leave: Notify::new(),
+            must_leave: Rc::default(),
         });
+        let request = self.ledger.open(Rc::clone(&clock.must_leave));
         let number = self.newest.get() + 1;
         self.newest.set(number);
         self.guests.borrow_mut().insert(number, Rc::clone(&clock));
-        Seat { lobby: Rc::clone(self), number, clock }
+        Seat { lobby: Rc::clone(self), number, clock, request }
     }
 
     /// Has the connection leave that waits longest for its client, of a sample; if none waits, the one that is being
@@ -90,20 +94,11 @@ impl Lobby {
             .map(|(number, _)| *number);
         self.next_sample.set(last + 1);
         drop(guests);
-        self.dismiss(longest);
-    }
-
-    fn dismiss(&self, number: Option<u64>) {
-        let Some(clock) = number.and_then(|number| self.guests.borrow_mut().remove(&number)) else { return };
-        self.heads.set(self.heads.get() - clock.head.take());
-        clock.must_leave.notify_one();
-    }
-
-    fn dismiss_longest_head(&self) {
-        let guests = self.guests.borrow();
-        let longest = guests.iter().max_by_key(|(_, clock)| clock.head.get()).map(|(number, _)| *number);
-        drop(guests);
-        self.dismiss(longest);
+        // Whoever was asked to leave is not asked again.
+        let longest = longest.and_then(|number| self.guests.borrow_mut().remove(&number));
+        if let Some(clock) = longest {
+            clock.must_leave.notify_one();
+        }
     }
 }
 
@@ -112,8 +107,8 @@ impl Seat {
     pub fn set(&self, phase: Phase) {
         self.clock.phase.set(phase);
         self.clock.since.set(Instant::now());
-        if phase != Phase::Head {
-            self.lobby.heads.set(self.lobby.heads.get() - self.clock.head.take());
+        if matches!(phase, Phase::Idle | Phase::Refused) {
+            self.request.clear();
         }
     }
 
@@ -137,20 +132,12 @@ impl Seat {
         if matches!(self.phase(), Phase::New | Phase::Idle) {
             self.set(Phase::Head);
         }
-        // Whoever was told to leave is not counted any more.
-        if self.phase() == Phase::Head && self.lobby.guests.borrow().contains_key(&self.number) {
-            self.clock.head.set(self.clock.head.get() + bytes);
-            self.lobby.heads.set(self.lobby.heads.get() + bytes);
-            if self.lobby.heads.get() > MAX_HEADS {
-                self.lobby.dismiss_longest_head();
-            }
-        }
+        self.request.add(bytes);
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.lobby.heads.set(self.lobby.heads.get() - self.clock.head.take());
         self.lobby.guests.borrow_mut().remove(&self.number);
     }
 }
@@ -204,11 +191,22 @@ impl AsyncWrite for SeatedStream<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use futures_util::FutureExt;
 
     use super::*;
+    use crate::config::ServerSettings;
+    use crate::hub::{Alone, ConnectionLimits, Hub};
+
+    fn hub() -> Hub {
+        Hub::new(1, ConnectionLimits::new(&ServerSettings::default()), Arc::new(Alone))
+    }
+
+    fn lobby(hub: &Hub) -> Rc<Lobby> {
+        Rc::new(Lobby::new(hub.ledger(0)))
+    }
 
     fn seats(lobby: &Rc<Lobby>, count: usize) -> Vec<Seat> {
         std::iter::repeat_with(|| lobby.enter()).take(count).collect()
@@ -220,7 +218,7 @@ mod tests {
 
     #[test]
     fn whoever_waits_longest_makes_room_and_a_request_is_answered_first() {
-        let lobby = Rc::default();
+        let lobby = lobby(&hub());
         let seats = seats(&lobby, 4);
         let long_ago = Instant::now().checked_sub(Duration::from_secs(60)).expect("a running machine");
         seats[0].set(Phase::Busy);
@@ -238,7 +236,7 @@ mod tests {
 
     #[test]
     fn one_of_thousands_makes_room_for_each_that_comes() {
-        let lobby = Rc::default();
+        let lobby = lobby(&hub());
         let seats = seats(&lobby, 1_000);
         for _ in 0..1_000 {
             lobby.make_room();
@@ -247,17 +245,18 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_unfinished_head_goes_when_they_take_too_much_memory() {
-        let lobby: Rc<Lobby> = Rc::default();
-        let seats = seats(&lobby, 3);
-        seats[0].received(MAX_HEADS / 4);
-        seats[1].received(MAX_HEADS / 2);
-        assert!(!seats.iter().any(leaves));
-        seats[2].received(MAX_HEADS / 3);
-        assert_eq!(seats.iter().map(leaves).collect::<Vec<_>>(), [false, true, false]);
-        seats[0].set(Phase::Busy);
-        assert_eq!(lobby.heads.get(), MAX_HEADS / 3);
-        drop(seats);
-        assert_eq!(lobby.heads.get(), 0);
+    fn a_request_is_counted_from_its_first_byte_until_it_is_answered() {
+        let hub = hub();
+        let lobby = lobby(&hub);
+        let seat = lobby.enter();
+        seat.received(100);
+        seat.set(Phase::Busy);
+        seat.received(1_000);
+        assert_eq!(hub.memory().used(), 1_100);
+        seat.set(Phase::Idle);
+        assert_eq!(hub.memory().used(), 0);
+        seat.received(50);
+        drop(seat);
+        assert_eq!(hub.memory().used(), 0);
     }
 }

@@ -5,7 +5,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 use super::{DAY, HOUR, KB, Key, MB, MINUTE, Root, SECOND, Section};
 use crate::config::credential::{AppKey, Id, Secrets, Token};
 use crate::config::kind::{
-    Address, Count, Folder, Kind, Limit, ListOf, Networks, OneOf, Port, Shards, Size, Switch, Time,
+    Address, Count, Folder, Kind, Limit, ListOf, Memory, Networks, OneOf, Port, Shards, Size, Switch, Time,
     WholeSeconds,
 };
 use crate::config::shape::{CloseCode, LogLevel, Origins, PathPrefix};
@@ -31,6 +31,10 @@ pub(super) static SECTIONS: &[Section] = &[
         /// Most WebSocket connections of this process; the server closes the next one with 4100. The process needs
         /// a limit of open files above this number (`switchboard check` compares the two).
         max_connections: Count<1, 16_000_000>;
+        /// Memory for unfinished messages, for heads and bodies of requests, and for what waits for slow clients, of all clients
+        /// together. Beyond it the server closes those that hold the most. `"auto"`: half of the machine's memory, or of the
+        /// control group's if that has a limit. `switchboard check` shows it, and what the process needs besides.
+        memory: Memory;
         /// Addresses of the proxies whose headers `X-Forwarded-Proto` and `X-Forwarded-For` the server believes. `tls_only`
         /// apps need the first to know that a client uses TLS, `[server.admission]` the second to know the client's address.
         trusted_proxies: Networks;
