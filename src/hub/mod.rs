@@ -422,6 +422,14 @@ impl Hub {
         self.inner.addresses.tick(now);
     }
 
+    /// Forgets what waits to be sent, as shards do that sent it.
+    #[cfg(test)]
+    pub(crate) fn empty_for_test(&self) {
+        for mailbox in self.inner.mailboxes.iter() {
+            mailbox.take(&mut Vec::new());
+        }
+    }
+
     /// Publishes what another node published.
     pub fn publish_remote(&self, app_id: &str, publication: &RemotePublication) {
         if let Some(app) = self.app_by_id(app_id) {
