@@ -98,10 +98,16 @@ pub async fn read_within(
     limit: Limit,
 ) -> Result<Bytes, BodyError> {
     let announced = announced(headers);
-    if waits_for_continue(headers) && announced > limit.bytes() {
-        return Err(BodyError::TooLarge { size: announced, limit });
+    if waits_for_continue(headers) {
+        check_announced(headers, limit)?;
     }
     tokio::time::timeout(time, collect(body, announced, limit)).await.unwrap_or(Err(BodyError::Timeout))
+}
+
+/// Whether a body may be as long as it was announced.
+pub fn check_announced(headers: &HeaderMap, limit: Limit) -> Result<(), BodyError> {
+    let size = announced(headers);
+    if size > limit.bytes() { Err(BodyError::TooLarge { size, limit }) } else { Ok(()) }
 }
 
 /// Reads a small body of a request that is refused anyway, and keeps nothing of it.

@@ -37,11 +37,13 @@ pub async fn receive(
         body::discard(headers, body).await;
         return Err(ApiError::not_found());
     };
-    if let Err(refusal) = router.check_carrier_webhook(&app, headers) {
+    let limit = Limit::Fixed(MAX_BODY);
+    let checked = router.check_carrier_webhook(&app, headers).map_err(|refusal| refused(&refusal));
+    if let Err(error) = checked.and_then(|()| Ok(body::check_announced(headers, limit)?)) {
         body::discard(headers, body).await;
-        return Err(refused(&refusal));
+        return Err(error);
     }
-    let read = body::read_within(BODY_TIMEOUT, headers, body, Limit::Fixed(MAX_BODY));
+    let read = body::read_within(BODY_TIMEOUT, headers, body, limit);
     let body = places.take().hold(read).await;
     let body = body.ok_or_else(|| ApiError::unavailable("Too many webhooks at once, send it again"))??;
     match router.carrier_webhook(app, headers, body).await {

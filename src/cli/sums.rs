@@ -1,7 +1,8 @@
 //! What the process needs at most at the configured limits.
 
 use crate::config::Settings;
-use crate::{hub, server};
+use crate::hub;
+use crate::server;
 
 const KB: u64 = 1 << 10;
 const MB: u64 = 1 << 20;
@@ -90,6 +91,7 @@ mod tests {
     #[test]
     fn every_limit_of_the_configuration_is_in_the_sum() {
         let mut settings = config::load(&Sources::default()).expect("valid").settings;
+        settings.apps = vec![config::AppSettings::new("1001", "key", "secret")];
         settings.server.memory = Some(100 << 20);
         settings.server.shards = std::num::NonZeroU32::new(2);
         settings.server.max_connections = 1024;

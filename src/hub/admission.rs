@@ -15,7 +15,7 @@ use crate::protocol::error_code::ErrorCode;
 /// are told why they can't stay.
 pub const REQUEST_SOCKETS: usize = 1024 + CROWD;
 /// Of these, those that are accepted while the ones that waited longest are closed.
-const CROWD: usize = 64;
+const CROWD: usize = 256;
 /// Sockets that are no WebSockets yet, as a part of `max_connections`; more come at once in an attack only.
 const LOBBY_PART: usize = 4;
 

@@ -182,21 +182,22 @@ impl ShardState {
             return;
         }
         // What is sent to many waits in one copy for all of them.
-        let mut share = self.share_of_excess();
-        while share > 0 && self.free(share) {
-            // Others may wait for what these waited for: then more must go.
-            share = self.share_of_excess().min(1) * share.saturating_mul(2);
+        let own = self.held_by_all();
+        let (excess, used) = (ledger.memory.excess() as u128, ledger.memory.used().max(1) as u128);
+        // The other shards free their parts.
+        let part = usize::try_from((excess * own as u128).div_ceil(used)).unwrap_or(usize::MAX);
+        let mut next = part;
+        while next > 0 && self.free(next) && self.held_by_all() > own.saturating_sub(part) {
+            // Others wait for what these waited for: more must go.
+            next = next.saturating_mul(2);
         }
     }
 
-    /// Bytes that this shard is to free, by its part in what all shards keep.
-    fn share_of_excess(&self) -> usize {
-        let ledger = &self.ledger;
-        ledger.connections.set(self.held_once());
-        ledger.publish();
-        let own = ledger.connections.get() + ledger.held.get();
-        let share = ledger.memory.excess() as u128 * own as u128;
-        usize::try_from(share.div_ceil(ledger.memory.used().max(1) as u128)).unwrap_or(usize::MAX)
+    /// Bytes that the shard keeps, counted exactly.
+    fn held_by_all(&self) -> usize {
+        self.ledger.connections.set(self.held_once());
+        self.ledger.publish();
+        self.ledger.connections.get() + self.ledger.held.get()
     }
 
     /// Bytes that the connections keep, each waiting frame counted once.

@@ -427,6 +427,7 @@ impl Hub {
     pub(crate) fn empty_for_test(&self) {
         for mailbox in self.inner.mailboxes.iter() {
             mailbox.take(&mut Vec::new());
+            mailbox.turn_is_over();
         }
     }
 

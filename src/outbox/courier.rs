@@ -18,7 +18,7 @@ use crate::storage::{self, StorageError};
 
 /// Lanes of one endpoint that are served at once; beside them as many of those whose last try failed. The next
 /// one may take its time, too, so these must not take the places of the others.
-pub const LANES_AT_ONCE: usize = 16;
+pub const PARALLEL: usize = 16;
 /// Pause after the store failed.
 const PAUSE: Duration = Duration::from_secs(1);
 /// A courier that failed after it worked for so long fails for the first time.
@@ -232,7 +232,7 @@ impl Courier {
     async fn start_due(&mut self, tries: &mut JoinSet<()>) -> Option<Instant> {
         let timeout = self.outbox.endpoint(&self.target)?.timeout;
         let mut room = [false, true].map(|fails| {
-            LANES_AT_ONCE - self.under_way.values().filter(|(_, lane_fails)| *lane_fails == fails).count()
+            PARALLEL - self.under_way.values().filter(|(_, lane_fails)| *lane_fails == fails).count()
         });
         let due = match self.claim(room, timeout).await {
             Ok(due) => due,
@@ -267,7 +267,7 @@ impl Courier {
             node: database.is_shared().then(|| self.outbox.node.to_string()),
             lease,
             // Those under way, and those that rest, are first in their lanes, too.
-            limits: room.map(|room| if room > 0 { LANES_AT_ONCE + self.resting.len() } else { 0 }),
+            limits: room.map(|room| if room > 0 { PARALLEL + self.resting.len() } else { 0 }),
         };
         if database.is_shared() {
             database.write_lazily(move |tx| queue::claim(tx, &claim)).await

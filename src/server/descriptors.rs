@@ -1,8 +1,10 @@
 //! The process's limit of open files, and who gets them: what the store, the carrier, receivers of webhooks, the operators
 //! and requests need is set apart at the start, and clients have the rest. So clients can't take the last one.
 
-use crate::config::{DirectoryMode, Settings};
-use crate::{admin, hub, outbox};
+use crate::admin;
+use crate::config::{AppSettings, DirectoryMode, Settings};
+use crate::hub;
+use crate::outbox;
 
 /// Standard streams, listeners, signals, what libraries keep.
 const PROCESS: u64 = 24;
@@ -80,6 +82,9 @@ impl Descriptors {
     /// case.
     #[must_use]
     pub fn within(self, limit: u64) -> Self {
+        if self.sum() <= limit {
+            return self;
+        }
         let requests = self.requests.min(limit / REQUESTS_PART).max(1);
         let admin = self.admin.min(limit / ADMIN_PART).max(1);
         let reserve = Self { requests, admin, ..self }.reserve();
@@ -102,7 +107,7 @@ fn store(settings: &Settings) -> u64 {
 
 fn outgoing(settings: &Settings) -> u64 {
     let of_endpoints = 2 * outbox::LANES_AT_ONCE as u64;
-    let of_app = |app: &crate::config::AppSettings| {
+    let of_app = |app: &AppSettings| {
         let webhooks = app.webhooks.len() as u64 * of_endpoints;
         let routing = &app.routing;
         if !routing.enabled {
@@ -166,8 +171,9 @@ mod tests {
     }
 
     fn settings() -> Settings {
-        let mut settings = crate::config::load(&crate::config::Sources::default()).expect("valid").settings;
-        settings.development = false;
+        let loaded = crate::config::load(&crate::config::Sources::default()).expect("valid");
+        let mut settings = Settings { development: false, ..loaded.settings };
+        settings.apps = vec![AppSettings::new("1001", "key", "secret")];
         settings.server.max_connections = 1000;
         settings
     }
@@ -187,12 +193,14 @@ mod tests {
         let needed = Descriptors::of(&settings);
         assert_eq!(FileLimit { before: 1, after: needed.sum() }.apply(&mut settings), needed);
         assert_eq!(settings.server.max_connections, 1000);
-        FileLimit { before: 1, after: needed.sum() - 7 }.apply(&mut settings);
-        assert_eq!(settings.server.max_connections, 993);
-        for limit in [300, 1024, 2000] {
+        let many = Descriptors { connections: 50_000, ..needed };
+        assert_eq!(many.within(20_000), Descriptors { connections: 20_000 - needed.reserve(), ..needed });
+        for limit in [300, 1024, 2000, needed.sum() - 1] {
             let given = needed.within(limit);
             assert!(given.sum() <= limit && given.connections > limit / 3, "{given:?} of {limit}");
         }
+        FileLimit { before: 1, after: 1024 }.apply(&mut settings);
+        assert_eq!(settings.server.max_connections as u64, needed.within(1024).connections);
         assert_eq!(needed.within(1).connections, 1);
     }
 
