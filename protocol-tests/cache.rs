@@ -191,3 +191,21 @@ async fn an_event_is_forgotten_after_its_time() {
     client.expect("y").await;
     assert_eq!(newcomer(&server, &channel).await.1, event("y", &channel, "2"));
 }
+
+#[tokio::test]
+async fn an_app_remembers_so_much_and_forgets_its_oldest_event_first() {
+    let server = Config::new().app("1001", "cache_size = \"64KB\"").app("1002", "").start();
+    let other = server.app_with_id("1002");
+    server.publish_to(other, "cache-of-another", "e", "kept").await;
+    let data = "x".repeat(5_000);
+    for number in 0..40 {
+        server.publish(&format!("cache-{number}"), "e", &data).await;
+    }
+    let (_, next) = newcomer(&server, "cache-0").await;
+    assert_eq!(next, miss("cache-0"));
+    let (_, next) = newcomer(&server, "cache-39").await;
+    assert_eq!(next, event("e", "cache-39", &data));
+    let mut client = WsClient::connect_to(&server, other).await;
+    client.subscribe("cache-of-another").await;
+    client.expect_text(&event("e", "cache-of-another", "kept")).await;
+}

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod admission;
 mod batch;
 mod cache;
 mod client_events;
@@ -25,6 +26,7 @@ mod keepalive;
 mod laravel;
 mod limits;
 mod logging;
+mod memory;
 mod messaging;
 mod metrics;
 mod numbers_import;

@@ -66,7 +66,7 @@ mod tests {
                 "logging",
             ],
         ),
-        ("cli", &["config", "server", "routing", "storage", "http_client", "logging"]),
+        ("cli", &["config", "server", "hub", "routing", "storage", "http_client", "logging"]),
     ];
 
     fn sources(folder: &Path, into: &mut Vec<PathBuf>) {

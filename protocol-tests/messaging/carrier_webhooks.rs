@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::own::includes;
 use crate::harness::databases::postgres;
-use crate::harness::http::exchange;
+use crate::harness::http::{HttpConnection, exchange};
 use crate::harness::messaging::{ANN, OUTSIDE, RECEIVED, Router, SENT, STATUS, text};
 
 #[tokio::test]
@@ -290,4 +290,43 @@ async fn a_lost_answer_is_settled_by_the_token_in_the_webhook() {
     let message = router.message(1, &id).await;
     assert_eq!(message["telnyx_message_id"], router.carrier.messages().await[0]["id"]);
     assert_eq!(router.carrier.sends().await.len(), 1, "not tried again");
+}
+
+/// The head of a webhook that may be the carrier's as far as its headers go.
+fn plausible_head(length: usize) -> String {
+    use std::time::{SystemTime, UNIX_EPOCH};
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    let signature = "A".repeat(86) + "==";
+    format!(
+        "POST /carriers/telnyx/1001 HTTP/1.1\r\nHost: x\r\ntelnyx-timestamp: {now}\r\n\
+         telnyx-signature-ed25519: {signature}\r\nContent-Length: {length}\r\n\r\n"
+    )
+}
+
+#[tokio::test]
+async fn a_webhook_without_the_carriers_headers_is_refused_before_its_body_comes() {
+    let router = Router::start().await;
+    let address = router.server().public;
+    let stale = plausible_head(2_000_000).replace("telnyx-timestamp: ", "telnyx-timestamp: 1");
+    let unsigned = "POST /carriers/telnyx/1001 HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n";
+    for (head, status) in [(unsigned, 403), (&stale, 403), (&plausible_head(2_000_000), 413)] {
+        assert_eq!(exchange(address, head).await.status, status, "{head}");
+    }
+}
+
+#[tokio::test]
+async fn strangers_whose_bodies_never_end_hold_up_no_webhook_of_the_carrier() {
+    let router = Router::start().await;
+    let mut owner = router.listen("user.1").await;
+    let mut strangers = Vec::new();
+    for _ in 0..300 {
+        let mut stranger = HttpConnection::connect(router.server().public).await;
+        stranger.write(plausible_head(200_000)).await;
+        stranger.write("x").await;
+        strangers.push(stranger);
+    }
+    router.carrier.inbound(json!({"from": OUTSIDE, "to": ANN, "text": "through"})).await;
+    assert_eq!(owner.wait_for(RECEIVED).await.json()["message"]["text"], "through");
+    let refused = strangers[0].response().await.expect_status(503);
+    assert!(refused.header("retry-after").is_some());
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 use super::Admin;
-use crate::hub::{Hub, OVER_BUDGET};
+use crate::hub::{Hub, OVER_BUDGET, REFUSED};
 use crate::outbox::OutboxStats;
 use crate::routing::{Counter, Depth, Lanes, LatencyHistogram, Router, ThrottledBy};
 use crate::webhooks::{Standing, Webhooks};
@@ -131,6 +131,20 @@ fn broadcaster(hub: &Hub) -> String {
     for (reason, value) in OVER_BUDGET.into_iter().zip(total.over_budget) {
         let _ = writeln!(out, "{name}{{reason=\"{reason}\"}} {value}");
     }
+    let name = "switchboard_connections_refused_total";
+    header(
+        &mut out,
+        name,
+        "counter",
+        "Connections closed with 4100 or 4004 because a limit of connections was reached",
+    );
+    for (limit, value) in REFUSED.into_iter().zip(hub.refused()) {
+        let _ = writeln!(out, "{name}{{limit=\"{limit}\"}} {value}");
+    }
+    let help = "Memory of unfinished messages, requests and what waits for slow clients, as [server] memory limits it";
+    metric(&mut out, "switchboard_memory_used_bytes", "gauge", help, hub.memory().used());
+    let help = "Connections and requests closed because the memory was used up and they held the most of it";
+    metric(&mut out, "switchboard_memory_closed_total", "counter", help, hub.memory().closed());
     header(&mut out, "switchboard_shard_sockets", "gauge", "Open sockets of a shard, HTTP included");
     for (shard, sockets) in hub.shard_loads().into_iter().enumerate() {
         let _ = writeln!(out, "switchboard_shard_sockets{{shard=\"{shard}\"}} {sockets}");
@@ -144,6 +158,25 @@ fn broadcaster(hub: &Hub) -> String {
     header(&mut out, "switchboard_app_channels", "gauge", "Occupied channels of an app");
     for app in &apps {
         let _ = writeln!(out, "switchboard_app_channels{{app=\"{}\"}} {}", app.id(), app.occupied_channels());
+    }
+    header(
+        &mut out,
+        "switchboard_app_cached_bytes",
+        "gauge",
+        "Memory of the events that cache channels remember",
+    );
+    for app in &apps {
+        let _ = writeln!(out, "switchboard_app_cached_bytes{{app=\"{}\"}} {}", app.id(), app.cached().0);
+    }
+    let name = "switchboard_app_cache_forgotten_total";
+    header(
+        &mut out,
+        name,
+        "counter",
+        "Events of cache channels that were forgotten because cache_size was reached",
+    );
+    for app in &apps {
+        let _ = writeln!(out, "{name}{{app=\"{}\"}} {}", app.id(), app.cached().1);
     }
     out
 }

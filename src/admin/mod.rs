@@ -5,6 +5,7 @@
 mod metrics;
 mod webhooks;
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::Value;
 use subtle::ConstantTimeEq;
+use tokio::task::JoinHandle;
 
 use crate::config::AdminSettings;
 use crate::hub::Hub;
@@ -34,6 +36,8 @@ const OPEN: [&str; 5] = ["/", "/live", "/up", "/ready", "/openapi.json"];
 const PARTS: &str = "/ready/";
 /// Time for a request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections that are served at once where the limit of open files lets them.
+pub const MAX_CONNECTIONS: usize = 128;
 
 /// What the operators see.
 pub struct Admin {
@@ -51,12 +55,15 @@ pub struct Admin {
     pub settings: AdminSettings,
     /// The description of the messaging API, if there is one.
     pub openapi: Option<Bytes>,
+    /// Connections that are served at once.
+    pub max_connections: usize,
 }
 
 /// Serves until the process ends.
 pub async fn serve(admin: Admin, listener: TcpListener) {
     let listener = tokio::net::TcpListener::from_std(listener).expect("bug: the listener is not blocking");
     let admin = Arc::new(admin);
+    let mut open: VecDeque<JoinHandle<()>> = VecDeque::new();
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -66,8 +73,15 @@ pub async fn serve(admin: Admin, listener: TcpListener) {
                 continue;
             }
         };
+        open.retain(|connection| !connection.is_finished());
+        if open.len() >= admin.max_connections
+            && let Some(oldest) = open.pop_front()
+        {
+            // Whoever asks now is answered; whoever has been here longest says nothing, or asks again.
+            oldest.abort();
+        }
         let admin = Arc::clone(&admin);
-        tokio::spawn(async move {
+        open.push_back(tokio::spawn(async move {
             let service = service_fn(|request| {
                 let admin = Arc::clone(&admin);
                 async move { Ok::<_, Infallible>(admin.respond(request).await) }
@@ -78,7 +92,7 @@ pub async fn serve(admin: Admin, listener: TcpListener) {
                 .header_read_timeout(HEADER_TIMEOUT)
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
-        });
+        }));
     }
 }
 

@@ -87,13 +87,27 @@ impl From<BodyError> for ApiError {
 
 /// The body's exact bytes.
 pub async fn read(headers: &HeaderMap, body: Incoming, limit: Limit) -> Result<Bytes, BodyError> {
+    read_within(BODY_TIMEOUT, headers, body, limit).await
+}
+
+/// As [`read`], with a time of its own.
+pub async fn read_within(
+    time: Duration,
+    headers: &HeaderMap,
+    body: Incoming,
+    limit: Limit,
+) -> Result<Bytes, BodyError> {
     let announced = announced(headers);
-    if waits_for_continue(headers) && announced > limit.bytes() {
-        return Err(BodyError::TooLarge { size: announced, limit });
+    if waits_for_continue(headers) {
+        check_announced(headers, limit)?;
     }
-    tokio::time::timeout(BODY_TIMEOUT, collect(body, announced, limit))
-        .await
-        .unwrap_or(Err(BodyError::Timeout))
+    tokio::time::timeout(time, collect(body, announced, limit)).await.unwrap_or(Err(BodyError::Timeout))
+}
+
+/// Whether a body may be as long as it was announced.
+pub fn check_announced(headers: &HeaderMap, limit: Limit) -> Result<(), BodyError> {
+    let size = announced(headers);
+    if size > limit.bytes() { Err(BodyError::TooLarge { size, limit }) } else { Ok(()) }
 }
 
 /// Reads a small body of a request that is refused anyway, and keeps nothing of it.

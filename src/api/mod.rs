@@ -14,6 +14,8 @@ mod carrier;
 mod channels;
 mod info;
 mod messaging;
+mod places;
+mod proxies;
 mod reply;
 mod route;
 mod tls;
@@ -37,13 +39,14 @@ pub use tls::TlsGuard;
 pub use upgrade::Upgrade;
 
 use crate::config::ServerSettings;
-use crate::hub::{AppHub, Hub};
+use crate::hub::{AppHub, Hub, Visit};
 use crate::logging::traffic;
 use crate::protocol::http_auth::{HttpAuthError, Query};
 use crate::readiness::Readiness;
 use crate::routing::Router;
 use access::Signed;
 use body::Limit;
+use places::Places;
 use route::{Endpoint, Route};
 
 /// Serves requests. One per shard; holds handles only.
@@ -54,6 +57,8 @@ pub struct Api {
     readiness: Readiness,
     path_prefix: String,
     tls: TlsGuard,
+    /// Room for the carrier's webhooks.
+    places: Places,
 }
 
 /// What a request comes to.
@@ -73,18 +78,30 @@ impl Api {
         server: &ServerSettings,
         tls: TlsGuard,
     ) -> Self {
-        Self { hub, router, readiness, path_prefix: server.path_prefix.clone(), tls }
+        Self {
+            hub,
+            router,
+            readiness,
+            path_prefix: server.path_prefix.clone(),
+            tls,
+            places: Places::new(carrier::BODIES_AT_ONCE),
+        }
     }
 
-    /// Answers one request. `peer` is the address at the other end of the TCP connection.
-    pub async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Answer {
+    /// Whether an address is one of `server.trusted_proxies`.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        self.tls.proxies().trust(peer)
+    }
+
+    /// Answers one request of a socket.
+    pub async fn handle(&self, request: Request<Incoming>, visit: &Visit) -> Answer {
         let (parts, body) = request.into_parts();
         let path = route::single_slashes(parts.uri.path());
         let path = self.strip_prefix(&path);
         if upgrade::is_requested(&parts) {
-            let answer = self.upgrade(&parts, path, peer);
+            let answer = self.upgrade(&parts, path, visit);
             if let Answer::Response(response) = &answer {
-                self.log_refusal(&parts, peer, response);
+                self.log_refusal(&parts, visit.peer, response);
             }
             return answer;
         }
@@ -92,7 +109,7 @@ impl Api {
             Ok(response) => response,
             Err(error) => error.into_response(),
         };
-        self.log_refusal(&parts, peer, &response);
+        self.log_refusal(&parts, visit.peer, &response);
         if self.hub.is_ending() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -156,7 +173,7 @@ impl Api {
             }
             Endpoint::CarrierWebhook { id } => {
                 let hub = self.hub.app_by_id(&id);
-                carrier::receive(self.router.as_ref(), hub, &parts.headers, body).await
+                carrier::receive(self.router.as_ref(), hub, &parts.headers, body, &self.places).await
             }
         }
     }

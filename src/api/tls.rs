@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use hyper::header::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
+use super::proxies::Proxies;
 use crate::hub::Refusal;
 use crate::logging::seldom::Seldom;
 use crate::protocol::error_code::ErrorCode;
@@ -25,12 +26,11 @@ const SPAN_4000: Duration = Duration::from_secs(2);
 const MAX_ADDRESSES: usize = 10_000;
 
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Judges connections to `tls_only` apps. Cloning shares what is remembered.
 #[derive(Clone)]
 pub struct TlsGuard {
-    trusted_proxies: Arc<[IpNet]>,
+    proxies: Proxies,
     memory: Arc<Mutex<Memory>>,
     /// One for each [`Fault`].
     warnings: Arc<[Seldom; 3]>,
@@ -64,12 +64,12 @@ enum Fault {
 impl TlsGuard {
     /// A guard that believes these proxies.
     pub fn new(trusted_proxies: &[IpNet]) -> Self {
-        Self { trusted_proxies: trusted_proxies.into(), memory: Arc::default(), warnings: Arc::default() }
+        Self { proxies: Proxies::new(trusted_proxies), memory: Arc::default(), warnings: Arc::default() }
     }
 
-    /// Whether the peer is a trusted proxy.
-    pub fn trusts(&self, peer: IpAddr) -> bool {
-        self.trusted_proxies.iter().any(|network| network.contains(&peer.to_canonical()))
+    /// The proxies that it believes.
+    pub fn proxies(&self) -> &Proxies {
+        &self.proxies
     }
 
     /// Why a connection to a `tls_only` app is refused; `None` if it came over TLS. `peer` is the other end of the
@@ -80,11 +80,12 @@ impl TlsGuard {
 
     fn refusal_at(&self, now: Instant, app: &str, headers: &HeaderMap, peer: IpAddr) -> Option<Refusal> {
         let peer = peer.to_canonical();
-        let is_trusted = self.trusts(peer);
+        let is_trusted = self.proxies.trust(peer);
+        let client = self.proxies.client(headers, peer).unwrap_or(peer);
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let fault = match transport(headers, is_trusted) {
             Transport::Tls => return None,
-            Transport::Plain if memory.may_send_to_tls(now, client(headers, peer, is_trusted)) => {
+            Transport::Plain if memory.may_send_to_tls(now, client) => {
                 let message = "Application only accepts TLS connections, reconnect with wss://".to_owned();
                 return Some(Refusal { code: ErrorCode::TlsOnly, message });
             }
@@ -145,13 +146,6 @@ fn transport(headers: &HeaderMap, is_trusted: bool) -> Transport {
     }
 }
 
-/// The client's address: what a trusted proxy added to `X-Forwarded-For`, else the peer's.
-fn client(headers: &HeaderMap, peer: IpAddr, is_trusted: bool) -> IpAddr {
-    let forwarded = headers.get_all(X_FORWARDED_FOR).into_iter().next_back();
-    let last = forwarded.and_then(|value| value.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
-    last.filter(|_| is_trusted).unwrap_or(peer)
-}
-
 /// Tells the operator what to change, with the refusals since this was last told.
 fn warn(fault: Fault, app: &str, peer: IpAddr, refused: u64) {
     match fault {
@@ -185,6 +179,8 @@ fn warn(fault: Fault, app: &str, peer: IpAddr, refused: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
     const PROXY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 5));
     const STRANGER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));

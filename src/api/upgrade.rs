@@ -17,7 +17,7 @@ use percent_encoding::percent_decode_str;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::{Answer, Api, ApiError};
-use crate::hub::{Admission, Newcomer, Refusal};
+use crate::hub::{Admission, Newcomer, Refusal, Visit};
 use crate::logging::traffic;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::http_auth::Query;
@@ -52,7 +52,7 @@ pub fn required() -> ApiError {
 }
 
 impl Api {
-    pub(super) fn upgrade(&self, parts: &Parts, path: &str, peer: IpAddr) -> Answer {
+    pub(super) fn upgrade(&self, parts: &Parts, path: &str, visit: &Visit) -> Answer {
         let accept = match handshake(&parts.headers) {
             Ok(accept) => accept,
             Err(error) => return Answer::Response(error.into_response()),
@@ -66,8 +66,8 @@ impl Api {
         if items(&parts.headers, &SEC_WEBSOCKET_PROTOCOL).any(|item| item == SUBPROTOCOL) {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
         }
-        let newcomer = traffic::is_on().then(|| Box::new(self.newcomer(parts, peer)));
-        let upgrade = match self.admit(parts, path, peer) {
+        let newcomer = traffic::is_on().then(|| Box::new(self.newcomer(parts, visit)));
+        let upgrade = match self.admit(parts, path, visit) {
             Ok(admission) => Upgrade::Accept(admission, newcomer),
             Err(refusal) => {
                 if let Some(newcomer) = newcomer {
@@ -79,7 +79,7 @@ impl Api {
         Answer::Upgrade(response, upgrade)
     }
 
-    fn admit(&self, parts: &Parts, path: &str, peer: IpAddr) -> Result<Admission, Refusal> {
+    fn admit(&self, parts: &Parts, path: &str, visit: &Visit) -> Result<Admission, Refusal> {
         let refuse = |code, message: String| Err(Refusal { code, message });
         let Some(key) =
             path.strip_prefix("/app/").map(|key| key.trim_end_matches('/')).filter(|key| !key.contains('/'))
@@ -99,7 +99,7 @@ impl Api {
         }
         let app = hub.app();
         if app.settings.tls_only
-            && let Some(refusal) = self.tls.refusal(hub.id(), &parts.headers, peer)
+            && let Some(refusal) = self.tls.refusal(hub.id(), &parts.headers, visit.peer)
         {
             return Err(refusal);
         }
@@ -107,10 +107,10 @@ impl Api {
         if !app.allows_origin(origin) {
             return refuse(ErrorCode::Unauthorized, "Origin not allowed".to_owned());
         }
-        self.hub.admit(&hub)
+        self.hub.admit(&hub, visit, self.tls.proxies().client(&parts.headers, visit.peer))
     }
 
-    fn newcomer(&self, parts: &Parts, peer: IpAddr) -> Newcomer {
+    fn newcomer(&self, parts: &Parts, visit: &Visit) -> Newcomer {
         let header = |name: &HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
         let query = Query::parse(parts.uri.query().unwrap_or_default());
         let library = match query.get("client") {
@@ -122,31 +122,17 @@ impl Api {
             (library, version) => library.or(version).map(str::to_owned),
         };
         Newcomer {
-            address: self.address(&parts.headers, peer),
+            address: self.address(&parts.headers, visit.peer),
             origin: header(&ORIGIN).map(|origin| traffic::name(origin).into_owned()),
             client: client.map(|client| traffic::name(&client).into_owned()),
         }
     }
 
-    /// Where a client is. Behind trusted proxies, the last address that none of them has.
+    /// Where a client is, for the log.
     pub(super) fn address(&self, headers: &HeaderMap, peer: IpAddr) -> String {
+        let client = self.tls.proxies().client(headers, peer);
         let peer = peer.to_canonical();
-        if !self.is_trusted(peer) {
-            return peer.to_string();
-        }
-        let forwarded =
-            headers.get_all("x-forwarded-for").into_iter().filter_map(|value| value.to_str().ok());
-        let addresses: Vec<IpAddr> = forwarded
-            .flat_map(|list| list.split(','))
-            .filter_map(|address| address.trim().parse().ok())
-            .collect();
-        let client =
-            addresses.iter().rev().map(IpAddr::to_canonical).find(|address| !self.is_trusted(*address));
         client.map_or_else(|| peer.to_string(), |client| format!("{client} via {peer}"))
-    }
-
-    fn is_trusted(&self, peer: IpAddr) -> bool {
-        self.tls.trusts(peer)
     }
 
     /// The refusal as the log has it. Its text repeats the key of the path, and that may be an app's secret:

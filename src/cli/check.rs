@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
+use super::sums::MemorySum;
 use super::table::wrapped;
 use super::terminal::Terminal;
 use super::{Exit, refuse};
@@ -13,11 +14,8 @@ use crate::config::{
 };
 use crate::routing::exposure;
 use crate::routing::portal_directory;
-use crate::server;
+use crate::server::{self, Descriptors};
 use crate::storage;
-
-/// Descriptors beside the connections': listeners, runtimes, logs, HTTP requests under way.
-const OTHER_FILES: u64 = 128;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Status {
@@ -55,7 +53,8 @@ fn findings(sources: &Sources, loaded: &Loaded) -> Vec<Finding> {
     ];
     let shortage = shortage(loaded);
     let limit = rlimit::Resource::NOFILE.get_hard();
-    findings.push(open_files(settings.server.max_connections as u64, limit, shortage));
+    findings.push(open_files(Descriptors::of(settings), limit, shortage));
+    findings.push(memory(MemorySum::of(settings), server::machine_memory()));
     findings.extend(backlog(settings));
     findings.extend(loaded.hints.iter().map(hint));
     findings.extend(settings.apps.iter().filter_map(quota));
@@ -95,23 +94,36 @@ fn shortage(loaded: &Loaded) -> Status {
     }
 }
 
-fn open_files(connections: u64, limit: io::Result<u64>, shortage: Status) -> Finding {
-    let needed = connections + OTHER_FILES;
+fn open_files(needed: Descriptors, limit: io::Result<u64>, shortage: Status) -> Finding {
+    let Descriptors { connections, requests, admin, store, outgoing, process } = needed;
+    let sum = format!(
+        "{} are needed: {connections} for connections, {requests} for requests, {admin} for the operators' port, {store} \
+         for the store, {outgoing} for calls, {process} for the process",
+        needed.sum()
+    );
     let (status, detail) = match limit {
-        Ok(limit) if limit >= needed => (Status::Ok, format!("the limit is {limit}; {needed} are needed")),
-        Ok(limit) if shortage == Status::Ok => {
-            (shortage, format!("the limit is {limit}; development mode takes fewer connections to keep it"))
+        Ok(limit) if limit >= needed.sum() => (Status::Ok, format!("the limit is {limit}; {sum}")),
+        Ok(limit) => {
+            let takes = needed.within(limit).connections;
+            let advice = "raise the limit (LimitNOFILE= in systemd, --ulimit in Docker, ulimit -Hn) or lower \
+                          server.max_connections";
+            let advice = if shortage == Status::Ok { String::new() } else { format!("; {advice}") };
+            (
+                shortage,
+                format!("the limit is {limit}, so the server takes {takes} connections; {sum}{advice}"),
+            )
         }
-        Ok(limit) => (
-            shortage,
-            format!(
-                "the limit is {limit}, but server.max_connections = {connections} needs {needed}: raise the limit \
-                 (LimitNOFILE= in systemd, --ulimit in Docker, ulimit -Hn) or lower the setting"
-            ),
-        ),
-        Err(error) => (Status::Warning, format!("the limit is unknown: {error}")),
+        Err(error) => (Status::Warning, format!("the limit is unknown: {error}; {sum}")),
     };
     Finding { about: "open files", status, detail }
+}
+
+/// A server that gets no memory is killed, and takes all its connections with it.
+fn memory(sum: MemorySum, machine: u64) -> Finding {
+    let fits = sum.usual() <= machine;
+    let status = if fits { Status::Ok } else { Status::Warning };
+    let advice = if fits { "" } else { ". Lower server.memory, cache_size or server.max_connections" };
+    Finding { about: "memory", status, detail: sum.text(machine) + advice }
 }
 
 /// A reader that lags by one event would be closed.
@@ -262,18 +274,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn open_files_are_compared_with_connections() {
-        for (limit, expected) in
-            [(1128, Status::Ok), (1127, Status::Failed)].map(|(limit, status)| (Ok(limit), status))
-        {
-            assert_eq!(open_files(1000, limit, Status::Failed).status, expected);
+    fn open_files_are_compared_with_what_everything_needs() {
+        let loaded = config::load(&Sources::default()).expect("valid");
+        let needed = Descriptors::of(&loaded.settings);
+        let sum = needed.sum();
+        for (limit, expected) in [(sum, Status::Ok), (sum - 1, Status::Failed)] {
+            assert_eq!(open_files(needed, Ok(limit), Status::Failed).status, expected);
         }
-        assert_eq!(open_files(1000, Ok(1127), Status::Warning).status, Status::Warning);
-        let development = open_files(1000, Ok(1127), Status::Ok);
-        assert_eq!(development.status, Status::Ok);
-        assert!(development.detail.contains("takes fewer connections"), "{}", development.detail);
-        let unknown = open_files(1000, Err(io::ErrorKind::Unsupported.into()), Status::Failed);
+        let low = open_files(needed, Ok(sum - 100), Status::Warning);
+        assert_eq!(low.status, Status::Warning);
+        assert!(
+            low.detail.contains(&format!("takes {} connections", needed.connections - 100)),
+            "{}",
+            low.detail
+        );
+        let development = open_files(needed, Ok(sum - 1), Status::Ok);
+        assert!(development.status == Status::Ok && !development.detail.contains("raise"));
+        let unknown = open_files(needed, Err(io::ErrorKind::Unsupported.into()), Status::Failed);
         assert_eq!(unknown.status, Status::Warning);
+    }
+
+    #[test]
+    fn more_memory_than_there_is_is_worth_a_warning() {
+        let sum = MemorySum::of(&config::load(&Sources::default()).expect("valid").settings);
+        assert_eq!(memory(sum, sum.usual()).status, Status::Ok);
+        let finding = memory(sum, sum.usual() - 1);
+        assert!(finding.status == Status::Warning && finding.detail.contains("Lower server.memory"));
     }
 
     #[test]

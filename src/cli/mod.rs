@@ -13,6 +13,7 @@ mod laravel;
 mod numbers;
 mod progress;
 mod serve;
+mod sums;
 mod table;
 mod terminal;
 mod webhooks;

@@ -388,6 +388,35 @@ impl Kind for Shards {
     }
 }
 
+/// A number of bytes, or `"auto"`.
+pub(super) struct Memory;
+
+impl Memory {
+    const MIN: u64 = 16 << 20;
+    const MAX: u64 = 1 << 40;
+}
+
+type Bytes = Size<{ Memory::MIN }, { Memory::MAX }>;
+
+impl Kind for Memory {
+    type Value = Option<usize>;
+
+    fn describe() -> String {
+        format!("`\"auto\"` or a {}", Bytes::describe())
+    }
+
+    fn parse(raw: &Raw) -> Result<Option<usize>, String> {
+        if raw.text() == Ok("auto") {
+            return Ok(None);
+        }
+        Bytes::parse(raw).map(Some)
+    }
+
+    fn show(value: &Option<usize>) -> Value {
+        value.as_ref().map_or("auto".into(), Bytes::show)
+    }
+}
+
 pub(super) struct Folder;
 
 impl Kind for Folder {

@@ -39,6 +39,9 @@ pub struct ServerSettings {
     pub path_prefix: String,
     /// Most WebSocket connections of this process; the next one gets 4100.
     pub max_connections: usize,
+    /// Bytes of unfinished messages, requests and what waits for slow readers; `None`: half of what the machine or the
+    /// control group has.
+    pub memory: Option<usize>,
     /// Proxies whose `X-Forwarded-Proto` is believed: it tells `tls_only` apps that a client came over TLS.
     pub trusted_proxies: Vec<IpNet>,
     /// Threads that own sockets; `None`: cores - 1, at least 1.
@@ -67,6 +70,23 @@ pub struct ServerSettings {
     pub drain: DrainSettings,
     /// `[server.client]`, which each app's own starts from.
     pub client: ClientSettings,
+    /// `[server.admission]`.
+    pub admission: AdmissionSettings,
+}
+
+/// `[server.admission]`: what of the server's room one address and one app may take.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdmissionSettings {
+    /// Connections of one address, and never more than half of [`ServerSettings::max_connections`]; `None`: no limit.
+    pub address_connections: Option<NonZeroU32>,
+    /// Connections that one address may open in a second; `None`: no limit.
+    pub address_rate: Option<NonZeroU32>,
+    /// Connections that one address may open at once.
+    pub address_burst: usize,
+    /// Addresses without these limits.
+    pub exempt: Vec<IpNet>,
+    /// Percent of [`ServerSettings::max_connections`] that are kept for the apps, the same number for each.
+    pub app_reserve: usize,
 }
 
 /// `[server.client]`, with what `[apps.client]` overrides: the budgets of one connection. Beyond one it is closed with
@@ -167,6 +187,8 @@ pub struct AppSettings {
     pub presence_member_size: usize,
     /// How long a cache channel remembers its last event.
     pub cache_ttl: Duration,
+    /// Bytes of the events that cache channels remember; the oldest is forgotten first.
+    pub cache_size: usize,
     /// Events a second through the HTTP API; `None`: no limit.
     pub publish_rate: Option<NonZeroU64>,
     /// How long a channel must be empty, or a user away, before webhooks say so.
@@ -213,6 +235,7 @@ impl Default for ServerSettings {
             port: None,
             path_prefix: String::new(),
             max_connections: 50_000,
+            memory: None,
             trusted_proxies: vec![
                 IpNet::from(std::net::IpAddr::from([127, 0, 0, 1])),
                 IpNet::from(std::net::IpAddr::from(std::net::Ipv6Addr::LOCALHOST)),
@@ -230,6 +253,31 @@ impl Default for ServerSettings {
             ready: ReadyWhen::Broadcasting,
             drain: DrainSettings::default(),
             client: ClientSettings::default(),
+            admission: AdmissionSettings::default(),
+        }
+    }
+}
+
+impl Default for AdmissionSettings {
+    fn default() -> Self {
+        let network = |text: &str| text.parse().expect("bug: a network");
+        let own = [
+            "127.0.0.0/8",
+            "10.0.0.0/8",
+            "172.16.0.0/12",
+            "192.168.0.0/16",
+            "169.254.0.0/16",
+            "100.64.0.0/10",
+            "::1/128",
+            "fc00::/7",
+            "fe80::/10",
+        ];
+        Self {
+            address_connections: NonZeroU32::new(5_000),
+            address_rate: NonZeroU32::new(200),
+            address_burst: 5_000,
+            exempt: own.map(network).into(),
+            app_reserve: 25,
         }
     }
 }
@@ -289,6 +337,7 @@ impl AppSettings {
             presence_members: 100,
             presence_member_size: 1024,
             cache_ttl: Duration::from_secs(30 * 60),
+            cache_size: 64 << 20,
             publish_rate: None,
             webhook_delay: Duration::from_secs(3),
             webhooks: Vec::new(),

@@ -70,6 +70,11 @@ impl Backlog {
         self.pieces.front().map_or(0, |oldest| now.saturating_sub(oldest.queued))
     }
 
+    /// What waits.
+    pub fn pieces(&self) -> impl Iterator<Item = &Bytes> {
+        self.pieces.iter().map(|piece| &piece.bytes)
+    }
+
     /// Bytes waiting.
     pub fn bytes(&self) -> usize {
         self.bytes

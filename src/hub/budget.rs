@@ -120,6 +120,11 @@ impl Unfinished {
         self.0 = self.0.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
     }
 
+    /// How many they are.
+    pub fn bytes(&self) -> usize {
+        self.0 as usize
+    }
+
     /// A message of this many bytes is finished; answers how many messages it costs.
     pub fn finish(&mut self, payload: usize) -> u32 {
         let own = u32::try_from(payload.saturating_add(FRAME_HEAD)).unwrap_or(u32::MAX);

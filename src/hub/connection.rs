@@ -12,12 +12,12 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
-use super::Admission;
 use super::backlog::{Backlog, Drained};
 use super::budget::{Budgets, Unfinished};
 use super::gate::Held;
 use super::observer::{ConnectionEnd, Observation};
 use super::shard::Clock;
+use super::{Admission, AppHub};
 use crate::apps::TokenBucket;
 use crate::logging::traffic;
 use crate::protocol::id::{SocketId, UserId};
@@ -143,14 +143,7 @@ impl Pieces for [Bytes] {
 
 impl Connection {
     pub fn new(app: Admission, socket: Rc<TcpStream>, clock: &Clock) -> Self {
-        let limit = app.app().max_client_message();
-        let config = WebSocketConfig::default()
-            .read_buffer_size(ENGINE_BUFFER)
-            .write_buffer_size(0)
-            .max_write_buffer_size(64 * 1024)
-            .max_message_size(Some(limit))
-            .max_frame_size(Some(limit));
-        let engine = WebSocketContext::new(Role::Server, Some(config));
+        let engine = new_engine(&app);
         Self {
             socket,
             engine,
@@ -170,6 +163,17 @@ impl Connection {
             unfinished: Unfinished::default(),
             links: (NO_LINK, NO_LINK),
         }
+    }
+
+    /// Bytes that it makes the process keep: unfinished messages and what waits for it to read.
+    pub fn held(&self) -> usize {
+        self.unfinished.bytes() + self.backlog.as_ref().map_or(0, |backlog| backlog.bytes())
+    }
+
+    /// Forgets what came of an unfinished message, after which nothing more can be read.
+    pub fn forget_unfinished(&mut self) {
+        self.engine = new_engine(&self.app);
+        self.unfinished = Unfinished::default();
     }
 
     /// Sends frames in one write, or queues what the socket does not take. `joined` is their
@@ -275,6 +279,17 @@ impl Connection {
             reason,
         }));
     }
+}
+
+fn new_engine(app: &AppHub) -> WebSocketContext {
+    let limit = app.app().max_client_message();
+    let config = WebSocketConfig::default()
+        .read_buffer_size(ENGINE_BUFFER)
+        .write_buffer_size(0)
+        .max_write_buffer_size(64 * 1024)
+        .max_message_size(Some(limit))
+        .max_frame_size(Some(limit));
+    WebSocketContext::new(Role::Server, Some(config))
 }
 
 /// The socket as the engine sees it during one call: bytes already read, and a place for the control

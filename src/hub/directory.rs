@@ -16,6 +16,7 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use smallvec::SmallVec;
 
+use super::cache::CacheLedger;
 use super::mailbox::{LocalPublication, Mailbox, Parcel};
 use super::observer::{Observation, Observers};
 use super::presence::{Came, Roster, RosterFull};
@@ -49,6 +50,7 @@ pub(super) struct Directory {
     announce_count: AtomicBool,
     /// Whether an entry may have something to do at a later time: an event to forget, a count to send.
     has_timers: AtomicBool,
+    cache: CacheLedger,
 }
 
 #[derive(Debug)]
@@ -58,7 +60,8 @@ struct Entry {
     revision: u64,
     interested: SmallVec<[Interest; 2]>,
     roster: Option<Box<Roster>>,
-    remembered: Option<Box<Remembered>>,
+    /// With its number in the ledger.
+    remembered: Option<Box<(Remembered, u64)>>,
     count: CountAnnouncement,
 }
 
@@ -119,7 +122,7 @@ impl Directory {
         mailboxes: Arc<[Mailbox]>,
         uplink: Arc<dyn Uplink>,
         observers: Observers,
-        announce_count: bool,
+        (announce_count, cache_size): (bool, usize),
     ) -> Self {
         Self {
             channels: DashMap::with_hasher(foldhash::fast::RandomState::default()),
@@ -130,6 +133,7 @@ impl Directory {
             next_id: AtomicU64::new(1),
             announce_count: AtomicBool::new(announce_count),
             has_timers: AtomicBool::new(false),
+            cache: CacheLedger::new(cache_size),
         }
     }
 
@@ -146,12 +150,18 @@ impl Directory {
             Some(remembered) => {
                 let mut entry =
                     self.channels.entry(channel.shared()).or_insert_with(|| self.new_entry(channel));
-                entry.remembered = Some(Box::new(remembered));
+                let before = entry.remembered.take().map(|before| before.1);
+                let bytes = remembered.frame.bytes().len() + remembered.data.len();
+                let number = self.cache.enter(entry.key(), bytes, before);
+                entry.remembered = Some(Box::new((remembered, number)));
                 // Under the entry's lock, behind what it speaks of: a tick in between would take the flag and find
                 // nothing, and the event would never be forgotten.
                 self.has_timers.store(true, Ordering::Relaxed);
                 entry.push(&self.mailboxes, frame, except);
-                entry.receivers()
+                let receivers = entry.receivers();
+                drop(entry);
+                self.forget_excess();
+                receivers
             }
             None => match self.channels.get_mut(channel.as_str()) {
                 Some(mut entry) => {
@@ -161,6 +171,24 @@ impl Directory {
                 None => 0,
             },
         }
+    }
+
+    /// Forgets the oldest events of cache channels while there are too many.
+    fn forget_excess(&self) {
+        while let Some((number, channel)) = self.cache.pop_excess() {
+            let Some(mut entry) = self.channels.get_mut(&*channel) else { continue };
+            entry.remembered.take_if(|remembered| remembered.1 == number);
+            let abandoned = entry.is_empty();
+            drop(entry);
+            if abandoned {
+                self.channels.remove_if(&*channel, |_, entry| entry.is_empty());
+            }
+        }
+    }
+
+    /// What cache channels remember, and how much they may.
+    pub fn cache(&self) -> &CacheLedger {
+        &self.cache
     }
 
     /// Where a shard keeps a channel, when it has subscribers of it.
@@ -191,7 +219,7 @@ impl Directory {
                     let abandoned = entry.is_abandoned(now);
                     drop(entry);
                     if abandoned {
-                        self.channels.remove_if(channel.as_str(), |_, entry| entry.is_abandoned(now));
+                        self.remove_abandoned(channel, now);
                     }
                     return Err(full);
                 }
@@ -257,7 +285,15 @@ impl Directory {
         let abandoned = entry.is_abandoned(now);
         drop(entry);
         if abandoned {
-            self.channels.remove_if(channel.as_str(), |_, entry| entry.is_abandoned(now));
+            self.remove_abandoned(channel, now);
+        }
+    }
+
+    fn remove_abandoned(&self, channel: &ChannelName, now: Instant) {
+        let removed = self.channels.remove_if(channel.as_str(), |_, entry| entry.is_abandoned(now));
+        // What expired and was not yet forgotten.
+        if let Some(expired) = removed.and_then(|(_, entry)| entry.remembered) {
+            self.cache.remove(expired.1);
         }
     }
 
@@ -307,8 +343,10 @@ impl Directory {
         }
         let announce = self.announces_count();
         self.channels.retain(|_, entry| {
-            if entry.remembered.is_some() && entry.remembered(now).is_none() {
-                entry.remembered = None;
+            if entry.remembered(now).is_none()
+                && let Some(expired) = entry.remembered.take()
+            {
+                self.cache.remove(expired.1);
             }
             if announce && entry.count.is_due {
                 self.announce_count(entry, now, None);
@@ -438,7 +476,12 @@ impl Entry {
     }
 
     fn remembered(&self, now: Instant) -> Option<&Remembered> {
-        self.remembered.as_deref().filter(|remembered| remembered.expires > now)
+        self.remembered.as_deref().map(|(remembered, _)| remembered).filter(|it| it.expires > now)
+    }
+
+    /// Whether it has neither subscribers nor an event.
+    fn is_empty(&self) -> bool {
+        self.interested.is_empty() && self.remembered.is_none()
     }
 
     fn is_abandoned(&self, now: Instant) -> bool {
@@ -466,7 +509,10 @@ mod tests {
     fn directory() -> (Directory, Arc<[Mailbox]>) {
         let mailboxes: Arc<[Mailbox]> = [Mailbox::default()].into();
         let (alone, observers) = (Arc::new(Alone), Observers::default());
-        (Directory::new("1001".to_owned(), Arc::clone(&mailboxes), alone, observers, false), mailboxes)
+        (
+            Directory::new("1001".to_owned(), Arc::clone(&mailboxes), alone, observers, (false, 64 << 10)),
+            mailboxes,
+        )
     }
 
     fn name(name: &str) -> ChannelName {
@@ -512,6 +558,33 @@ mod tests {
         directory.tick(expires);
         assert!(directory.info(&prices, now).remembered.is_none());
         assert!(directory.channels.is_empty());
+    }
+
+    #[test]
+    fn cache_channels_remember_so_many_bytes_and_forget_the_oldest_first() {
+        let (directory, _) = directory();
+        let now = Instant::now();
+        let expires = now + Duration::from_secs(60);
+        let publish = |channel: &str| {
+            let (frame, data) = (Frame::text(&"v".repeat(1_000)), Bytes::from(vec![b'v'; 1_000]));
+            let remembered = Remembered { frame: frame.clone(), data, expires };
+            directory.publish(&name(channel), &frame, None, Some(remembered));
+        };
+        let is_known = |channel: &str| directory.info(&name(channel), now).remembered.is_some();
+        directory.join(&name("cache-0"), 0, 0, None, now).expect("joined");
+        for number in 0..1_000 {
+            publish(&format!("cache-{number}"));
+            publish("cache-hot");
+        }
+        assert!(directory.cache.figures().0 <= 64 << 10);
+        assert!(
+            is_known("cache-hot") && is_known("cache-999") && is_known("cache-990") && !is_known("cache-900")
+        );
+        assert!(directory.is_occupied(&name("cache-0")) && !is_known("cache-0"));
+        assert!(directory.channels.len() < 40, "{}", directory.channels.len());
+        directory.leave(&name("cache-0"), 0, None, now);
+        directory.tick(expires);
+        assert_eq!((directory.channels.len(), directory.cache.figures().0), (0, 0));
     }
 
     #[test]

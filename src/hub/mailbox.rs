@@ -15,7 +15,7 @@ use crate::protocol::id::SocketId;
 /// Waiting parcels beyond which publishing is refused.
 const MAX_PARCELS: usize = 65_536;
 /// Waiting bytes beyond which publishing is refused.
-const MAX_BYTES: usize = 64 << 20;
+pub const MAX_BYTES: usize = 64 << 20;
 
 /// One thing for a shard to do, in the order in which it was pushed.
 #[derive(Debug)]

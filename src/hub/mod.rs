@@ -24,8 +24,11 @@
 //!
 //! May import `apps`, `protocol`, `config`, `logging`.
 
+mod addresses;
+mod admission;
 mod backlog;
 mod budget;
+mod cache;
 mod closing;
 mod connection;
 mod directory;
@@ -33,6 +36,7 @@ mod fan_out;
 mod gate;
 mod lane;
 mod mailbox;
+mod memory;
 mod newcomer;
 mod observer;
 mod presence;
@@ -54,8 +58,11 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 
+pub use admission::{Admission, REFUSED, REQUEST_SOCKETS, Refusal, ShardLoad, Visit};
 pub use directory::{ChannelInfo, Remembered};
 pub use gate::{Gatekeeper, Verdict};
+pub use mailbox::MAX_BYTES as MAX_WAITING_BYTES;
+pub use memory::{Holding, Ledger, Memory};
 pub use newcomer::Newcomer;
 pub use observer::{ClientEventSeen, ConnectionEnd, Observation, Observer};
 pub use shard::{Shard, vital};
@@ -63,19 +70,19 @@ pub use stats::{OVER_BUDGET, ShardStats, Stats};
 pub use uplink::{Alone, RemotePublication, Uplink};
 
 use crate::apps::App;
-use crate::config::{AppSettings, ServerSettings};
+use crate::config::{AdmissionSettings, AppSettings, ServerSettings};
 use crate::logging::traffic;
 use crate::protocol::channel::ChannelName;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::id::{SocketId, UserId};
 use crate::protocol::server_event;
+use addresses::Addresses;
+use admission::RefusedConnections;
 use directory::Directory;
 use mailbox::{Mailbox, Parcel};
 use observer::Observers;
 use users::Users;
 
-/// Connections beyond `max_connections` that are accepted: requests, and clients to be told 4100.
-const REQUEST_RESERVE: usize = 1024;
 /// As hosted Pusher says it.
 const DISABLED: &str = "Application disabled";
 const REMOVED: &str = "Application does not exist any more";
@@ -92,6 +99,9 @@ struct Inner {
     limits: Arc<ConnectionLimits>,
     connections: Arc<AtomicUsize>,
     loads: Box<[AtomicUsize]>,
+    addresses: Arc<Addresses>,
+    refused: RefusedConnections,
+    memory: Arc<Memory>,
     is_ending: AtomicBool,
     is_draining: AtomicBool,
     /// Drains of shards that have not sent all their Close frames.
@@ -121,6 +131,11 @@ pub struct ConnectionLimits {
     backlog_max_age: u32,
     max_channels: usize,
     max_connections: usize,
+    /// Sockets beyond these.
+    requests: usize,
+    /// Bytes of what clients and backends make the process keep.
+    memory: usize,
+    admission: AdmissionSettings,
 }
 
 /// One app and all that is connected to it on this node.
@@ -131,15 +146,13 @@ pub struct AppHub {
     users: Users,
     connections: AtomicUsize,
     all_connections: Arc<AtomicUsize>,
+    addresses: Arc<Addresses>,
     mailboxes: Arc<[Mailbox]>,
     uplink: Arc<dyn Uplink>,
     observers: Observers,
     /// Whether a reload disabled it: it may be enabled again, so its clients are told to come back.
     is_paused: AtomicBool,
 }
-
-/// A place among an app's connections; given back when dropped.
-pub struct Admission(Arc<AppHub>);
 
 /// What [`Hub::set_apps`] did, by app id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -150,23 +163,6 @@ pub struct AppChanges {
     pub changed: Vec<String>,
     /// Apps that are gone; their connections are closed with 4001.
     pub removed: Vec<String>,
-}
-
-/// A connection's place in the count of its shard; given back when dropped, unless the connection became
-/// a WebSocket, which the shard counts itself.
-pub struct ShardLoad {
-    hub: Hub,
-    shard: usize,
-    is_counted_here: bool,
-}
-
-/// Why a connection is turned away; told with `pusher:error` and the same close code.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The code, which decides whether the client comes back.
-    pub code: ErrorCode,
-    /// A sentence for the client's developer.
-    pub message: String,
 }
 
 /// A moment in what is published; see [`Hub::mark`].
@@ -193,7 +189,22 @@ impl ConnectionLimits {
             backlog_max_age: seconds(server.backlog_max_age),
             max_channels: server.max_channels_per_connection,
             max_connections: server.max_connections,
+            requests: REQUEST_SOCKETS,
+            memory: usize::MAX,
+            admission: server.admission.clone(),
         }
+    }
+
+    /// With this many sockets for requests.
+    #[must_use]
+    pub fn with_requests(self, requests: usize) -> Self {
+        Self { requests, ..self }
+    }
+
+    /// With this budget for what clients and backends make the process keep, in bytes.
+    #[must_use]
+    pub fn with_memory(self, memory: usize) -> Self {
+        Self { memory, ..self }
     }
 }
 
@@ -203,12 +214,15 @@ impl Hub {
         let inner = Inner {
             apps: ArcSwap::default(),
             mailboxes: (0..shards).map(|_| Mailbox::default()).collect(),
-            limits: Arc::new(limits),
             connections: Arc::default(),
             loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             is_ending: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
             drains: AtomicUsize::new(0),
+            addresses: Arc::new(Addresses::new(&limits.admission, limits.max_connections)),
+            refused: RefusedConnections::default(),
+            memory: Arc::new(Memory::new(limits.memory, shards)),
+            limits: Arc::new(limits),
             uplink,
             observers: Observers::default(),
             gatekeeper: OnceLock::new(),
@@ -274,7 +288,7 @@ impl Hub {
                 Arc::clone(&self.inner.mailboxes),
                 Arc::clone(&self.inner.uplink),
                 self.inner.observers.clone(),
-                settings.subscription_count,
+                (settings.subscription_count, settings.cache_size),
             ),
             users: Users::new(
                 settings.id.clone(),
@@ -283,6 +297,7 @@ impl Hub {
             ),
             connections: AtomicUsize::new(0),
             all_connections: Arc::clone(&self.inner.connections),
+            addresses: Arc::clone(&self.inner.addresses),
             mailboxes: Arc::clone(&self.inner.mailboxes),
             uplink: Arc::clone(&self.inner.uplink),
             observers: self.inner.observers.clone(),
@@ -297,6 +312,7 @@ impl Hub {
             hub.is_paused.store(!is_enabled, Ordering::Relaxed);
         }
         hub.directory.set_announce_count(settings.subscription_count);
+        hub.directory.cache().set_most(settings.cache_size);
         hub.app.store(Arc::new(hub.app().with_settings(settings)));
         if !is_enabled {
             // With 4003 its pages would stay away when it is enabled again.
@@ -325,68 +341,9 @@ impl Hub {
         self.inner.apps.load().by_id.values().cloned().collect()
     }
 
-    /// Reserves a place for a connection.
-    ///
-    /// # Errors
-    /// What to tell the client when there is none.
-    pub fn admit(&self, app: &Arc<AppHub>) -> Result<Admission, Refusal> {
-        if let Some(refusal) = self.refusal(app) {
-            return Err(refusal);
-        }
-        let refuse = |code, message: &str| Err(Refusal { code, message: message.to_owned() });
-        let policy = app.app();
-        let settings = &policy.settings;
-        let admission = Admission::new(Arc::clone(app));
-        if self.inner.connections.load(Ordering::Relaxed) > self.inner.limits.max_connections {
-            return refuse(ErrorCode::OverCapacity, "Server is over capacity");
-        }
-        let quota = settings.max_connections.map_or(usize::MAX, |quota| quota.get() as usize);
-        if app.connections.load(Ordering::Relaxed) > quota {
-            let code = match settings.over_quota {
-                crate::config::OverQuota::Stop => ErrorCode::OverQuota,
-                crate::config::OverQuota::Retry => ErrorCode::OverCapacity,
-            };
-            return refuse(code, "Application is over its connection quota");
-        }
-        Ok(admission)
-    }
-
-    /// Why no connection of this app is wanted at all, if so.
-    fn refusal(&self, app: &AppHub) -> Option<Refusal> {
-        let refuse = |code, message: &str| Some(Refusal { code, message: message.to_owned() });
-        if self.is_draining() {
-            return refuse(ErrorCode::OverCapacity, "Server is shutting down, please reconnect");
-        }
-        match self.inner.apps.load().by_id.get(&app.id) {
-            None => return refuse(ErrorCode::AppDoesNotExist, REMOVED),
-            Some(known) if !std::ptr::eq(&raw const **known, app) => {
-                return refuse(ErrorCode::OverCapacity, "Application was replaced, please reconnect");
-            }
-            Some(_) => {}
-        }
-        if !app.app().settings.enabled {
-            let is_paused = app.is_paused.load(Ordering::Relaxed);
-            let code = if is_paused { ErrorCode::OverCapacity } else { ErrorCode::AppDisabled };
-            return refuse(code, DISABLED);
-        }
-        None
-    }
-
     /// Connections of this node.
     pub fn connections(&self) -> usize {
         self.inner.connections.load(Ordering::Relaxed)
-    }
-
-    /// Assigns a new connection to the shard with the fewest; `None` when the process has as many as it
-    /// may have, with a reserve for requests and for telling clients so.
-    pub fn assign_shard(&self) -> Option<ShardLoad> {
-        let loads = self.inner.loads.iter().map(|load| load.load(Ordering::Relaxed));
-        if loads.clone().sum::<usize>() >= self.inner.limits.max_connections + REQUEST_RESERVE {
-            return None;
-        }
-        let (shard, _) = loads.enumerate().min_by_key(|(_, load)| *load)?;
-        self.inner.loads[shard].fetch_add(1, Ordering::Relaxed);
-        Some(ShardLoad { hub: self.clone(), shard, is_counted_here: true })
     }
 
     /// Connections of each shard, HTTP included.
@@ -409,6 +366,16 @@ impl Hub {
     /// traffic, or with any amount of it, that comes soon.
     pub fn is_past(&self, mark: &Mark) -> bool {
         self.inner.mailboxes.iter().zip(&mark.0).all(|(mailbox, mark)| mailbox.is_past(*mark))
+    }
+
+    /// What clients and backends make the process keep.
+    pub fn memory(&self) -> &Memory {
+        &self.inner.memory
+    }
+
+    /// The account of a shard's memory; one for each shard.
+    pub fn ledger(&self, shard: usize) -> std::rc::Rc<Ledger> {
+        Ledger::new(Arc::clone(&self.inner.memory), shard)
     }
 
     /// Counters of all shards.
@@ -451,6 +418,16 @@ impl Hub {
         for app in self.apps() {
             app.directory.tick(now);
             app.users.tick(now);
+        }
+        self.inner.addresses.tick(now);
+    }
+
+    /// Forgets what waits to be sent, as shards do that sent it.
+    #[cfg(test)]
+    pub(crate) fn empty_for_test(&self) {
+        for mailbox in self.inner.mailboxes.iter() {
+            mailbox.take(&mut Vec::new());
+            mailbox.turn_is_over();
         }
     }
 
@@ -555,6 +532,11 @@ impl AppHub {
         self.directory.occupied_count()
     }
 
+    /// Bytes that cache channels remember, and events that were forgotten because there were too many.
+    pub fn cached(&self) -> (usize, u64) {
+        self.directory.cache().figures()
+    }
+
     /// Ids of the distinct users of a presence channel.
     pub fn channel_users(&self, channel: &ChannelName) -> Vec<UserId> {
         self.directory.user_ids(channel)
@@ -589,48 +571,6 @@ impl AppHub {
     pub(crate) fn occupy_for_test(&self, channel: &ChannelName) {
         let socket_id = SocketId::parse("1.1").expect("a form").expect("an id");
         self.directory.join(socket_id, channel, 0, 0, None, Instant::now()).expect("no member");
-    }
-}
-
-impl Admission {
-    fn new(app: Arc<AppHub>) -> Self {
-        app.connections.fetch_add(1, Ordering::Relaxed);
-        app.all_connections.fetch_add(1, Ordering::Relaxed);
-        Self(app)
-    }
-}
-
-impl ShardLoad {
-    /// The shard.
-    pub fn shard(&self) -> usize {
-        self.shard
-    }
-
-    /// Leaves the count to the shard.
-    fn hand_over(mut self) {
-        self.is_counted_here = false;
-    }
-}
-
-impl Drop for ShardLoad {
-    fn drop(&mut self) {
-        if self.is_counted_here {
-            self.hub.inner.loads[self.shard].fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-impl std::ops::Deref for Admission {
-    type Target = Arc<AppHub>;
-    fn deref(&self) -> &Self::Target {
-        &self.0
-    }
-}
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
-        self.0.all_connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

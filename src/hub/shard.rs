@@ -26,6 +26,7 @@ use super::budget::Budget;
 use super::connection::{Address, Connection, EngineIo, Phase, Received, receive};
 use super::fan_out::Turn;
 use super::lane::Lane;
+use super::memory::Ledger;
 use super::stats::ShardStats;
 use super::{Admission, ConnectionLimits, Hub, Newcomer, ShardLoad};
 use crate::protocol::channel::ChannelName;
@@ -83,6 +84,9 @@ pub(super) struct ShardState {
     pub(super) joined: Vec<u8>,
     pub(super) control: Vec<u8>,
     pub(super) scratch: Vec<u8>,
+    pub(super) ledger: Rc<Ledger>,
+    /// Bytes that the connections keep that were looked after in this sweep.
+    pub(super) held: usize,
 }
 
 /// A channel as far as this shard is concerned.
@@ -139,6 +143,8 @@ impl Shard {
                 joined: Vec::new(),
                 control: Vec::new(),
                 scratch: vec![0; TURN_BYTES],
+                ledger: hub.ledger(index as usize),
+                held: 0,
             }),
             hub,
             index,
@@ -194,6 +200,11 @@ impl Shard {
         });
     }
 
+    /// What the shard makes the process keep.
+    pub fn ledger(&self) -> Rc<Ledger> {
+        Rc::clone(&self.state.borrow().ledger)
+    }
+
     async fn fan_out(self: Rc<Self>) {
         let mailbox = &self.hub.inner.mailboxes[self.index as usize];
         loop {
@@ -224,6 +235,8 @@ impl Shard {
                 }
             }
             let mut state = self.state.borrow_mut();
+            let held = std::mem::take(&mut state.held);
+            state.settle_memory(held);
             state.resume_readers();
             self.hub.inner.stats.publish(self.index as usize, &state.stats);
         }

@@ -59,6 +59,7 @@ impl ShardState {
             if self.connections.contains(slot) {
                 self.sweep_connection(slot as u32);
             }
+            self.held += self.connections.get(slot).map_or(0, |connection| connection.held());
         }
         (end < self.connections.capacity()).then_some(end)
     }

@@ -85,7 +85,7 @@ fn a_client_that_resets_amid_its_refusals_is_removed_and_the_others_go_on() {
         drop(near);
         far.readable().await.expect("readable");
         let requests = testing::frames(std::iter::repeat_n(REFUSED, 900).chain([NEWS]));
-        one.attach(one.hub.admit(&app).expect("room"), far, &requests);
+        one.attach(one.hub.place(&app).expect("room"), far, &requests);
         assert_eq!((app.connections(), app.channel(&channel("news")).subscribers), (0, 0));
         one.connect().await.subscribe("news").await;
     });
@@ -104,7 +104,7 @@ fn a_reader_that_is_closed_amid_its_requests_does_not_join_again() {
         // The second answer with prices makes more than a shard collects before it sends, and than the reader may
         // leave unread.
         let requests = testing::frames(std::iter::repeat_n([prices, NEWS, no_prices], 5).flatten());
-        one.attach(one.hub.admit(&app).expect("room"), far, &requests);
+        one.attach(one.hub.place(&app).expect("room"), far, &requests);
         assert_eq!(app.channel(&channel("news")).subscribers, 0);
     });
 }
@@ -113,7 +113,7 @@ fn a_reader_that_is_closed_amid_its_requests_does_not_join_again() {
 async fn told_after(meanwhile: impl FnOnce(&Hub)) -> String {
     let one = OneShard::new(testing::app());
     let app = one.hub.app_by_id("1001").expect("configured");
-    let admission = one.hub.admit(&app).expect("room");
+    let admission = one.hub.place(&app).expect("room");
     meanwhile(&one.hub);
     let (mut near, far) = testing::narrow_pair().await;
     one.attach(admission, far, &testing::frames([NEWS]));
@@ -158,7 +158,7 @@ fn thrifty() -> AppSettings {
 async fn told_to(one: &OneShard, bytes: &[u8]) -> String {
     let app = one.hub.app_by_id("1001").expect("configured");
     let (near, far) = testing::pair().await;
-    one.attach(one.hub.admit(&app).expect("room"), far, b"");
+    one.attach(one.hub.place(&app).expect("room"), far, b"");
     let (mut reader, mut writer) = near.into_split();
     let mut told = Vec::new();
     let _ = tokio::join!(writer.write_all(bytes), reader.read_to_end(&mut told));
@@ -231,7 +231,7 @@ fn one_connection_has_a_few_messages_worked_off_before_the_others_get_their_turn
         let mut bystander = one.connect().await;
         let (near, far) = testing::pair().await;
         let pings = testing::frames(std::iter::repeat_n(PING, 10_000));
-        one.attach(one.hub.admit(&app).expect("room"), far, &pings);
+        one.attach(one.hub.place(&app).expect("room"), far, &pings);
         let received = || one.shard.state.borrow().stats.received;
         assert_eq!(received(), 16);
         bystander.subscribe("news").await;
@@ -270,7 +270,7 @@ fn a_strangers_coming_and_going_does_not_close_a_slow_reader() {
         let one = OneShard::with(settings, server);
         let app = one.hub.app_by_id("1001").expect("configured");
         let (_near, far) = testing::narrow_pair().await;
-        one.attach(one.hub.admit(&app).expect("room"), far, &testing::frames([NEWS]));
+        one.attach(one.hub.place(&app).expect("room"), far, &testing::frames([NEWS]));
         let mut stranger = one.connect().await;
         for _ in 0..900 {
             stranger.ask_for("news").await;
@@ -293,7 +293,7 @@ fn connections_that_send_much_wait_for_each_other_and_nobody_else_waits_for_them
         let mut floods = Vec::new();
         for _ in 0..20 {
             let (near, far) = testing::pair().await;
-            one.attach(one.hub.admit(&app).expect("room"), far, &pings);
+            one.attach(one.hub.place(&app).expect("room"), far, &pings);
             floods.push(near);
         }
         let received = || one.shard.state.borrow().stats.received;

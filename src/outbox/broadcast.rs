@@ -16,7 +16,7 @@ use crate::hub::{Hub, Mark};
 use crate::protocol::channel::ChannelName;
 use crate::protocol::id::SocketId;
 use crate::protocol::json;
-use crate::storage::{self, StorageError, Transaction};
+use crate::storage::{self, Row, StorageError, Transaction};
 
 /// How often rows that were performed are deleted, and left-over rows looked for.
 const SWEEP: Duration = Duration::from_millis(250);
@@ -24,6 +24,8 @@ const SWEEP: Duration = Duration::from_millis(250);
 const PAUSE: Duration = Duration::from_millis(20);
 /// Rows read at once.
 const PAGE: i64 = 500;
+/// Bytes of the broadcasts that line up. What comes beyond them is read from its row when its turn comes.
+const MAX_LINED_UP: usize = if cfg!(test) { 16 << 10 } else { 32 << 20 };
 
 /// Events that belong together, published in this order.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -66,14 +68,23 @@ pub(super) struct Entry {
     pub broadcast: Broadcast,
 }
 
+/// What lines up while there is no room.
+enum LinedUp {
+    Entry(Entry),
+    /// Its row has it.
+    Row(i64),
+}
+
 /// The state of this process.
 pub(super) struct Broadcasts {
     hub: Hub,
     held: Held,
     /// Entries that could not be performed at once; while there are any, the others line up behind.
     waiting: AtomicUsize,
-    sender: UnboundedSender<Entry>,
-    receiver: Mutex<Option<UnboundedReceiver<Entry>>>,
+    /// Bytes of those that are no mere rows.
+    lined_up: AtomicUsize,
+    sender: UnboundedSender<LinedUp>,
+    receiver: Mutex<Option<UnboundedReceiver<LinedUp>>>,
     done: Mutex<Vec<i64>>,
     /// Rows that this process has in hand, from the commit until they are deleted. Any other in its name was
     /// committed although the store could not say so, or what follows the commit failed.
@@ -85,6 +96,17 @@ pub(super) struct Broadcasts {
     latencies: Latencies,
 }
 
+impl Entry {
+    /// Memory that it takes, about.
+    fn bytes(&self) -> usize {
+        let of_publication = |it: &Publication| {
+            size_of::<Publication>() + it.channel.len() + it.event.len() + it.data.get().len()
+        };
+        let publications: usize = self.broadcast.publications.iter().map(of_publication).sum();
+        size_of::<Self>() + self.app_id.len() + self.lane.len() + publications
+    }
+}
+
 impl Broadcasts {
     pub(super) fn new(hub: Hub, hold: Duration) -> Self {
         let (sender, receiver) = unbounded_channel();
@@ -92,6 +114,7 @@ impl Broadcasts {
             hub,
             held: Held::new(hold),
             waiting: AtomicUsize::new(0),
+            lined_up: AtomicUsize::new(0),
             sender,
             receiver: Mutex::new(Some(receiver)),
             done: Mutex::default(),
@@ -101,6 +124,12 @@ impl Broadcasts {
             expired: AtomicU64::new(0),
             latencies: Latencies::default(),
         }
+    }
+
+    /// The hub, and how many broadcasts line up, with their bytes.
+    #[cfg(test)]
+    pub(super) fn line_for_test(&self) -> (&Hub, usize, usize) {
+        (&self.hub, self.waiting.load(Ordering::Relaxed), self.lined_up.load(Ordering::Relaxed))
     }
 
     pub(super) fn held(&self) -> &Held {
@@ -137,9 +166,19 @@ impl Broadcasts {
             return;
         }
         self.waiting.fetch_add(1, Ordering::AcqRel);
-        if self.sender.send(entry).is_err() {
+        if self.sender.send(self.line_up(entry)).is_err() {
             tracing::error!("bug: the outbox does not run, so a broadcast waits for the next start");
         }
+    }
+
+    /// An entry in the line, or its row when the line is long.
+    fn line_up(&self, entry: Entry) -> LinedUp {
+        let bytes = entry.bytes();
+        if self.lined_up.fetch_add(bytes, Ordering::AcqRel) < MAX_LINED_UP {
+            return LinedUp::Entry(entry);
+        }
+        self.lined_up.fetch_sub(bytes, Ordering::AcqRel);
+        LinedUp::Row(entry.id)
     }
 
     /// Publishes an entry; false when there is no room for it now.
@@ -177,6 +216,19 @@ impl Broadcasts {
         }
         self.finish(entry.id);
         true
+    }
+
+    /// The entry of a row, unless it can't be read and is dropped.
+    fn entry(&self, row: &Row) -> Result<Option<Entry>, StorageError> {
+        let (id, app_id, lane) = (row.int(0)?, row.text(1)?, row.text(2)?);
+        match serde_json::from_str(&row.text(3)?) {
+            Ok(broadcast) => Ok(Some(Entry { id, app_id, lane, broadcast })),
+            Err(error) => {
+                tracing::error!(%error, id, "the outbox dropped a broadcast: its row can't be read");
+                self.finish(id);
+                Ok(None)
+            }
+        }
     }
 
     /// From here on rows are kept.
@@ -233,9 +285,11 @@ pub(super) async fn run(outbox: &Outbox) {
     let mut ripe = Ripe { ids: Vec::new(), mark: broadcasts.hub.mark() };
     loop {
         tokio::select! {
-            Some(entry) = receiver.recv() => {
-                while !broadcasts.perform(&entry) {
-                    tokio::time::sleep(PAUSE).await;
+            Some(lined_up) = receiver.recv() => {
+                if let Some(entry) = fetch(outbox, lined_up).await {
+                    while !broadcasts.perform(&entry) {
+                        tokio::time::sleep(PAUSE).await;
+                    }
                 }
                 broadcasts.waiting.fetch_sub(1, Ordering::AcqRel);
             }
@@ -268,6 +322,29 @@ pub(super) async fn run(outbox: &Outbox) {
                 if last_search.is_some() {
                     due = storage::now();
                 }
+            }
+        }
+    }
+}
+
+/// What is next in the line. Its row can't be gone before it was performed, unless somebody else deleted it.
+async fn fetch(outbox: &Outbox, lined_up: LinedUp) -> Option<Entry> {
+    let id = match lined_up {
+        LinedUp::Entry(entry) => {
+            outbox.broadcasts.lined_up.fetch_sub(entry.bytes(), Ordering::AcqRel);
+            return Some(entry);
+        }
+        LinedUp::Row(id) => id,
+    };
+    loop {
+        let read = outbox.database.read(move |tx| {
+            tx.query_one("SELECT id, app_id, lane, payload FROM outbox WHERE id = ?1", &[id.into()])
+        });
+        match read.await.and_then(|row| row.map(|row| outbox.broadcasts.entry(&row)).transpose()) {
+            Ok(entry) => return entry.flatten(),
+            Err(error) => {
+                tracing::error!(%error, "the outbox can't read a broadcast that waits in the store");
+                tokio::time::sleep(SWEEP).await;
             }
         }
     }
@@ -349,14 +426,7 @@ async fn claim_left_over(outbox: &Outbox, due: i64, is_start: bool) -> Result<Ve
         .await?;
     let mut entries = Vec::new();
     for row in rows {
-        let (id, app_id, lane) = (row.int(0)?, row.text(1)?, row.text(2)?);
-        match serde_json::from_str(&row.text(3)?) {
-            Ok(broadcast) => entries.push(Entry { id, app_id, lane, broadcast }),
-            Err(error) => {
-                tracing::error!(%error, id, "the outbox dropped a broadcast: its row can't be read");
-                outbox.broadcasts.finish(id);
-            }
-        }
+        entries.extend(outbox.broadcasts.entry(&row)?);
     }
     // RETURNING promises no order.
     entries.sort_by_key(|entry| entry.id);

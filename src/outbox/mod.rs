@@ -50,6 +50,7 @@ use crate::hub::Hub;
 use crate::storage::{Database, StorageError, Transaction};
 
 pub use broadcast::{Broadcast, Publication};
+pub use courier::PARALLEL as LANES_AT_ONCE;
 pub use latency::LatencyHistogram;
 pub use log::{EventState, Listing, StoredEvent};
 pub use queue::Attempt;

@@ -577,3 +577,34 @@ async fn what_strangers_cause_delays_nobody_else() {
     }
     world.until_stats(|stats| stats.delivered == 40).await;
 }
+
+#[tokio::test]
+async fn broadcasts_that_find_no_room_wait_in_bounded_memory_and_go_in_their_order() {
+    let mut world = World::new();
+    let hub = world.outbox.broadcasts.line_for_test().0.clone();
+    let app = hub.app_by_id("a").expect("configured");
+    let full = crate::protocol::channel::ChannelName::parse("full").expect("a name");
+    app.occupy_for_test(&full);
+    while app.check_room().is_ok() {
+        app.publish(&full, "e", "\"{}\"", None);
+    }
+    for number in 0..300 {
+        world.broadcast("lane", &format!("c{number}"), &[], None).await;
+    }
+    let (_, waiting, bytes) = world.outbox.broadcasts.line_for_test();
+    assert!(waiting >= 299 && bytes < 17 << 10, "{waiting} wait with {bytes} bytes");
+    hub.empty_for_test();
+    for number in 0..300 {
+        let next = async {
+            loop {
+                match world.next_channel().await {
+                    name if name == "full" => {}
+                    name => break name,
+                }
+            }
+        };
+        assert_eq!(next.await, format!("c{number}"));
+    }
+    world.until_done("a").await;
+    assert_eq!(world.outbox.broadcasts.line_for_test().2, 0);
+}

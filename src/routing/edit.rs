@@ -48,7 +48,6 @@ impl Router {
                     return Ok((own.message, own.conversation));
                 }
                 let mut other = own.other(tx)?;
-                own.message.keep_version(tx, now)?;
                 for half in std::iter::once(&mut own).chain(&mut other) {
                     half.message.set_text(tx, text, now)?;
                     half.conversation.refresh(tx, now)?;
@@ -118,7 +117,6 @@ fn delete_for_everyone(
     }
     check_changeable(telling.app, &own.message, telling.now)?;
     let mut other = own.other(tx)?;
-    own.message.keep_version(tx, telling.now)?;
     for half in std::iter::once(&mut own).chain(&mut other) {
         half.erase(tx, telling.now)?;
         half.conversation.refresh(tx, telling.now)?;

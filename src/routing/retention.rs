@@ -18,6 +18,9 @@ const KEYS: Duration = Duration::from_hours(7 * 24);
 const CARRIER: Duration = Duration::from_hours(30 * 24);
 /// How long webhooks are kept that nothing could be done with.
 const SET_ASIDE: Duration = Duration::from_hours(7 * 24);
+/// How long messages to numbers of nobody are kept, whether somebody got them or not: as long as
+/// `inbound.deliver_unrouted` may reach.
+const UNROUTED: Duration = Duration::from_hours(365 * 24);
 /// Rows looked at in one transaction: sends wait for it.
 const PAGE: i64 = 1_000;
 /// The same, of rows that are files.
@@ -46,6 +49,8 @@ async fn clean(router: &Router, now: i64) -> Result<u64, StorageError> {
         + delete_pages(router, NEVER_BROUGHT, now - micros(GRACE), FEW).await?
         + delete_rows(router, &JOBS, carrier).await?
         + delete_rows(router, &INBOX, carrier).await?
+        + delete_rows(router, &UNROUTED_INBOUND, now - micros(UNROUTED)).await?
+        + delete_pages(router, VERSIONS, now, PAGE).await?
         + delete_pages(router, OLD_SET_ASIDE, now - micros(SET_ASIDE), PAGE).await?)
 }
 
@@ -55,6 +60,10 @@ const OLD_KEYS: &str = "DELETE FROM idempotency WHERE (app_id, user_id, key) IN 
 /// `not_before` of such a row is when it was set aside.
 const OLD_SET_ASIDE: &str = "DELETE FROM inbox WHERE id IN (SELECT id FROM inbox \
      WHERE state IN ('set_aside', 'noted') AND state = 'set_aside' AND not_before < ?1 ORDER BY not_before LIMIT ?2)";
+
+/// Texts that were replaced, as earlier versions kept them: nobody can read them.
+const VERSIONS: &str = "DELETE FROM message_versions WHERE id IN (SELECT id FROM message_versions \
+     WHERE replaced_at < ?1 ORDER BY id LIMIT ?2)";
 
 const OLD_ATTACHMENTS: &str = "DELETE FROM attachments WHERE id IN (SELECT id FROM attachments \
      WHERE expires_at < ?1 ORDER BY expires_at LIMIT ?2)";
@@ -103,6 +112,11 @@ const INBOX: Table = Table {
     deletes: &[
         "DELETE FROM inbox WHERE id > ?1 AND id <= ?2 AND state IN ('done', 'noted') AND received_at < ?3",
     ],
+};
+
+const UNROUTED_INBOUND: Table = Table {
+    page: "SELECT id, created_at FROM unrouted_inbound WHERE id > ?1 ORDER BY id LIMIT ?2",
+    deletes: &["DELETE FROM unrouted_inbound WHERE id > ?1 AND id <= ?2 AND created_at < ?3"],
 };
 
 /// Goes through the old rows only, whatever the size of the table: ids grow with time.
@@ -177,6 +191,25 @@ mod tests {
                     UNION ALL SELECT CAST(COUNT(*) AS TEXT) FROM messages";
         assert_eq!(lab.texts(left).await, ["101", "2,3", "2,3", "2"]);
         assert_eq!(clean(&lab.router, 40 * DAY).await, Ok(0));
+    }
+
+    #[tokio::test]
+    async fn messages_of_nobody_go_after_a_year_and_replaced_texts_at_once() {
+        let lab = Lab::new().await;
+        lab.sql(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1500) \
+             INSERT INTO unrouted_inbound (app_id, carrier_id, own_number, contact_number, media_urls, created_at) \
+             SELECT '1001', 'c' || i, '+1', '+2', '[]', CASE WHEN i > 1400 THEN 16 ELSE 10 END * 86400000000 FROM n",
+        )
+        .await;
+        lab.sql(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1500) \
+             INSERT INTO message_versions (message_id, body, replaced_at) SELECT i, 'x', 1 FROM n",
+        )
+        .await;
+        assert_eq!(clean(&lab.router, 375 * DAY).await, Ok(1_500), "replaced texts");
+        assert_eq!(clean(&lab.router, 375 * DAY + 1).await, Ok(1_400));
+        assert_eq!(clean(&lab.router, 381 * DAY + 1).await, Ok(100));
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::RunError;
 use super::http::Http;
-use crate::hub::ShardLoad;
+use crate::hub::{ShardLoad, Visit};
 use crate::logging::seldom::Seldom;
 
 /// Connections that may wait to be accepted.
@@ -23,7 +23,7 @@ const MAX_UNSENT: u32 = 128 * 1024;
 const FAILURE_PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection on its way to another shard.
-pub type HandedOver = (std::net::TcpStream, SocketAddr, ShardLoad);
+pub type HandedOver = (std::net::TcpStream, Visit, ShardLoad);
 
 /// The socket of the public port.
 pub struct PublicListener {
@@ -115,16 +115,22 @@ pub async fn accept(http: Rc<Http>, listener: PublicListener, shards: Vec<Unboun
     // this one could only refuse them.
     while !(is_inherited && http.hub().is_draining()) {
         match listener.accept().await {
-            Ok((stream, peer)) => match http.hub().assign_shard() {
-                None => complain("too many connections, see server.max_connections"),
-                Some(load) if load.shard() == 0 => http.serve(stream, peer, load),
-                Some(load) => {
-                    if let Ok(stream) = stream.into_std() {
-                        // A shard only ends with the process.
-                        let _ = shards[load.shard()].send((stream, peer, load));
+            Ok((stream, peer)) => {
+                let Some(visit) = http.visit(peer) else {
+                    complain(&format!("{} has too many open, see server.admission", peer.ip()));
+                    continue;
+                };
+                match http.hub().assign_shard() {
+                    None => complain("too many connections, see server.max_connections"),
+                    Some(load) if load.shard() == 0 => http.serve(stream, visit, load),
+                    Some(load) => {
+                        if let Ok(stream) = stream.into_std() {
+                            // A shard only ends with the process.
+                            let _ = shards[load.shard()].send((stream, visit, load));
+                        }
                     }
                 }
-            },
+            }
             Err(error) => {
                 complain(&error.to_string());
                 tokio::time::sleep(FAILURE_PAUSE).await;

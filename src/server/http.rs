@@ -1,19 +1,16 @@
 //! A shard's thread, and HTTP on its connections until they end or become WebSockets.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::convert::Infallible;
-use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderName, HeaderValue};
-use hyper::rt::ReadBufCursor;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, Version};
@@ -25,10 +22,11 @@ use tokio::task::spawn_local;
 use tokio::time::Instant;
 
 use super::accept::{HandedOver, PublicListener, accept};
+use super::lobby::{Lobby, Phase, Seat, SeatedStream};
 use super::refuse::refuse;
 use crate::api::{Answer, Api, TlsGuard, Upgrade};
 use crate::config::ServerSettings;
-use crate::hub::{Hub, Shard, ShardLoad, vital};
+use crate::hub::{Hub, Shard, ShardLoad, Visit, vital};
 use crate::logging::seldom::Seldom;
 use crate::readiness::Readiness;
 use crate::routing::Router;
@@ -59,6 +57,7 @@ pub struct Http {
     hub: Hub,
     api: Api,
     shard: Rc<Shard>,
+    lobby: Rc<Lobby>,
     header_timeout: Duration,
     idle_timeout: Duration,
     keep_alive: KeepAlive,
@@ -92,9 +91,11 @@ impl ShardThread {
             .build_local(LocalOptions::default())
             .expect("bug: the system gave a thread but no event queue");
         runtime.block_on(async {
+            let shard = Shard::new(self.hub.clone(), self.index);
             let http = Rc::new(Http {
                 api: Api::new(self.hub.clone(), self.router, self.readiness, &self.server, self.tls),
-                shard: Shard::new(self.hub.clone(), self.index),
+                lobby: Rc::new(Lobby::new(shard.ledger())),
+                shard,
                 hub: self.hub,
                 header_timeout: self.server.header_timeout,
                 idle_timeout: self.server.idle_timeout,
@@ -104,9 +105,9 @@ impl ShardThread {
             if let Some((listener, shards)) = self.listener.take() {
                 spawn_local(vital(accept(Rc::clone(&http), listener, shards)));
             }
-            while let Some((stream, peer, load)) = self.handed_over.recv().await {
+            while let Some((stream, visit, load)) = self.handed_over.recv().await {
                 match TcpStream::from_std(stream) {
-                    Ok(stream) => http.serve(stream, peer, load),
+                    Ok(stream) => http.serve(stream, visit, load),
                     Err(error) => {
                         static SELDOM: Seldom = Seldom::new();
                         if let Some(suppressed) = SELDOM.admit() {
@@ -125,18 +126,32 @@ impl Http {
         &self.hub
     }
 
+    /// Counts a new socket; `None` if it is not to be served.
+    pub fn visit(&self, peer: SocketAddr) -> Option<Visit> {
+        self.hub.visit(peer.ip(), self.api.trusts(peer.ip()))
+    }
+
     /// Serves a new connection.
-    pub fn serve(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, load: ShardLoad) {
+    pub fn serve(self: &Rc<Self>, stream: TcpStream, visit: Visit, load: ShardLoad) {
+        if self.hub.is_crowded() {
+            self.lobby.make_room();
+        }
         let http = Rc::clone(self);
+        let seat = self.lobby.enter();
         spawn_local(async move {
-            let upgraded = Box::pin(http.serve_requests(stream, peer)).await;
+            let upgraded = Box::pin(http.serve_requests(stream, &visit, &seat)).await;
             match upgraded {
                 Some((Upgrade::Accept(admission, newcomer), stream, leftover)) => {
+                    drop(seat);
                     http.shard.attach(admission, newcomer.as_deref(), load, stream, &leftover);
                 }
                 Some((Upgrade::Refuse(refusal), stream, leftover)) => {
+                    seat.set(Phase::Refused);
                     let _refusal = http.work.refusals.begin();
-                    refuse(stream, leftover, refusal).await;
+                    tokio::select! {
+                        () = refuse(stream, leftover, refusal) => {}
+                        () = seat.must_leave() => {}
+                    }
                 }
                 None => {}
             }
@@ -148,16 +163,16 @@ impl Http {
     async fn serve_requests(
         &self,
         stream: TcpStream,
-        peer: SocketAddr,
+        visit: &Visit,
+        seat: &Seat,
     ) -> Option<(Upgrade, TcpStream, Vec<u8>)> {
-        let clock = Clock::new();
         let upgrade = RefCell::new(None);
         let service = service_fn(|request: Request<Incoming>| {
-            clock.set(Phase::Busy);
+            seat.set(Phase::Busy);
             let is_kept = KeepAlive::is_wanted(&request);
-            let answer = self.api.handle(request, peer.ip());
+            let answer = self.api.handle(request, visit);
             let request = self.work.requests.begin();
-            let (clock, upgrade) = (&clock, &upgrade);
+            let upgrade = &upgrade;
             async move {
                 let _request = request;
                 let response = match answer.await {
@@ -172,11 +187,11 @@ impl Http {
                         response
                     }
                 };
-                clock.set(Phase::Idle);
+                seat.set(Phase::Idle);
                 Ok::<_, Infallible>(response)
             }
         });
-        let io = TimedIo { io: TokioIo::new(stream), clock: &clock };
+        let io = TokioIo::new(SeatedStream { stream, seat });
         // Without `pipeline_flush`, which would keep the 101 back while the client's first frames wait.
         let connection = http1::Builder::new()
             .max_buf_size(MAX_BUFFER)
@@ -186,21 +201,21 @@ impl Http {
         let parts = tokio::select! {
             biased;
             parts = pin!(connection) => parts.ok()?,
-            () = self.expired(&clock) => return None,
+            () = self.expired(seat) => return None,
+            () = seat.must_leave() => return None,
         };
-        let (stream, leftover) = (parts.io.io.into_inner(), parts.read_buf.to_vec());
-
+        let (stream, leftover) = (parts.io.into_inner().stream, parts.read_buf.to_vec());
         upgrade.into_inner().map(|upgrade| (upgrade, stream, leftover))
     }
 
     /// Resolves when a request's head takes too long, or the connection is idle for too long.
-    async fn expired(&self, clock: &Clock) {
+    async fn expired(&self, seat: &Seat) {
         loop {
-            let deadline = match clock.phase.get() {
-                Phase::Idle => clock.since.get() + self.idle_timeout + IDLE_GRACE,
-                Phase::New => clock.since.get() + self.header_timeout.min(self.idle_timeout + IDLE_GRACE),
-                Phase::Head => clock.since.get() + self.header_timeout,
-                Phase::Busy => Instant::now() + self.header_timeout,
+            let deadline = match seat.phase() {
+                Phase::Idle => seat.since() + self.idle_timeout + IDLE_GRACE,
+                Phase::New => seat.since() + self.header_timeout.min(self.idle_timeout + IDLE_GRACE),
+                Phase::Head => seat.since() + self.header_timeout,
+                Phase::Busy | Phase::Refused => Instant::now() + self.header_timeout,
             };
             if deadline <= Instant::now() {
                 return;
@@ -255,80 +270,5 @@ impl Tasks {
 impl Drop for Task<'_> {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Where an HTTP connection is, and since when.
-struct Clock {
-    phase: Cell<Phase>,
-    since: Cell<Instant>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Waits for a request.
-    Idle,
-    /// Nothing came yet.
-    New,
-    /// Part of a request's head is there.
-    Head,
-    /// A request is being answered.
-    Busy,
-}
-
-impl Clock {
-    fn new() -> Self {
-        Self { phase: Cell::new(Phase::New), since: Cell::new(Instant::now()) }
-    }
-
-    fn set(&self, phase: Phase) {
-        self.phase.set(phase);
-        self.since.set(Instant::now());
-    }
-}
-
-/// A stream that notices when a request begins.
-struct TimedIo<'a> {
-    io: TokioIo<TcpStream>,
-    clock: &'a Clock,
-}
-
-impl hyper::rt::Read for TimedIo<'_> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.io).poll_read(cx, buffer);
-        if read.is_ready() && matches!(self.clock.phase.get(), Phase::New | Phase::Idle) {
-            self.clock.set(Phase::Head);
-        }
-        read
-    }
-}
-
-impl hyper::rt::Write for TimedIo<'_> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
     }
 }

@@ -5,8 +5,10 @@
 //! operators' listener, housekeeping, signals.
 
 mod accept;
+mod descriptors;
 mod http;
-mod limits;
+mod lobby;
+mod machine;
 mod receivers;
 mod refuse;
 mod reload;
@@ -32,7 +34,8 @@ use crate::storage::StorageError;
 use shutdown::{End, Signal};
 
 pub use accept::try_bind;
-pub use limits::{FileLimit, raise_file_limit};
+pub use descriptors::{Descriptors, FileLimit, raise_file_limit};
+pub use machine::memory as machine_memory;
 pub use receivers::{RefusedReceiver, refused as refused_receivers};
 
 /// Where the server listens, once it does.
@@ -85,13 +88,16 @@ pub fn run(
     on_ready: impl FnOnce(&Addresses),
 ) -> Result<(), RunError> {
     let files = raise_file_limit();
-    files.apply(&mut settings);
+    let given = files.apply(&mut settings);
     let listener = accept::PublicListener::open("server.bind", settings.server.bind)?;
     let admin_listener = accept::bind("admin.bind", settings.admin.bind)?;
     let addresses = Addresses { public: listener.socket.local_addr()?, admin: admin_listener.local_addr()? };
 
     let shards = shard_count(&settings.server);
-    let hub = Hub::new(shards, ConnectionLimits::new(&settings.server), Arc::new(Alone));
+    let limits = ConnectionLimits::new(&settings.server)
+        .with_requests(given.requests as usize)
+        .with_memory(memory_budget(&settings.server));
+    let hub = Hub::new(shards, limits, Arc::new(Alone));
     hub.set_apps(settings.apps.clone());
     let service = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     service.block_on(async { shutdown::outlive_strays() })?;
@@ -110,6 +116,7 @@ pub fn run(
             webhooks: services.webhooks.clone(),
             readiness,
             settings: settings.admin.clone(),
+            max_connections: given.admin as usize,
         };
         tokio::spawn(admin::serve(admin, admin_listener));
         tokio::spawn(vital(housekeeping(hub.clone())));
@@ -130,7 +137,13 @@ pub fn run(
     })
 }
 
-fn shard_count(server: &ServerSettings) -> usize {
+/// Bytes of `server.memory`.
+pub fn memory_budget(server: &ServerSettings) -> usize {
+    server.memory.unwrap_or_else(|| usize::try_from(machine::memory() / 2).unwrap_or(usize::MAX))
+}
+
+/// Threads that serve connections.
+pub fn shard_count(server: &ServerSettings) -> usize {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     server.shards.map(NonZeroU32::get).map_or((cores - 1).max(1), |shards| shards as usize)
 }

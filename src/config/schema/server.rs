@@ -5,7 +5,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 use super::{DAY, HOUR, KB, Key, MB, MINUTE, Root, SECOND, Section};
 use crate::config::credential::{AppKey, Id, Secrets, Token};
 use crate::config::kind::{
-    Address, Count, Folder, Kind, Limit, ListOf, Networks, OneOf, Port, Shards, Size, Switch, Time,
+    Address, Count, Folder, Kind, Limit, ListOf, Memory, Networks, OneOf, Port, Shards, Size, Switch, Time,
     WholeSeconds,
 };
 use crate::config::shape::{CloseCode, LogLevel, Origins, PathPrefix};
@@ -31,8 +31,12 @@ pub(super) static SECTIONS: &[Section] = &[
         /// Most WebSocket connections of this process; the server closes the next one with 4100. The process needs
         /// a limit of open files above this number (`switchboard check` compares the two).
         max_connections: Count<1, 16_000_000>;
-        /// Addresses of the proxies whose header `X-Forwarded-Proto` the server believes. `tls_only` apps need it to know
-        /// that a client uses TLS.
+        /// Memory for unfinished messages, for heads and bodies of requests, and for what waits for slow clients, of all clients
+        /// together. Beyond it the server closes those that hold the most. `"auto"`: half of the machine's memory, or of the
+        /// control group's if that has a limit. `switchboard check` shows it, and what the process needs besides.
+        memory: Memory;
+        /// Addresses of the proxies whose headers `X-Forwarded-Proto` and `X-Forwarded-For` the server believes. `tls_only`
+        /// apps need the first to know that a client uses TLS, `[server.admission]` the second to know the client's address.
         trusted_proxies: Networks;
         /// Threads that serve connections. `"auto"`: one less than the processor has cores, at least one.
         shards: Shards;
@@ -89,6 +93,28 @@ pub(super) static SECTIONS: &[Section] = &[
         refusal_rate: Limit<NonZeroU32>;
         /// Most such messages at once.
         refusal_burst: Count<1, 1_000_000>;
+    },
+    section! {
+        /// What of the server's room one address and one app may take. Beyond it the server closes new connections with 4100,
+        /// after which clients come back a second later. An IPv6 address counts with all of its /64. Of a client behind
+        /// `trusted_proxies` the last address in `X-Forwarded-For` counts that is not one of them; of a proxy that is not among
+        /// them, its own. HTTP requests are not refused; an address that has many more sockets open than this is not
+        /// accepted.
+        "server.admission", |settings: Settings| settings.server.admission;
+        /// Most connections of one address, and never more than half of `server.max_connections`. Many users may share one
+        /// address: those of a company, or of a mobile network.
+        address_connections: Limit<NonZeroU32>;
+        /// Most connections that one address opens in a second.
+        address_rate: Limit<NonZeroU32>;
+        /// Most connections that one address opens at once: after a restart all users of an address come back at once.
+        address_burst: Count<1, 1_000_000>;
+        /// Networks whose addresses have no such limits. The default: loopback, private and shared addresses, as a proxy or
+        /// backend has them. Where clients in a private network are strangers, `[]` limits them, too; then every proxy must be in
+        /// `trusted_proxies`, as all its clients would count as one address.
+        exempt: Networks;
+        /// Percent of `server.max_connections` that are kept for the apps, the same number for each: the other apps can't take
+        /// them. With 25 percent and 5 apps each may have 5 percent at any time, and any app up to 80 percent.
+        app_reserve: Count<0, 100>;
     },
     section! {
         /// The operators' listener with `/metrics`, `/live`, `/ready`, `/ready/PART` and the calls of `switchboard webhooks`.
@@ -169,6 +195,9 @@ pub(super) static SECTIONS: &[Section] = &[
         presence_member_size: Size<1, MB>;
         /// Time for which a cache channel keeps its last event.
         cache_ttl: Time<1, { 30 * DAY }>;
+        /// Memory for the last events of all cache channels of the app. Beyond it the oldest event is forgotten, as if its time
+        /// were over. An event counts twice, as it is sent and as the HTTP API shows it.
+        cache_size: Size<{ 64 * KB }, { 16 * 1024 * MB }>;
         /// Most events that may be published through the HTTP API in a second.
         publish_rate: Limit<NonZeroU64>;
         /// Time that a channel must be empty, or a user offline, before `channel_vacated` or `user_offline` is sent. If

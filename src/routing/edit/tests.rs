@@ -64,12 +64,11 @@ async fn an_edit_changes_both_sides_and_tells_each_with_its_own_ids() {
         assert_eq!(event.data["message"]["body"], "hello 👋");
         assert_eq!(event.data["conversation"]["id"], json!(record.conversation_public_id));
     }
-    let versions = lab.texts("SELECT body FROM message_versions ORDER BY id").await;
-    assert_eq!(versions, ["helo"]);
     // The same again.
     edit(&lab, "7", &sent, "hello 👋").await.expect("nothing to do");
     assert!(lab.events().is_empty());
-    assert_eq!(lab.texts("SELECT body FROM message_versions").await.len(), 1);
+    // Nobody can read what was replaced, so it is not kept.
+    assert!(lab.texts("SELECT body FROM message_versions").await.is_empty());
 }
 
 #[tokio::test]
@@ -144,7 +143,7 @@ async fn deleted_for_everyone_both_records_stay_without_contents() {
     assert_eq!(events[0].data, deleted(&sent));
     assert_eq!((&events[1].data, &events[2].data), (&deleted(&received), &deleted(&received)));
     assert_eq!(events[3].data["conversation"]["unread_count"], 1);
-    assert_eq!(lab.texts("SELECT body FROM message_versions").await, ["second"]);
+    assert!(lab.texts("SELECT body FROM message_versions").await.is_empty());
     // Again: it is so already.
     delete(&lab, "7", &sent, DeleteScope::Everyone).await.expect("nothing to do");
     assert!(lab.events().is_empty());

@@ -18,7 +18,7 @@ use crate::apps::App;
 use crate::config::DirectoryMode;
 use crate::logging::seldom::Seldom;
 use crate::routing::Router;
-use crate::routing::carrier::{CarrierEvent, EventType};
+use crate::routing::carrier::{CarrierEvent, EventType, SignatureError};
 use crate::routing::counters::Counter;
 use crate::storage::{self, StorageError, Transaction};
 
@@ -35,6 +35,21 @@ enum Plan {
 }
 
 impl Router {
+    /// Whether a webhook may be the carrier's as far as its headers go, before its body is read.
+    ///
+    /// # Errors
+    /// See [`WebhookRefusal`].
+    pub fn check_carrier_webhook(&self, app: &App, headers: &HeaderMap) -> Result<(), WebhookRefusal> {
+        let verifier = self.inner.inbox.verifier(app).ok_or(WebhookRefusal::NoKey)?;
+        let checked = verifier.check_headers(headers, storage::now() / 1_000_000);
+        Ok(checked.map(drop).inspect_err(|error| self.note_refusal(app, *error))?)
+    }
+
+    fn note_refusal(&self, app: &App, error: SignatureError) {
+        self.counters().count(Counter::WebhookRefused);
+        log_refusal(&app.settings.id, error.kind());
+    }
+
     /// Takes in a webhook of the carrier. One that was stored before changes nothing.
     ///
     /// # Errors
@@ -47,10 +62,8 @@ impl Router {
     ) -> Result<(), WebhookRefusal> {
         let verifier = self.inner.inbox.verifier(&app).ok_or(WebhookRefusal::NoKey)?;
         // Over the bytes as they came, whatever they say.
-        verifier.verify(headers, &body, storage::now() / 1_000_000).inspect_err(|error| {
-            self.counters().count(Counter::WebhookRefused);
-            log_refusal(&app.settings.id, error.kind());
-        })?;
+        let verified = verifier.verify(headers, &body, storage::now() / 1_000_000);
+        verified.inspect_err(|error| self.note_refusal(&app, *error))?;
         let (entry, plan) = plan(self, &app, &body);
         let siblings = siblings(self, &app);
         let take = Arc::new(Intake { router: self.clone(), app, entry, plan, siblings });

@@ -538,18 +538,6 @@ impl Message {
         Ok(())
     }
 
-    /// Keeps the present text as one that was replaced.
-    ///
-    /// # Errors
-    /// Of the store.
-    pub fn keep_version(&self, tx: &mut Transaction<'_>, now: i64) -> Result<(), StorageError> {
-        tx.execute(
-            "INSERT INTO message_versions (message_id, body, replaced_at) VALUES (?1, ?2, ?3)",
-            &[self.id.into(), self.body.clone().into(), now.into()],
-        )?;
-        Ok(())
-    }
-
     /// Stores another text, with what it would need as SMS.
     ///
     /// # Errors

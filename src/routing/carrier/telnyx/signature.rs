@@ -73,11 +73,16 @@ impl Verifier {
         !self.keys.is_empty()
     }
 
-    /// Checks a webhook's headers and body; `now` in seconds since 1970.
+    /// Checks a webhook's headers alone; `now` in seconds since 1970. Answers the timestamp and the signature, which
+    /// may still be wrong.
     ///
     /// # Errors
     /// See [`SignatureError`].
-    pub fn verify(&self, headers: &HeaderMap, body: &[u8], now: i64) -> Result<(), SignatureError> {
+    pub fn check_headers<'h>(
+        &self,
+        headers: &'h HeaderMap,
+        now: i64,
+    ) -> Result<(&'h [u8], Signature), SignatureError> {
         let timestamp = single(headers, TIMESTAMP)?;
         let signature = single(headers, SIGNATURE)?;
         let is_decimal = !timestamp.is_empty() && timestamp.iter().all(u8::is_ascii_digit);
@@ -89,7 +94,15 @@ impl Verifier {
             return Err(SignatureError::Stale(distance));
         }
         let signature = STANDARD.decode(signature).ok().and_then(|bytes| Signature::from_slice(&bytes).ok());
-        let signature = signature.ok_or(SignatureError::Malformed(SIGNATURE))?;
+        Ok((timestamp, signature.ok_or(SignatureError::Malformed(SIGNATURE))?))
+    }
+
+    /// Checks a webhook's headers and body; `now` in seconds since 1970.
+    ///
+    /// # Errors
+    /// See [`SignatureError`].
+    pub fn verify(&self, headers: &HeaderMap, body: &[u8], now: i64) -> Result<(), SignatureError> {
+        let (timestamp, signature) = self.check_headers(headers, now)?;
         let signed = [timestamp, b"|", body].concat();
         let fits = |key: &VerifyingKey| key.verify_strict(&signed, &signature).is_ok();
         if self.keys.iter().any(fits) { Ok(()) } else { Err(SignatureError::Mismatch) }
