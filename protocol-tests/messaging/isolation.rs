@@ -84,6 +84,21 @@ async fn public_channels_can_be_kept_for_those_who_signed_in() {
 }
 
 #[tokio::test]
+async fn a_reload_that_guards_public_channels_ends_the_subscriptions_of_strangers() {
+    let router = Router::setup().start().await;
+    let (mut stranger, mut owner) = (router.listen("user.2").await, router.listen("user.2").await);
+    let mut elsewhere = router.listen("news").await;
+    owner.sign_in(r#"{"id":"2"}"#).await;
+    let guarded = |text: String| text.replace("[routing]", "[routing]\nchannels.authenticated_public = true");
+    router.server().reload(guarded, "new settings would refuse").await;
+    stranger.expect_error(4200, "settings have changed").await;
+    stranger.expect_close(4200).await;
+    router.send(1, BOB, "for the right one").await;
+    owner.wait_for(RECEIVED).await;
+    elsewhere.expect_nothing().await;
+}
+
+#[tokio::test]
 async fn a_failing_portal_delays_no_message_and_is_told_later_in_order() {
     let mut router = Router::setup().portal().start().await;
     router.portal().refuse().await;

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::own::includes;
 use crate::harness::DEADLINE;
 use crate::harness::databases::postgres;
-use crate::harness::http::{Response, exchange, get, get_until};
-use crate::harness::messaging::{ANN, BOB, OUTSIDE, RECEIVED, Router, never, plain};
+use crate::harness::http::{Request, Response, exchange, get, get_until};
+use crate::harness::messaging::{ANN, BOB, OUTSIDE, RECEIVED, Router, Setup, never, plain, text};
 use crate::harness::portal::Reply;
 use crate::harness::server::{binary, run};
 
@@ -129,6 +129,72 @@ async fn a_browser_with_a_token_speaks_for_its_user_only() {
     for ttl in [json!(0), json!(86_401), json!("soon")] {
         let answer = router.post("/user_tokens", &json!({"user_id": 1, "ttl": ttl})).await;
         assert_eq!(answer.refused(422, "invalid_field")["field"], "ttl");
+    }
+}
+
+each_store! {
+    Router::setup().routing("tokens.enabled", true) =>
+    tokens_end_when_they_are_revoked_and_when_their_user_is_terminated_or_loses_a_number;
+}
+
+async fn tokens_end_when_they_are_revoked_and_when_their_user_is_terminated_or_loses_a_number(setup: Setup) {
+    let router = setup.start().await;
+    let mint = async || text(&router.ok("/user_tokens", json!({"user_id": 1})).await["token"]);
+    let works = async |token: &str| {
+        let bearer = format!("Authorization: Bearer {token}\r\n");
+        browse(&router, "GET", "/conversations", &bearer, "").await.status == 200
+    };
+    let others = text(&router.ok("/user_tokens", json!({"user_id": 2})).await["token"]);
+    let mut tokens = vec![mint().await];
+    assert!(works(&tokens[0]).await);
+    assert_eq!(router.ok("/user_tokens/revoke", json!({"user_id": 1})).await, json!({}));
+    assert!(!works(&tokens[0]).await);
+
+    tokens.push(mint().await);
+    assert!(works(&tokens[1]).await, "a later one is valid");
+    let path = router.app.path("users/1/terminate_connections");
+    Request::post(&router.app, &path, "{}").send(router.server().public).await.expect_ok("{}");
+    assert!(!works(&tokens[1]).await);
+
+    tokens.push(mint().await);
+    router.ok("/phone_numbers/suspend", json!({"number": ANN})).await;
+    router.ok("/phone_numbers/assign", json!({"number": ANN})).await;
+    assert!(works(&tokens[2]).await, "the number stayed with its user");
+    router.ok("/phone_numbers/release", json!({"number": ANN})).await;
+    assert!(!works(&tokens[2]).await);
+
+    router.assign(ANN, 1).await;
+    tokens.push(mint().await);
+    router.assign(ANN, 3).await;
+    for token in &tokens {
+        assert!(!works(token).await);
+    }
+    assert!(works(&others).await, "another user's");
+    for wrong in [json!({}), json!({"user_id": ""})] {
+        router.post("/user_tokens/revoke", &wrong).await.refused(422, "invalid_field");
+    }
+}
+
+#[tokio::test]
+async fn a_signed_query_has_one_reading() {
+    let router = Router::start().await;
+    let path = router.app.path("messaging/conversations");
+    let ask = async |params: &[(&str, &str)]| {
+        let request = Request::get(&router.app, &path);
+        let request = params.iter().fold(request, |request, (name, value)| request.param(name, value));
+        request.send(router.server().public).await
+    };
+    for (params, field) in [
+        (&[("user_id", "1"), ("user_id", "1")][..], "user_id"),
+        (&[("user_id", "1"), ("USER_ID", "2")], "user_id"),
+        (&[("user_id", "1"), ("limit", "1"), ("limit", "2")], "limit"),
+        // Signed as it is, it is the same text as a second user_id.
+        (&[("search", "x&user_id=2"), ("user_id", "1")], "search"),
+    ] {
+        assert_eq!(ask(params).await.refused(400, "bad_query")["field"], field, "{params:?}");
+    }
+    for params in [&[("user_id", "1"), ("search", "AT&T")], &[("user_id", "1"), ("search", "a=b")]] {
+        ask(params).await.expect_status(200);
     }
 }
 

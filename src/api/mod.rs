@@ -156,12 +156,12 @@ impl Api {
                 let query = access::parse_query(parts)?;
                 let key = query.get("auth_key").unwrap_or_default();
                 let request = self.authenticate(parts, &query, self.hub.app_by_key(key), body).await?;
-                users::terminate(&request, &user)
+                users::terminate(self.router.as_ref(), &request, &user).await
             }
             Endpoint::App { id, action } => {
                 let query = access::parse_query(parts)?;
                 let request = self.authenticate(parts, &query, self.hub.app_by_id(&id), body).await?;
-                action.run(&request, parts, &query)
+                action.run(self.router.as_ref(), &request, parts, &query).await
             }
             Endpoint::Messaging { id, path } => {
                 let hub = self.hub.app_by_id(&id);

@@ -11,6 +11,7 @@ use percent_encoding::percent_decode_str;
 use super::access::Signed;
 use super::{ApiError, batch, channels, trigger, users};
 use crate::protocol::http_auth::Query;
+use crate::routing::Router;
 
 /// A known path.
 #[derive(Debug, PartialEq, Eq)]
@@ -137,8 +138,9 @@ impl Route {
 
 impl Action {
     /// Carries it out.
-    pub(super) fn run(
+    pub(super) async fn run(
         self,
+        router: Option<&Router>,
         request: &Signed,
         parts: &Parts,
         query: &Query<'_>,
@@ -149,7 +151,7 @@ impl Action {
             Self::Channels => channels::list(request, query),
             Self::Channel(name) => channels::show(request, query, &name),
             Self::ChannelUsers(name) => channels::users(request, &name),
-            Self::Terminate(user) => users::terminate(request, &user),
+            Self::Terminate(user) => users::terminate(router, request, &user).await,
             Self::Connections => Ok(channels::connections(request)),
         }
     }

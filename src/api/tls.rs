@@ -78,6 +78,11 @@ impl TlsGuard {
         self.refusal_at(Instant::now(), app, headers, peer)
     }
 
+    /// Whether a client came over TLS, as far as that is known.
+    pub fn is_secure(&self, headers: &HeaderMap, peer: IpAddr) -> bool {
+        transport(headers, self.proxies.trust(peer.to_canonical())) == Transport::Tls
+    }
+
     fn refusal_at(&self, now: Instant, app: &str, headers: &HeaderMap, peer: IpAddr) -> Option<Refusal> {
         let peer = peer.to_canonical();
         let is_trusted = self.proxies.trust(peer);

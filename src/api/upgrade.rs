@@ -17,7 +17,7 @@ use percent_encoding::percent_decode_str;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::{Answer, Api, ApiError};
-use crate::hub::{Admission, Newcomer, Refusal, Visit};
+use crate::hub::{Admission, Handshake, Newcomer, Refusal, Visit};
 use crate::logging::traffic;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::http_auth::Query;
@@ -107,7 +107,11 @@ impl Api {
         if !app.allows_origin(origin) {
             return refuse(ErrorCode::Unauthorized, "Origin not allowed".to_owned());
         }
-        self.hub.admit(&hub, visit, self.tls.proxies().client(&parts.headers, visit.peer))
+        let mut admission =
+            self.hub.admit(&hub, visit, self.tls.proxies().client(&parts.headers, visit.peer))?;
+        let is_secure = self.tls.is_secure(&parts.headers, visit.peer);
+        admission.handshake = Some(Handshake::of(origin, is_secure));
+        Ok(admission)
     }
 
     fn newcomer(&self, parts: &Parts, visit: &Visit) -> Newcomer {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::addresses::{AddressKey, Addresses, Excess};
+use super::review::Handshake;
 use super::{AppHub, Hub};
 use crate::config::OverQuota;
 use crate::logging::seldom::Seldom;
@@ -39,6 +40,8 @@ pub(super) struct RefusedConnections([AtomicU64; 5]);
 /// A place among an app's connections, and its address's; given back when dropped.
 pub struct Admission {
     app: Arc<AppHub>,
+    /// How the client came, where a later change of the app's settings may forbid that.
+    pub handshake: Option<Arc<Handshake>>,
     address: Option<AddressKey>,
 }
 
@@ -255,7 +258,7 @@ impl Admission {
     fn new(app: Arc<AppHub>) -> Self {
         app.connections.fetch_add(1, Ordering::Relaxed);
         app.all_connections.fetch_add(1, Ordering::Relaxed);
-        Self { app, address: None }
+        Self { app, handshake: None, address: None }
     }
 }
 
@@ -355,8 +358,8 @@ mod tests {
     }
 
     #[test]
-    fn an_admission_of_a_connection_costs_sixteen_bytes() {
-        assert_eq!(size_of::<Admission>(), 16);
+    fn an_admission_of_a_connection_costs_24_bytes() {
+        assert_eq!(size_of::<Admission>(), 24);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::shard::Clock;
 use super::{Admission, AppHub};
 use crate::apps::TokenBucket;
 use crate::logging::traffic;
+use crate::protocol::auth::Authorization;
 use crate::protocol::id::{SocketId, UserId};
 use crate::protocol::presence::UserData;
 
@@ -56,8 +57,8 @@ pub(super) struct Connection {
     pub opened: u32,
     /// When observers were told of it; `None`: not yet, or told of its end, too.
     pub told: Option<Instant>,
-    /// Whether it signed in or subscribed to a channel that needs a signature.
-    pub is_authorized: bool,
+    /// Whether it signed in or subscribed to a channel that needs a signature, and by which secret.
+    pub authorization: Authorization,
     pub budgets: Budgets,
     pub unfinished: Unfinished,
     /// First and last of the publications that the current turn has for this connection.
@@ -158,7 +159,7 @@ impl Connection {
             last_heard: clock.steps(),
             opened: clock.now(),
             told: None,
-            is_authorized: false,
+            authorization: Authorization::default(),
             budgets: Budgets::new(clock.steps()),
             unfinished: Unfinished::default(),
             links: (NO_LINK, NO_LINK),

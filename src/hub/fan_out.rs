@@ -67,7 +67,7 @@ fn frame(parcel: &Parcel) -> Option<&Bytes> {
     match parcel {
         Parcel::Publication(publication) => Some(publication.frame.bytes()),
         Parcel::Direct(_, frame) => Some(frame.bytes()),
-        Parcel::Close(..) | Parcel::Drain(..) | Parcel::CloseApp(..) => None,
+        Parcel::Close(..) | Parcel::Drain(..) | Parcel::CloseApp(..) | Parcel::Review(_) => None,
     }
 }
 
@@ -145,6 +145,10 @@ impl ShardState {
             Parcel::CloseApp(id, code, reason) => {
                 let (id, code, reason) = (id.clone(), *code, *reason);
                 self.close_app(&id, code, reason);
+            }
+            Parcel::Review(review) => {
+                let review = review.clone();
+                self.review(&review);
             }
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::connection::Address;
+use super::review::Review;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::frame::Frame;
 use crate::protocol::id::SocketId;
@@ -30,6 +31,8 @@ pub(super) enum Parcel {
     Drain(Duration, u16),
     /// Close the connections of an app that was disabled or taken away.
     CloseApp(Box<str>, ErrorCode, &'static str),
+    /// Close the connections of an app that its new settings would refuse.
+    Review(Review),
 }
 
 /// A publication as one shard sees it.
@@ -68,7 +71,7 @@ impl Mailbox {
         let len = match &parcel {
             Parcel::Publication(publication) => publication.frame.bytes().len(),
             Parcel::Direct(_, frame) => frame.bytes().len(),
-            Parcel::Close(..) | Parcel::Drain(..) | Parcel::CloseApp(..) => 0,
+            Parcel::Close(..) | Parcel::Drain(..) | Parcel::CloseApp(..) | Parcel::Review(_) => 0,
         };
         let mut parcels = self.parcels.lock().unwrap_or_else(PoisonError::into_inner);
         let was_empty = parcels.is_empty();

@@ -41,6 +41,7 @@ mod newcomer;
 mod observer;
 mod presence;
 mod replies;
+mod review;
 mod session;
 mod shard;
 mod stats;
@@ -65,6 +66,7 @@ pub use mailbox::MAX_BYTES as MAX_WAITING_BYTES;
 pub use memory::{Holding, Ledger, Memory};
 pub use newcomer::Newcomer;
 pub use observer::{ClientEventSeen, ConnectionEnd, Observation, Observer};
+pub use review::Handshake;
 pub use shard::{Shard, vital};
 pub use stats::{OVER_BUDGET, ShardStats, Stats};
 pub use uplink::{Alone, RemotePublication, Uplink};
@@ -313,7 +315,14 @@ impl Hub {
         }
         hub.directory.set_announce_count(settings.subscription_count);
         hub.directory.cache().set_most(settings.cache_size);
-        hub.app.store(Arc::new(hub.app().with_settings(settings)));
+        let (old, new) = (hub.app(), Arc::new(hub.app().with_settings(settings)));
+        hub.app.store(Arc::clone(&new));
+        if is_enabled {
+            let reviews = hub.reviews(&old, &new, self.inner.mailboxes.len());
+            for (mailbox, review) in self.inner.mailboxes.iter().zip(reviews) {
+                mailbox.push(Parcel::Review(review));
+            }
+        }
         if !is_enabled {
             // With 4003 its pages would stay away when it is enabled again.
             self.close_app(&hub.id, ErrorCode::OverCapacity, DISABLED);

@@ -184,7 +184,6 @@ impl ShardState {
         member: Option<Member>,
     ) -> Result<(), Refused> {
         let connection = &mut self.connections[slot as usize];
-        connection.is_authorized |= channel.kind().needs_auth();
         let known = connection.app.directory.local_index(channel, self.index);
         if known.is_some_and(|local| connection.subscriptions.iter().any(|it| it.local == local)) {
             let snapshot = member.map(|_| connection.app.directory.snapshot(channel));
@@ -262,7 +261,7 @@ impl ShardState {
 
     /// Checks the right to subscribe; the member for presence channels.
     fn authorize(
-        &self,
+        &mut self,
         slot: u32,
         channel: &ChannelName,
         request: &Subscribe,
@@ -283,8 +282,10 @@ impl ShardState {
                 let auth = request.auth.as_ref().map_err(unreadable)?.as_deref();
                 let data = request.channel_data.as_ref().map_err(unreadable)?.as_deref();
                 let keys = &connection.app.app().keys;
-                keys.verify_channel(auth, connection.id, channel.as_str(), data, is_presence)
+                let secret = keys
+                    .verify_channel(auth, connection.id, channel.as_str(), data, is_presence)
                     .map_err(|error| Refused::auth(&error))?;
+                self.connections[slot as usize].authorization.add(secret);
                 if is_presence { self.member(slot, data).map(Some) } else { Ok(None) }
             }
         }
@@ -357,7 +358,8 @@ impl ShardState {
     fn try_sign_in(&mut self, slot: u32, request: &SignIn) -> Result<(), Refused> {
         let connection = &self.connections[slot as usize];
         let app = connection.app.app();
-        app.keys
+        let secret = app
+            .keys
             .verify_user(request.auth.as_deref(), connection.id, &request.user_data)
             .map_err(|error| Refused::auth(&error))?;
         let user = UserData::parse(&request.user_data)
@@ -368,6 +370,7 @@ impl ShardState {
                 Err(Refused::new(RefusalKind::Auth, message))
             }
             _ => {
+                self.connections[slot as usize].authorization.add(secret);
                 self.begin_user_session(slot, user, &request.user_data);
                 Ok(())
             }
@@ -386,7 +389,6 @@ impl ShardState {
             user = &*traffic::name(user.id.as_str()),
             "sign-in"
         );
-        connection.is_authorized = true;
         if !connection.app.app().settings.watchlist {
             user.watchlist.clear();
         }
@@ -497,6 +499,7 @@ impl ShardState {
         let bucket = connection
             .event_bucket
             .get_or_insert_with(|| Box::new(TokenBucket::new(f64::from(rate.get()), now)));
+        bucket.set_rate(f64::from(rate.get()), f64::from(rate.get()), now);
         bucket.take(1.0, now).map_err(|_| {
             let message = format!("Client event rejected: more than {rate} per second");
             (Some(ErrorCode::ClientEventRate), message)

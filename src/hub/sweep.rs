@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::connection::{Connection, Phase};
 use super::shard::{SLICE, STEPS_A_SECOND, ShardState};
+use crate::protocol::auth::Authorization;
 use crate::protocol::error_code::ErrorCode;
 
 /// Seconds that a client has to answer our Close frame.
@@ -134,7 +135,7 @@ impl Connection {
         let app = self.app.app();
         let settings = &app.settings;
         settings.authorized_connections
-            && !self.is_authorized
+            && self.authorization == Authorization::None
             && u64::from(now.saturating_sub(self.opened)) > settings.authorization_timeout.as_secs()
     }
 }

@@ -156,6 +156,17 @@ impl Client {
         serde_json::from_str(message.to_text().expect("text")).expect("JSON")
     }
 
+    /// The code that the connection is closed with, after whatever comes before.
+    pub async fn close_code(&mut self) -> u16 {
+        loop {
+            let message = tokio::time::timeout(Duration::from_secs(10), self.socket.next()).await;
+            match message.expect("a frame in time").expect("a frame").expect("open") {
+                Message::Close(close) => return close.expect("a code").code.into(),
+                _ => continue,
+            }
+        }
+    }
+
     /// The data of the next frame, which must be this event.
     pub async fn data(&mut self, event: &str) -> Value {
         let frame = self.next().await;

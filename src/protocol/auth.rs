@@ -13,7 +13,44 @@ use super::id::SocketId;
 #[derive(Clone)]
 pub struct AppKeys {
     key: String,
-    secrets: Vec<Hmac<Sha256>>,
+    secrets: Vec<(SecretId, Hmac<Sha256>)>,
+}
+
+/// Tells the secrets of an app apart; the same for the same secret. It says nothing of the secret that would help
+/// to find it: 32 bits of a digest of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SecretId(u32);
+
+/// The secrets by which a connection was authorized.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Authorization {
+    /// It neither signed in nor subscribed to a channel that needs a signature.
+    #[default]
+    None,
+    /// By this one.
+    By(SecretId),
+    /// By several: one was taken out of use meanwhile, or will be.
+    BySeveral,
+}
+
+impl Authorization {
+    /// Another signature was valid.
+    pub fn add(&mut self, secret: SecretId) {
+        *self = match *self {
+            Self::None => Self::By(secret),
+            Self::By(known) if known == secret => Self::By(known),
+            Self::By(_) | Self::BySeveral => Self::BySeveral,
+        };
+    }
+
+    /// Whether one of these secrets may be behind it.
+    pub fn may_be_by(self, secrets: &[SecretId]) -> bool {
+        match self {
+            Self::None => false,
+            Self::By(secret) => secrets.contains(&secret),
+            Self::BySeveral => !secrets.is_empty(),
+        }
+    }
 }
 
 /// Why an `auth` was refused. The texts name what should have been signed, never a digest.
@@ -58,7 +95,10 @@ impl AppKeys {
         let secrets = secrets
             .into_iter()
             .map(|secret| {
-                Hmac::new_from_slice(secret.as_bytes()).expect("bug: HMAC takes a key of any length")
+                let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes());
+                let mac = mac.expect("bug: HMAC takes a key of any length");
+                let digest = mac.clone().chain_update("switchboard secret id").finalize().into_bytes();
+                (SecretId(u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])), mac)
             })
             .collect();
         Self { key: key.into(), secrets }
@@ -69,23 +109,34 @@ impl AppKeys {
         &self.key
     }
 
+    /// Which of the secrets there are.
+    pub fn secrets(&self) -> impl Iterator<Item = SecretId> {
+        self.secrets.iter().map(|(id, _)| *id)
+    }
+
     /// Whether `signature`, 64 lower-case hex digits, is that of `parts` joined; in constant time.
     pub fn verify(&self, parts: &[&[u8]], signature: &str) -> bool {
+        self.signer(parts, signature).is_some()
+    }
+
+    /// As [`Self::verify`], with the secret that it was signed with.
+    fn signer(&self, parts: &[&[u8]], signature: &str) -> Option<SecretId> {
         let lower_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         let mut digest = [0_u8; 32];
         if !signature.bytes().all(lower_hex) || hex::decode_to_slice(signature, &mut digest).is_err() {
-            return false;
+            return None;
         }
-        self.secrets.iter().any(|secret| {
+        let signed = |(_, secret): &&(SecretId, Hmac<Sha256>)| {
             let mut mac = secret.clone();
             parts.iter().for_each(|part| mac.update(part));
             mac.verify_slice(&digest).is_ok()
-        })
+        };
+        self.secrets.iter().find(signed).map(|(id, _)| *id)
     }
 
     /// Signs `parts` joined with the first secret: 64 lower-case hex digits.
     pub fn sign(&self, parts: &[&[u8]]) -> String {
-        let Some(secret) = self.secrets.first() else { return String::new() };
+        let Some((_, secret)) = self.secrets.first() else { return String::new() };
         let mut mac = secret.clone();
         parts.iter().for_each(|part| mac.update(part));
         hex::encode(mac.finalize().into_bytes())
@@ -106,18 +157,18 @@ impl AppKeys {
         channel: &str,
         channel_data: Option<&str>,
         is_presence: bool,
-    ) -> Result<(), AuthError> {
+    ) -> Result<SecretId, AuthError> {
         let signature = self.signature_of(auth)?;
         let plain = format!("{socket_id}:{channel}");
         let valid = match channel_data {
             Some(data) => {
-                self.verify(&[plain.as_bytes(), b":", data.as_bytes()], signature)
-                    || (!is_presence && self.verify(&[plain.as_bytes()], signature))
+                let with_data = self.signer(&[plain.as_bytes(), b":", data.as_bytes()], signature);
+                with_data.or_else(|| self.signer(&[plain.as_bytes()], signature).filter(|_| !is_presence))
             }
-            None => self.verify(&[plain.as_bytes()], signature),
+            None => self.signer(&[plain.as_bytes()], signature),
         };
-        if valid {
-            return Ok(());
+        if let Some(secret) = valid {
+            return Ok(secret);
         }
         let expected = match channel_data {
             Some(data) if is_presence => format!("{plain}:{data}"),
@@ -135,11 +186,11 @@ impl AppKeys {
         auth: Option<&str>,
         socket_id: SocketId,
         user_data: &str,
-    ) -> Result<(), AuthError> {
+    ) -> Result<SecretId, AuthError> {
         let signature = self.signature_of(auth)?;
         let plain = format!("{socket_id}::user::");
-        if self.verify(&[plain.as_bytes(), user_data.as_bytes()], signature) {
-            return Ok(());
+        if let Some(secret) = self.signer(&[plain.as_bytes(), user_data.as_bytes()], signature) {
+            return Ok(secret);
         }
         Err(AuthError::Mismatch { expected: format!("{plain}{user_data}"), got: shown(signature) })
     }
@@ -180,14 +231,20 @@ mod tests {
     fn channel_vectors_of_the_sdks_verify() {
         let keys = keys();
         let private = "sb-key:80f2f83fbc2915bd5a544a2883345694bced21118e3d192572169e45b08b1b0e";
-        assert_eq!(keys.verify_channel(Some(private), socket(), "private-user.42", None, false), Ok(()));
+        assert_eq!(
+            keys.verify_channel(Some(private), socket(), "private-user.42", None, false).map(drop),
+            Ok(())
+        );
         let data = r#"{"user_id": "42", "user_info": {"name": "Ann"}}"#;
         let presence = "sb-key:c09c96e6d359cb75418d5e9e15ae8ba41a7b32d37b260f9f4edf2d15f77d3a9c";
-        assert_eq!(keys.verify_channel(Some(presence), socket(), "presence-room", Some(data), true), Ok(()));
+        assert_eq!(
+            keys.verify_channel(Some(presence), socket(), "presence-room", Some(data), true).map(drop),
+            Ok(())
+        );
         assert!(keys.verify_channel(Some(presence), socket(), "presence-room", None, true).is_err());
         let encrypted = "sb-key:89ba7c422b22e397e9d55a67eaf0db047ff487717ad65a6988f9d02bfba564c6";
         assert_eq!(
-            keys.verify_channel(Some(encrypted), socket(), "private-encrypted-room", None, false),
+            keys.verify_channel(Some(encrypted), socket(), "private-encrypted-room", None, false).map(drop),
             Ok(())
         );
     }
@@ -196,8 +253,8 @@ mod tests {
     fn sign_in_vectors_of_the_sdks_verify() {
         let python = "sb-key:5755796e9cc855b60c2f4df7b7b0ee7caada1b936c53b2eb8361265471ca0f87";
         let node = "sb-key:d2dbfef4e554635d3d48df9a47307decba243a25caa3644d6c0838b9a7336b72";
-        assert_eq!(keys().verify_user(Some(python), socket(), r#"{"id": "42"}"#), Ok(()));
-        assert_eq!(keys().verify_user(Some(node), socket(), r#"{"id":"42"}"#), Ok(()));
+        assert_eq!(keys().verify_user(Some(python), socket(), r#"{"id": "42"}"#).map(drop), Ok(()));
+        assert_eq!(keys().verify_user(Some(node), socket(), r#"{"id":"42"}"#).map(drop), Ok(()));
         assert!(keys().verify_user(Some(node), socket(), r#"{"id": "42"}"#).is_err());
     }
 
@@ -227,7 +284,10 @@ mod tests {
         let plain = format!("sb-key:{}", keys.sign(&[b"1234.5678:private-x"]));
         let with_data = format!("sb-key:{}", keys.sign(&[b"1234.5678:private-x:"]));
         for auth in [plain, with_data] {
-            assert_eq!(keys.verify_channel(Some(&auth), socket(), "private-x", Some(""), false), Ok(()));
+            assert_eq!(
+                keys.verify_channel(Some(&auth), socket(), "private-x", Some(""), false).map(drop),
+                Ok(())
+            );
         }
     }
 

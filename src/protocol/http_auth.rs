@@ -87,6 +87,26 @@ pub enum HttpAuthError {
     },
 }
 
+/// What makes a signed query mean something else to somebody else.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Ambiguous {
+    /// Which of the two counts?
+    #[error("the query has the parameter {0} twice")]
+    Twice(String),
+    /// Signed as it is, as most SDKs do it, it is the same text as one more parameter.
+    #[error("the parameter {0} can't hold a & that is followed by a =")]
+    Nested(String),
+}
+
+impl Ambiguous {
+    /// The parameter's name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Twice(name) | Self::Nested(name) => name,
+        }
+    }
+}
+
 impl<'a> Query<'a> {
     /// Decodes a query string; never fails: what is no UTF-8 can't have been signed by an SDK.
     pub fn parse(raw: &'a str) -> Self {
@@ -112,6 +132,27 @@ impl<'a> Query<'a> {
                 .filter(|item| !item.is_empty())
                 .collect(),
         )
+    }
+
+    /// Checks that the query has one reading, and that its signature fits no other: whoever has a part of it in their
+    /// hands (a text that is looked for) can't add another parameter.
+    ///
+    /// # Errors
+    /// [`Ambiguous`], with the parameter's name in lower case.
+    pub fn check_is_unambiguous(&self) -> Result<(), Ambiguous> {
+        let mut names: Vec<String> = Vec::with_capacity(self.pairs.len());
+        for (name, value) in self.iter() {
+            let name = name.to_ascii_lowercase();
+            let is_nested = value.split_once('&').is_some_and(|(_, rest)| rest.contains('='));
+            if is_nested || name.contains(['&', '=']) {
+                return Err(Ambiguous::Nested(name));
+            }
+            if names.contains(&name) {
+                return Err(Ambiguous::Twice(name));
+            }
+            names.push(name);
+        }
+        Ok(())
     }
 
     /// Names and values, decoded, in the order received.
@@ -259,6 +300,49 @@ mod tests {
     const NOW: u64 = 1_767_225_600;
     const AUTH: &str = "auth_key=sb-key&auth_timestamp=1767225600&auth_version=1.0";
     const EMPTY_MD5: &str = "d41d8cd98f00b204e9800998ecf8427e";
+
+    #[test]
+    fn a_query_with_two_readings_is_told() {
+        let twice = |name: &str| Err(Ambiguous::Twice(name.to_owned()));
+        let nested = |name: &str| Err(Ambiguous::Nested(name.to_owned()));
+        for (query, expected) in [
+            ("user_id=1&search=AT%26T", Ok(())),
+            ("user_id=1&search=a%3Db", Ok(())),
+            ("", Ok(())),
+            ("user_id=1&user_id=1", twice("user_id")),
+            ("user_id=1&USER_ID=2", twice("user_id")),
+            ("user_id=1&user%5Fid=2", twice("user_id")),
+            ("auth_key=a&auth_key=b", twice("auth_key")),
+            ("search=a%26user_id=2", nested("search")),
+            ("search=a%26b%26user_id%3D2", nested("search")),
+            ("a%3Db=c", nested("a=b")),
+            ("a%26b=c", nested("a&b")),
+        ] {
+            assert_eq!(Query::parse(query).check_is_unambiguous(), expected, "{query}");
+        }
+    }
+
+    proptest! {
+        /// Two queries for which the same text is signed say the same, or one of them is refused.
+        #[test]
+        fn what_is_signed_has_one_reading(one in "[ab]=[ab&=]{0,6}(&[ab]=[ab&=]{0,4})?", cut in 0usize..8) {
+            let encoded = |text: &str| {
+                let pairs: Vec<String> = text.split('&').map(str::to_owned).collect();
+                pairs.join("%26").replacen("%26", "&", cut)
+            };
+            let other = encoded(&one);
+            let (one, other) = (Query::parse(&one), Query::parse(&other));
+            let is_fine = |query: &Query<'_>| query.check_is_unambiguous().is_ok();
+            if canonical(&one.pairs) == canonical(&other.pairs) && is_fine(&one) && is_fine(&other) {
+                let sorted = |query: &Query<'_>| {
+                    let mut pairs: Vec<_> = query.iter().map(|(a, b)| (a.to_owned(), b.to_owned())).collect();
+                    pairs.sort();
+                    pairs
+                };
+                prop_assert_eq!(sorted(&one), sorted(&other));
+            }
+        }
+    }
 
     fn check(method: &str, target: &str, body: &str) -> Result<(), HttpAuthError> {
         let keys = AppKeys::new("sb-key", ["sb-secret"]);

@@ -53,6 +53,8 @@ macro_rules! codes {
 codes! {
     /// The body is not a JSON object.
     BadJson = "bad_json", 400;
+    /// A signed query has a parameter twice, or one that holds others.
+    BadQuery = "bad_query", 400;
     /// The request's signature is missing or wrong.
     BadSignature = "bad_signature", 401;
     /// The request's timestamp is more than 600 s off.

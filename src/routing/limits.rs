@@ -33,12 +33,14 @@ impl Limits {
                 .users
                 .entry((app_id.clone(), user_id.to_owned()))
                 .or_insert_with(|| TokenBucket::with_burst(rate / 60.0, rate, now));
+            bucket.set_rate(rate / 60.0, rate, now);
             let taken = bucket.take(1.0, now);
             taken.map_err(|wait| refused("this user sends too many messages", wait))?;
         }
         if let Some(rate) = settings.app_rate {
             let rate = f64::from(rate.get());
             let mut bucket = self.apps.entry(app_id.clone()).or_insert_with(|| TokenBucket::new(rate, now));
+            bucket.set_rate(rate, rate, now);
             bucket.take(1.0, now).map_err(|wait| refused("this app sends too many messages", wait))?;
         }
         Ok(())

@@ -65,6 +65,7 @@ mod test_support;
 pub mod text;
 mod typing;
 mod unrouted;
+pub mod user_tokens;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,6 +106,7 @@ struct Inner {
     hints: observe::Hints,
     node: Arc<str>,
     thread_key: Vec<u8>,
+    tokens: user_tokens::Tokens,
     limits: limits::Limits,
     counters: Counters,
     jobs: jobs::Jobs,
@@ -128,11 +130,13 @@ impl Router {
         let (observer, hints) = observe::observer();
         hub.observe(&observer);
         hub.guard(Arc::new(channel_access::ChannelAccess::new(database.clone())));
-        let server_key = server_key(&database).await?;
+        let server_key = server_key(&database, "thread").await?;
+        let tokens = user_tokens::Tokens::new(self::server_key(&database, "user tokens").await?);
         let inner = Inner {
             outbox,
             attachments: attachments::Attachments::new(&server_key),
             thread_key: server_key,
+            tokens,
             database,
             hub,
             hints,
@@ -243,17 +247,17 @@ impl Router {
     }
 }
 
-/// The key of this store's thread ids, made when the store is new.
-async fn server_key(database: &Database) -> Result<Vec<u8>, StorageError> {
+/// A key of this store, for this use, made when it is asked for the first time.
+async fn server_key(database: &Database, name: &'static str) -> Result<Vec<u8>, StorageError> {
     let mut key = vec![0_u8; 32];
     getrandom::fill(&mut key).map_err(|error| StorageError::Fault(error.to_string()))?;
     database
         .write(move |tx| {
             tx.execute(
-                "INSERT INTO server_keys (name, value) VALUES ('thread', ?1) ON CONFLICT DO NOTHING",
-                &[key.clone().into()],
+                "INSERT INTO server_keys (name, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                &[name.into(), key.clone().into()],
             )?;
-            let row = tx.query_one("SELECT value FROM server_keys WHERE name = 'thread'", &[])?;
+            let row = tx.query_one("SELECT value FROM server_keys WHERE name = ?1", &[name.into()])?;
             row.map_or_else(
                 || Err(StorageError::Fault("the server key vanished".to_owned())),
                 |row| row.bytes(0),

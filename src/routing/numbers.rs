@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{Code, RoutingError};
 use super::json::{Id, carbon};
 use super::phone_number::{PhoneNumber, mask, spellings};
-use super::{Router, unrouted};
+use super::{Router, unrouted, user_tokens};
 use crate::apps::App;
 use crate::config::{DirectoryMode, RoutingSettings};
 use crate::storage::{self, Row, StorageError, Transaction, Value};
@@ -247,6 +247,10 @@ impl DirectoryNumber {
 
     /// Writes it, and takes the user's other numbers back to second place if this is the first.
     pub(super) fn save(&mut self, tx: &mut Transaction<'_>, app_id: &str) -> Result<(), StorageError> {
+        if self.id != 0 {
+            let user = self.user_id.as_deref();
+            user_tokens::revoke_of_number(tx, app_id, &self.number, user, self.updated_at)?;
+        }
         let row = tx.query_one(
             "INSERT INTO phone_numbers (app_id, number, user_id, status, label, is_default, messaging_profile_id, \
              created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \

@@ -36,6 +36,7 @@ pub fn reload(hub: &Hub, services: &Services, running: &mut Settings, load: &Loa
         ("admin", running.admin != settings.admin),
         ("log", running.log != settings.log),
         ("store", running.store != settings.store),
+        ("apps.routing", services.router.is_none() && settings.apps.iter().any(|app| app.routing.enabled)),
         ("apps.webhooks", services.webhooks.is_none() && services::has_webhooks(&settings)),
     ]
     .into_iter()

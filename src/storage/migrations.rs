@@ -13,6 +13,7 @@ pub(super) const STEPS: &[&str] = &[
     include_str!("migrations/0009_fewer_indexes.sql"),
     include_str!("migrations/0010_fair_webhooks.sql"),
     include_str!("migrations/0011_webhook_room.sql"),
+    include_str!("migrations/0012_user_tokens.sql"),
 ];
 
 /// The steps that a store with `done` of them lacks.

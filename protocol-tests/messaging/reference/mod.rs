@@ -151,6 +151,7 @@ async fn directory(recorder: &mut Recorder<'_>) {
     recorder.post("/opt_outs/remove", "", json!({"number": OUTSIDE})).await;
     recorder.get("/status", "", &[]).await;
     recorder.post("/user_tokens", "", json!({"user_id": 1})).await;
+    recorder.post("/user_tokens/revoke", "", json!({"user_id": 1})).await;
 }
 
 /// Webhooks of the carrier: a message to a number without a user, and one without an id.

@@ -65,9 +65,8 @@ pub async fn answer(
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         response.headers_mut().insert(ALLOW, table::allowed(path));
     }
-    if app.is_some() {
-        cors::vary(response.headers_mut());
-    }
+    // Also where there is no such app: its absence would tell.
+    cors::vary(response.headers_mut());
     if let Some(origin) = origin {
         cors::allow(response.headers_mut(), origin);
     }
@@ -83,7 +82,7 @@ async fn respond(
 ) -> Result<Bytes, Failure> {
     let (call, id) = table::find(&parts.method, path)?;
     let query = access::parse_query(parts)?;
-    let (app, body, token_user) = authenticate(call, hub, parts, &query, body).await?;
+    let (app, body, token_user) = authenticate(router, call, hub, parts, &query, body).await?;
     let disabled = |message: &str| Err(RoutingError::new(Code::MessagingDisabled, message).into());
     if !app.settings.enabled {
         return disabled("the app is disabled");
@@ -100,6 +99,7 @@ async fn respond(
 
 /// Who asks: the portal, by its signature, or a browser, by a user's token.
 async fn authenticate(
+    router: Option<&Router>,
     call: &Call,
     hub: Option<Arc<AppHub>>,
     parts: &Parts,
@@ -109,11 +109,17 @@ async fn authenticate(
     let Some(token) = user_tokens::bearer(&parts.headers, query) else {
         let limit = |_: &App| Limit::Fixed(MAX_BODY);
         let signed = access::authenticate(parts, query, hub, body, limit).await?;
+        query.check_is_unambiguous().map_err(|error| {
+            RoutingError::new(Code::BadQuery, error.to_string()).at(error.name().to_owned())
+        })?;
         return Ok((signed.app, signed.body, None));
     };
     let app = hub.map(|hub| hub.app());
-    let verified = app.as_ref().and_then(|app| user_tokens::verify(app, token, access::unix_seconds()));
-    let (Some(app), Some(user)) = (app, verified) else {
+    let user = match (router, &app) {
+        (Some(router), Some(app)) => router.user_of_token(app, token).await?,
+        _ => None,
+    };
+    let (Some(app), Some(user)) = (app, user) else {
         body::discard(&parts.headers, body).await;
         let message = "the user token is not valid (any more), or the app does not take user tokens";
         return Err(RoutingError::new(Code::BadSignature, message).into());

@@ -134,6 +134,8 @@ calls! {
     GET "/status" operations::status: NoFields => crate::routing::Overview, Portal [];
     /// Makes a token with which a browser makes calls for one user, for demonstrations without a backend.
     POST "/user_tokens" user_tokens::create: user_tokens::TokenRequest => user_tokens::TokenAnswer, Portal [];
+    /// Ends all tokens that a user has, at once.
+    POST "/user_tokens/revoke" user_tokens::revoke: UserRequest => Done, Portal [];
 }
 
 /// The call of a method and path, and what stands for `{id}`.

@@ -1,29 +1,19 @@
-//! User tokens: for demonstrations without a backend, a browser makes calls for one user.
-//!
-//! A token is `base64url(expiry:user).hex`, the second part an HMAC-SHA256 with the app's secret over a text
-//! that begins as nothing else that is signed with it.
+//! Calls about user tokens: for demonstrations without a backend, a browser makes calls for one user.
 
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::call::Caller;
-use super::fields::whole;
-use crate::api::access::unix_seconds;
-use crate::apps::App;
+use super::fields::{Done, UserRequest, whole};
 use crate::protocol::http_auth::Query;
+use crate::routing::RoutingError;
 use crate::routing::draft::{UserRef, invalid};
 use crate::routing::json::{Id, carbon};
-use crate::routing::{Code, RoutingError};
+use crate::routing::user_tokens::MAX_TTL;
 
-/// Longest life, in seconds: a day.
-const MAX_TTL: i64 = 86_400;
-/// Life of a token for which none is asked: an hour.
+/// Life of a token for which none is asked, in seconds: an hour.
 const DEFAULT_TTL: i64 = 3_600;
-/// What the signed text begins with.
-const PURPOSE: &[u8] = b"switchboard user token\n";
 
 /// `POST /user_tokens`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -49,22 +39,24 @@ pub struct TokenAnswer {
 
 /// Makes a token.
 pub async fn create(caller: Caller, request: TokenRequest) -> Result<TokenAnswer, RoutingError> {
-    let settings = &caller.app.settings.routing;
-    if !settings.tokens.enabled {
-        let message = "the app gives no user tokens: set routing.tokens.enabled = true";
-        return Err(RoutingError::new(Code::MessagingDisabled, message));
-    }
     let user = caller.user(request.user_id.as_ref())?;
     let ttl = request.ttl.unwrap_or(DEFAULT_TTL);
     if !(1..=MAX_TTL).contains(&ttl) {
         return Err(invalid("ttl", &format!("ttl must be between 1 and {MAX_TTL} seconds")));
     }
-    let expires = unix_seconds().saturating_add(ttl.unsigned_abs());
+    let (token, expires) = caller.router.issue_user_token(&caller.app, &user, ttl)?;
     Ok(TokenAnswer {
-        token: mint(&caller.app, &user, expires),
-        user_id: Id::of_user(&user, settings.ids.user_json),
-        expires_at: carbon(i64::try_from(expires).unwrap_or(i64::MAX).saturating_mul(1_000_000)),
+        token,
+        user_id: Id::of_user(&user, caller.app.settings.routing.ids.user_json),
+        expires_at: carbon(expires.saturating_mul(1_000_000)),
     })
+}
+
+/// Ends all tokens of a user.
+pub async fn revoke(caller: Caller, request: UserRequest) -> Result<Done, RoutingError> {
+    let user = caller.user(request.user_id.as_ref())?;
+    caller.router.revoke_user_tokens(caller.app, user).await?;
+    Ok(Done {})
 }
 
 /// The token of a request that is not signed.
@@ -74,66 +66,4 @@ pub fn bearer<'a>(headers: &'a HeaderMap, query: &Query<'_>) -> Option<&'a str> 
     }
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-/// Whose token it is. Nobody's when the app takes none, when it was altered, or when it has ended.
-pub fn verify(app: &App, token: &str, now: u64) -> Option<String> {
-    if !app.settings.routing.tokens.enabled {
-        return None;
-    }
-    let (payload, signature) = token.split_once('.')?;
-    let payload = String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
-    if !app.keys.verify(&signed_text(app, &payload), signature) {
-        return None;
-    }
-    let (expires, user) = payload.split_once(':')?;
-    (now < expires.parse().ok()?).then(|| user.to_owned())
-}
-
-fn mint(app: &App, user: &str, expires: u64) -> String {
-    let payload = format!("{expires}:{user}");
-    let signature = app.keys.sign(&signed_text(app, &payload));
-    format!("{}.{signature}", BASE64_URL_SAFE_NO_PAD.encode(&payload))
-}
-
-fn signed_text<'a>(app: &'a App, payload: &'a str) -> [&'a [u8]; 4] {
-    [PURPOSE, app.settings.id.as_bytes(), b"\n", payload.as_bytes()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::AppSettings;
-
-    fn app(id: &str, secret: &str) -> App {
-        let mut settings = AppSettings::new(id, "key", secret);
-        settings.routing.tokens.enabled = true;
-        App::new(settings)
-    }
-
-    #[test]
-    fn a_token_speaks_for_its_user_until_it_ends() {
-        let app_1 = app("1001", "secret");
-        let token = mint(&app_1, "a:b@c", 1_000);
-        assert_eq!(verify(&app_1, &token, 999), Some("a:b@c".to_owned()));
-        assert_eq!(verify(&app_1, &token, 1_000), None);
-        // The same secret in another app, and another secret in the same.
-        assert_eq!(verify(&app("1002", "secret"), &token, 999), None);
-        assert_eq!(verify(&app("1001", "other"), &token, 999), None);
-        let mut off = app_1.settings.clone();
-        off.routing.tokens.enabled = false;
-        assert_eq!(verify(&App::new(off), &token, 999), None);
-    }
-
-    #[test]
-    fn an_altered_token_is_nobodys() {
-        let app = app("1001", "secret");
-        let token = mint(&app, "7", 1_000);
-        let (_, signature) = token.split_once('.').expect("two parts");
-        let forged = format!("{}.{signature}", BASE64_URL_SAFE_NO_PAD.encode("1000:8"));
-        for altered in [forged.as_str(), &token[..token.len() - 1], "", ".", "a.b", &token.replace('.', ":")]
-        {
-            assert_eq!(verify(&app, altered, 999), None, "{altered}");
-        }
-    }
 }

@@ -59,6 +59,7 @@ impl Asking {
         // A minute's worth is spread over the minute.
         let rate = f64::from(rate.get()) / 60.0;
         let bucket = self.rate.get_or_insert_with(|| TokenBucket::with_burst(rate, rate.max(1.0), now));
+        bucket.set_rate(rate, rate.max(1.0), now);
         bucket.take(1.0, now).is_ok()
     }
 }
@@ -158,11 +159,9 @@ impl State {
     /// Takes one message of an own number's rate; false when it must wait.
     pub fn take_number_rate(&mut self, number: &str, settings: &TelnyxSettings) -> bool {
         let Some(rate) = settings.number_rate else { return true };
-        let now = Instant::now();
-        let bucket = self
-            .buckets
-            .entry(number.to_owned())
-            .or_insert_with(|| TokenBucket::new(f64::from(rate.get()), now));
+        let (rate, now) = (f64::from(rate.get()), Instant::now());
+        let bucket = self.buckets.entry(number.to_owned()).or_insert_with(|| TokenBucket::new(rate, now));
+        bucket.set_rate(rate, rate, now);
         bucket.take(1.0, now).is_ok()
     }
 }
