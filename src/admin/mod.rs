@@ -106,11 +106,11 @@ impl Admin {
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             return response;
         }
+        if !is_open && self.settings.token.is_none() && !is_asked_by_address(&request) {
+            let message = "Use the address, or set admin.token: a page in a browser might be asking";
+            return text(StatusCode::FORBIDDEN, message);
+        }
         if path.starts_with("/webhooks") {
-            if self.settings.token.is_none() && !is_asked_by_address(&request) {
-                let message = "Use the address, or set admin.token: a page in a browser might be asking";
-                return text(StatusCode::FORBIDDEN, message);
-            }
             return webhooks::respond(self, request).await;
         }
         if request.method() != Method::GET && request.method() != Method::HEAD {

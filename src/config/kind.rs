@@ -30,6 +30,9 @@ pub(super) trait Kind {
 /// Gives a [`Kind`] whose value is the text itself, checked (and normalised) by a function.
 macro_rules! text_kind {
     ($name:ident, $description:literal, $check:path) => {
+        text_kind!($name, $description, $check, str::to_owned);
+    };
+    ($name:ident, $description:literal, $check:path, $show:path) => {
         pub(super) struct $name;
 
         impl Kind for $name {
@@ -44,7 +47,7 @@ macro_rules! text_kind {
             }
 
             fn show(value: &String) -> Value {
-                value.as_str().into()
+                $show(value).into()
             }
         }
     };

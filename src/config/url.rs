@@ -131,8 +131,30 @@ fn without_password(url: &str) -> String {
     }
 }
 
-text_kind!(BaseUrl, "URL", base_url);
-text_kind!(PublicUrl, "URL", public_url);
+/// Scheme, host and port of a URL that is called: its path and its parameters may hold a token.
+fn without_path(url: &str) -> String {
+    let start = url.find("://").map_or(0, |at| at + 3);
+    match url[start..].find(['/', '?']).map(|at| url.split_at(start + at)) {
+        Some((origin, "/")) => format!("{origin}/"),
+        Some((origin, _)) => format!("{origin}/***"),
+        None => url.to_owned(),
+    }
+}
+
+/// A server's address with `***` for the parts of its path that may be a token: those that are long.
+fn without_tokens(url: &str) -> String {
+    /// Shorter names are paths of APIs: `v2`, `messaging`.
+    const LONG: usize = 12;
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let mut parts = rest.split('/');
+    let host = parts.next().unwrap_or_default();
+    let path: String =
+        parts.map(|part| format!("/{}", if part.len() < LONG { part } else { "***" })).collect();
+    format!("{scheme}://{host}{path}")
+}
+
+text_kind!(BaseUrl, "URL", base_url, without_tokens);
+text_kind!(PublicUrl, "URL", public_url, without_tokens);
 
 /// Where webhooks go; parameters may be secrets.
 pub(super) struct HookUrl;
@@ -150,7 +172,7 @@ impl Kind for HookUrl {
     }
 
     fn show(value: &Secret) -> Value {
-        without_password(value.expose()).into()
+        without_path(value.expose()).into()
     }
 }
 
@@ -190,7 +212,7 @@ impl Kind for CallbackUrl {
     }
 
     fn show(value: &Option<String>) -> Value {
-        value.as_deref().into()
+        value.as_deref().map(without_path).into()
     }
 }
 
@@ -281,6 +303,28 @@ mod tests {
             assert_eq!(StoreUrl::show(&Secret::new(url.to_owned())), shown);
         }
         assert_eq!(PortalUrl::show(&None), Value::Null);
+    }
+
+    #[test]
+    fn tokens_in_paths_and_parameters_are_not_shown() {
+        for (url, shown) in [
+            ("https://portal.example", "https://portal.example"),
+            ("https://portal.example/", "https://portal.example/"),
+            ("https://portal.example/hooks/s3cret", "https://portal.example/***"),
+            ("https://portal.example:8443/hooks?token=s3cret", "https://portal.example:8443/***"),
+            ("https://portal.example?token=s3cret", "https://portal.example/***"),
+        ] {
+            assert_eq!(HookUrl::show(&Secret::new(url.to_owned())), shown);
+            assert_eq!(CallbackUrl::show(&Some(url.to_owned())), shown);
+        }
+        for (url, shown) in [
+            ("https://api.telnyx.com/v2", "https://api.telnyx.com/v2"),
+            ("https://proxy.example/0123456789abcdef/v2", "https://proxy.example/***/v2"),
+            ("", ""),
+        ] {
+            assert_eq!(BaseUrl::show(&url.to_owned()), shown);
+            assert_eq!(PublicUrl::show(&url.to_owned()), shown);
+        }
     }
 
     #[test]

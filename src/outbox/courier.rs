@@ -18,7 +18,7 @@ use crate::storage::{self, StorageError};
 
 /// Lanes of one endpoint and group that are served at once. The next try of one that failed may take its time, too,
 /// and what strangers cause may be much, so these must not take the places of the others.
-pub const PARALLEL: usize = 16;
+pub(super) const PARALLEL: usize = 16;
 /// Pause after the store failed.
 const PAUSE: Duration = Duration::from_secs(1);
 /// A courier that failed after it worked for so long fails for the first time.

@@ -50,7 +50,7 @@ use crate::hub::Hub;
 use crate::storage::{Database, StorageError, Transaction};
 
 pub use broadcast::{Broadcast, Publication};
-pub use courier::PARALLEL as LANES_AT_ONCE;
+
 pub use latency::LatencyHistogram;
 pub use log::{EventState, Listing, StoredEvent};
 pub use queue::Attempt;
@@ -59,6 +59,9 @@ pub use upkeep::MAX_ROWS;
 /// How long a row is left to the process that wrote it, in microseconds. Broadcasts are performed within
 /// milliseconds, and beyond the lease of an event comes the time of its call.
 const LEASE: i64 = 10_000_000;
+
+/// Requests that one endpoint may have at once.
+pub const REQUESTS_AT_ONCE: usize = courier::PARALLEL * claim::Group::ALL.len();
 
 /// The outbox. Cloning shares it.
 #[derive(Clone)]

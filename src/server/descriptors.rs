@@ -106,7 +106,7 @@ fn store(settings: &Settings) -> u64 {
 }
 
 fn outgoing(settings: &Settings) -> u64 {
-    let of_endpoints = 2 * outbox::LANES_AT_ONCE as u64;
+    let of_endpoints = outbox::REQUESTS_AT_ONCE as u64;
     let of_app = |app: &AppSettings| {
         let webhooks = app.webhooks.len() as u64 * of_endpoints;
         let routing = &app.routing;
