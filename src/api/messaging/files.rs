@@ -103,13 +103,16 @@ async fn get(
     ids: (&str, &str),
 ) -> Result<Response<Full<Bytes>>, RoutingError> {
     check(router, parts, ids, Purpose::Download)?;
+    let Content { name, content_type, bytes, max_age } = router.attachment(app, ids.1.to_owned()).await?;
     let etag = format!("\"{}\"", ids.1);
-    if text(&parts.headers, &IF_NONE_MATCH).is_some_and(|known| known == etag) {
+    if knows(&parts.headers, &etag) {
         let mut response = Response::new(Full::new(Bytes::new()));
         *response.status_mut() = StatusCode::NOT_MODIFIED;
+        if let Ok(etag) = HeaderValue::from_str(&etag) {
+            response.headers_mut().insert(ETAG, etag);
+        }
         return Ok(response);
     }
-    let Content { name, content_type, bytes, max_age } = router.attachment(app, ids.1.to_owned()).await?;
     let range = text(&parts.headers, &RANGE).and_then(|range| range_of(range, bytes.len()));
     let (status, part) = match &range {
         None => (StatusCode::OK, bytes.clone()),
@@ -142,6 +145,15 @@ async fn get(
         None => {}
     }
     Ok(response)
+}
+
+/// Whether the client has this version of the file (RFC 9110, section 13.1.2).
+fn knows(headers: &HeaderMap, etag: &str) -> bool {
+    let lists = headers.get_all(IF_NONE_MATCH).into_iter().filter_map(|list| list.to_str().ok());
+    lists
+        .flat_map(|list| list.split(','))
+        .map(str::trim)
+        .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == etag)
 }
 
 /// The type that browsers get, and what they do with the file: they show pictures, sounds and films, and save the rest.

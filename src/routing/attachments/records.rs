@@ -1,5 +1,6 @@
 //! The table of attachments.
 
+use super::names;
 use crate::storage::{Row, StorageError, Transaction};
 
 /// A file, without its contents.
@@ -88,7 +89,8 @@ impl Attachment {
             conversation_id: row.int(4)?,
             message_id: row.optional_int(5)?,
             source_url: row.optional_text(6)?,
-            name: row.text(7)?,
+            // Also one from before names were made safe.
+            name: names::safe(&row.text(7)?).unwrap_or_default(),
             content_type: row.text(8)?,
             size: row.optional_int(9)?,
             state: state.ok_or_else(|| StorageError::Fault("an attachment has no state".to_owned()))?,

@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use ulid::Ulid;
 
 use super::records::State;
-use super::{Attachment, AttachmentJson, public_url};
+use super::{Attachment, AttachmentJson, names, public_url};
 use crate::apps::App;
 use crate::config::{AttachmentSettings, media_type};
 use crate::outbox::About;
@@ -103,14 +103,8 @@ impl Router {
             let message = "links to attachments lead nowhere: set routing.attachments.public_url";
             return Err(RoutingError::new(Code::AttachmentsDisabled, message));
         }
-        let name = new.name.trim();
-        if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
-            return Err(invalid(
-                "name",
-                &format!("name must have 1 to {MAX_NAME} characters, none of them a control character"),
-            ));
-        }
-        let content_type = type_to_upload(&new.content_type, name, settings)?;
+        let name = checked_name(&new.name)?;
+        let content_type = type_to_upload(&new.content_type, &name, settings)?;
         if new.size.is_some_and(|size| size <= 0) {
             return Err(invalid("size", "size must be a number of bytes above 0"));
         }
@@ -124,7 +118,7 @@ impl Router {
             conversation_id: 0,
             message_id: None,
             source_url: None,
-            name: name.to_owned(),
+            name,
             content_type,
             size: new.size,
             state: State::Awaited,
@@ -232,6 +226,19 @@ impl Router {
             bytes: Bytes::from_owner(Held { bytes, _room: room }),
         })
     }
+}
+
+/// The name under which a file is kept, made of the one that it is announced with.
+fn checked_name(announced: &str) -> Result<String, RoutingError> {
+    let is_possible =
+        announced.trim().chars().count() <= MAX_NAME && !announced.trim().contains(char::is_control);
+    names::safe(announced).filter(|_| is_possible).ok_or_else(|| {
+        let message = format!(
+            "name must have 1 to {MAX_NAME} characters, none of them a control character, and not only dots and \
+             characters that can't be seen"
+        );
+        invalid("name", &message)
+    })
 }
 
 /// The type of a file that is announced, if it is taken. Browsers that do not know one say so; then the name tells.
