@@ -12,7 +12,13 @@ const UPLOADED: &str = r"App\Events\AttachmentUploaded";
 const IMAGE: &[u8] = b"\x89PNG\r\n\x1a\n, as far as anybody here looks";
 
 /// A request without signature, as browsers and carriers make it.
-async fn ask(router: &Router, method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+pub async fn ask(
+    router: &Router,
+    method: &str,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Response {
     let path = url.splitn(4, '/').nth(3).expect("a whole URL");
     let mut head = format!("{method} /{path} HTTP/1.1\r\nHost: files\r\nConnection: close\r\n");
     for (name, value) in headers {

@@ -61,6 +61,8 @@ const TESTS: &[(&str, &str)] = &[
         "routing.attachments.upload_window",
         "messaging/attachments::links_end_and_serve_for_one_file_and_purpose",
     ),
+    ("routing.attachments.least_rate", "messaging/transfers::a_slow_upload_arrives_and_an_idle_one_ends"),
+    ("routing.attachments.rate_window", "messaging/transfers::a_slow_upload_arrives_and_an_idle_one_ends"),
     (
         "routing.attachments.copy_inbound",
         "messaging/inbound_media::what_the_carrier_brings_stays_there_unless_copied",

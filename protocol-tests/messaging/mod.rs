@@ -56,5 +56,6 @@ mod routing;
 mod search;
 mod settings;
 mod texts;
+mod transfers;
 mod unreported;
 mod upgrade;

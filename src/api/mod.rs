@@ -16,6 +16,7 @@ mod info;
 mod messaging;
 mod reply;
 mod route;
+mod stream;
 mod tls;
 mod trigger;
 mod upgrade;
@@ -33,6 +34,7 @@ use hyper::{Request, Response};
 
 pub use messaging::openapi;
 pub use reply::ApiError;
+pub use stream::ResponseBody;
 pub use tls::TlsGuard;
 pub use upgrade::Upgrade;
 
@@ -59,9 +61,9 @@ pub struct Api {
 /// What a request comes to.
 pub enum Answer {
     /// A response, after which the connection goes on as HTTP.
-    Response(Response<Full<Bytes>>),
+    Response(Response<ResponseBody>),
     /// A 101 response, after which the connection is a WebSocket.
-    Upgrade(Response<Full<Bytes>>, Upgrade),
+    Upgrade(Response<ResponseBody>, Upgrade),
 }
 
 impl Api {
@@ -88,9 +90,9 @@ impl Api {
             }
             return answer;
         }
-        let mut response = match self.respond(&parts, body, path).await {
+        let mut response = match self.respond(&parts, body, path, peer).await {
             Ok(response) => response,
-            Err(error) => error.into_response(),
+            Err(error) => error.into_response().map(ResponseBody::from),
         };
         self.log_refusal(&parts, peer, &response);
         if self.hub.is_ending() {
@@ -100,7 +102,7 @@ impl Api {
     }
 
     /// Writes the line of a request that was refused.
-    fn log_refusal(&self, parts: &Parts, peer: IpAddr, response: &Response<Full<Bytes>>) {
+    fn log_refusal(&self, parts: &Parts, peer: IpAddr, response: &Response<ResponseBody>) {
         if response.status().as_u16() < 400 {
             return;
         }
@@ -120,7 +122,8 @@ impl Api {
         parts: &Parts,
         body: Incoming,
         path: &str,
-    ) -> Result<Response<Full<Bytes>>, ApiError> {
+        peer: IpAddr,
+    ) -> Result<Response<ResponseBody>, ApiError> {
         let endpoint = match self.endpoint(parts, path) {
             Ok(endpoint) => endpoint,
             Err(error) => {
@@ -129,6 +132,20 @@ impl Api {
                 return Err(error);
             }
         };
+        if let Endpoint::Attachment { app, id } = &endpoint {
+            let (hub, address) = (self.hub.app_by_id(app), self.client_address(&parts.headers, peer));
+            return Ok(messaging::file(self.router.as_ref(), hub, parts, (app, id), address, body).await);
+        }
+        self.respond_at_once(endpoint, parts, body).await.map(|response| response.map(ResponseBody::from))
+    }
+
+    /// Answers a request whose answer is small.
+    async fn respond_at_once(
+        &self,
+        endpoint: Endpoint,
+        parts: &Parts,
+        body: Incoming,
+    ) -> Result<Response<Full<Bytes>>, ApiError> {
         match endpoint {
             Endpoint::Live => Ok(reply::text("OK")),
             Endpoint::Ready => Ok(reply::readiness(self.readiness.of_all())),
@@ -150,10 +167,8 @@ impl Api {
                 let hub = self.hub.app_by_id(&id);
                 Ok(messaging::answer(self.router.as_ref(), hub, parts, &path, body).await)
             }
-            Endpoint::Attachment { app, id } => {
-                let hub = self.hub.app_by_id(&app);
-                Ok(messaging::file(self.router.as_ref(), hub, parts, (&app, &id), body).await)
-            }
+            // Answered before: files are large.
+            Endpoint::Attachment { .. } => Err(ApiError::not_found()),
             Endpoint::CarrierWebhook { id } => {
                 let hub = self.hub.app_by_id(&id);
                 carrier::receive(self.router.as_ref(), hub, &parts.headers, body).await

@@ -16,7 +16,7 @@ use hyper::{Method, Response, StatusCode, Version};
 use percent_encoding::percent_decode_str;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::{Answer, Api, ApiError};
+use super::{Answer, Api, ApiError, ResponseBody};
 use crate::hub::{Admission, Newcomer, Refusal};
 use crate::logging::traffic;
 use crate::protocol::error_code::ErrorCode;
@@ -55,7 +55,7 @@ impl Api {
     pub(super) fn upgrade(&self, parts: &Parts, path: &str, peer: IpAddr) -> Answer {
         let accept = match handshake(&parts.headers) {
             Ok(accept) => accept,
-            Err(error) => return Answer::Response(error.into_response()),
+            Err(error) => return Answer::Response(error.into_response().map(ResponseBody::from)),
         };
         let mut response = Response::new(Full::new(Bytes::new()));
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -76,7 +76,7 @@ impl Api {
                 Upgrade::Refuse(refusal)
             }
         };
-        Answer::Upgrade(response, upgrade)
+        Answer::Upgrade(response.map(ResponseBody::from), upgrade)
     }
 
     fn admit(&self, parts: &Parts, path: &str, peer: IpAddr) -> Result<Admission, Refusal> {
@@ -128,11 +128,17 @@ impl Api {
         }
     }
 
-    /// Where a client is. Behind trusted proxies, the last address that none of them has.
+    /// Where a client is, as logs show it.
     pub(super) fn address(&self, headers: &HeaderMap, peer: IpAddr) -> String {
+        let (client, peer) = (self.client_address(headers, peer), peer.to_canonical());
+        if client == peer { peer.to_string() } else { format!("{client} via {peer}") }
+    }
+
+    /// Where a client is. Behind trusted proxies, the last address that none of them has.
+    pub(super) fn client_address(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
         let peer = peer.to_canonical();
         if !self.is_trusted(peer) {
-            return peer.to_string();
+            return peer;
         }
         let forwarded =
             headers.get_all("x-forwarded-for").into_iter().filter_map(|value| value.to_str().ok());
@@ -142,7 +148,7 @@ impl Api {
             .collect();
         let client =
             addresses.iter().rev().map(IpAddr::to_canonical).find(|address| !self.is_trusted(*address));
-        client.map_or_else(|| peer.to_string(), |client| format!("{client} via {peer}"))
+        client.unwrap_or(peer)
     }
 
     fn is_trusted(&self, peer: IpAddr) -> bool {

@@ -173,6 +173,10 @@ pub struct AttachmentSettings {
     pub keep: Duration,
     /// Time for a browser to bring one.
     pub upload_window: Duration,
+    /// Bytes a second that an upload, download or copy must move at least…
+    pub least_rate: usize,
+    /// … over each span of this length.
+    pub rate_window: Duration,
     /// Whether what the carrier brings is copied.
     pub copy_inbound: bool,
     /// Whether copies are fetched from private addresses, and without TLS.
@@ -428,6 +432,8 @@ impl Default for RoutingSettings {
                 types: media_type::uploads(),
                 keep: Duration::from_hours(90 * 24),
                 upload_window: Duration::from_mins(15),
+                least_rate: 1 << 10,
+                rate_window: Duration::from_secs(30),
                 copy_inbound: true,
                 allow_private_addresses: false,
             },

@@ -131,7 +131,7 @@ impl Router {
         let server_key = server_key(&database).await?;
         let inner = Inner {
             outbox,
-            attachments: attachments::Attachments::new(&server_key),
+            attachments: attachments::Attachments::new(&server_key, Handle::current()),
             thread_key: server_key,
             database,
             hub,
@@ -162,6 +162,7 @@ impl Router {
             unrouted::run(&self),
             later::run(&self),
             attachments::run(&self),
+            attachments::sweep(&self),
             retention::run(&self)
         );
     }

@@ -11,22 +11,26 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::body::Incoming;
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{CONNECTION, HeaderName, HeaderValue};
 use hyper::rt::ReadBufCursor;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, Version};
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::runtime::LocalOptions;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 
-use super::accept::{HandedOver, PublicListener, accept};
+use super::accept::{HandedOver, MAX_UNSENT, PublicListener, accept};
 use super::refuse::refuse;
-use crate::api::{Answer, Api, TlsGuard, Upgrade};
+use crate::api::{Answer, Api, ResponseBody, TlsGuard, Upgrade};
+use crate::apps::LeastRate;
 use crate::config::ServerSettings;
 use crate::hub::{Hub, Shard, ShardLoad, vital};
 use crate::logging::seldom::Seldom;
@@ -35,6 +39,9 @@ use crate::routing::Router;
 
 /// Longest request head, and what hyper buffers of a body at once.
 const MAX_BUFFER: usize = 64 * 1024;
+
+/// As [`MAX_UNSENT`], of a file.
+const MAX_UNSENT_OF_FILE: u32 = 16 * 1024;
 
 /// Time that an idle connection is kept beyond the one it was told: a request that is sent at the last moment, or by a
 /// client that reads no `Keep-Alive`, is on its way meanwhile, and gets its answer.
@@ -150,14 +157,14 @@ impl Http {
         stream: TcpStream,
         peer: SocketAddr,
     ) -> Option<(Upgrade, TcpStream, Vec<u8>)> {
-        let clock = Clock::new();
+        let clock = Rc::new(Clock::new());
         let upgrade = RefCell::new(None);
         let service = service_fn(|request: Request<Incoming>| {
             clock.set(Phase::Busy);
             let is_kept = KeepAlive::is_wanted(&request);
             let answer = self.api.handle(request, peer.ip());
             let request = self.work.requests.begin();
-            let (clock, upgrade) = (&clock, &upgrade);
+            let (clock, upgrade) = (Rc::clone(&clock), &upgrade);
             async move {
                 let _request = request;
                 let response = match answer.await {
@@ -172,11 +179,10 @@ impl Http {
                         response
                     }
                 };
-                clock.set(Phase::Idle);
-                Ok::<_, Infallible>(response)
+                Ok::<_, Infallible>(response.map(|body| clock.watch(body)))
             }
         });
-        let io = TimedIo { io: TokioIo::new(stream), clock: &clock };
+        let io = TimedIo::new(stream, Rc::clone(&clock));
         // Without `pipeline_flush`, which would keep the 101 back while the client's first frames wait.
         let connection = http1::Builder::new()
             .max_buf_size(MAX_BUFFER)
@@ -201,13 +207,20 @@ impl Http {
                 Phase::New => clock.since.get() + self.header_timeout.min(self.idle_timeout + IDLE_GRACE),
                 Phase::Head => clock.since.get() + self.header_timeout,
                 Phase::Busy => Instant::now() + self.header_timeout,
+                Phase::Sending(least) => match clock.may_send_until(least) {
+                    Some(deadline) => deadline,
+                    None => return,
+                },
             };
             if deadline <= Instant::now() {
                 return;
             }
             // A head may begin meanwhile, whose time is shorter.
             let check = Instant::now() + self.header_timeout.min(self.idle_timeout);
-            tokio::time::sleep_until(deadline.min(check)).await;
+            tokio::select! {
+                () = tokio::time::sleep_until(deadline.min(check)) => {}
+                () = clock.sends.notified() => {}
+            }
         }
     }
 }
@@ -262,6 +275,13 @@ impl Drop for Task<'_> {
 struct Clock {
     phase: Cell<Phase>,
     since: Cell<Instant>,
+    /// Bytes that the client's connection took since then.
+    taken: Cell<u64>,
+    /// Whether there is nothing to send now, or was none at some time since then: no fault of the client's.
+    is_starved: Cell<bool>,
+    was_starved: Cell<bool>,
+    /// A file begins to be sent, whose time is looked at from now on.
+    sends: Notify,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -274,26 +294,128 @@ enum Phase {
     Head,
     /// A request is being answered.
     Busy,
+    /// A file is being sent, at this rate at least.
+    Sending(LeastRate),
 }
 
 impl Clock {
     fn new() -> Self {
-        Self { phase: Cell::new(Phase::New), since: Cell::new(Instant::now()) }
+        Self {
+            phase: Cell::new(Phase::New),
+            since: Cell::new(Instant::now()),
+            taken: Cell::new(0),
+            is_starved: Cell::new(false),
+            was_starved: Cell::new(false),
+            sends: Notify::new(),
+        }
     }
 
     fn set(&self, phase: Phase) {
         self.phase.set(phase);
+        self.begin_window();
+    }
+
+    fn begin_window(&self) {
         self.since.set(Instant::now());
+        self.taken.set(0);
+        self.was_starved.set(self.is_starved.get());
+    }
+
+    /// When the present window of a transfer ends; `None`: too little was taken in the last one.
+    fn may_send_until(&self, least: LeastRate) -> Option<Instant> {
+        if self.since.get() + least.window() <= Instant::now() {
+            if !self.was_starved.get() && !least.is_met_by(self.taken.get()) {
+                return None;
+            }
+            self.begin_window();
+        }
+        Some(self.since.get() + least.window())
+    }
+
+    /// The answer's body, which is sent from now on.
+    fn watch(self: &Rc<Self>, body: ResponseBody) -> Watched {
+        self.is_starved.set(false);
+        self.set(body.least_rate().map_or(Phase::Idle, Phase::Sending));
+        if body.least_rate().is_some() {
+            self.sends.notify_one();
+        }
+        Watched { body, clock: Rc::clone(self) }
+    }
+}
+
+/// A body, whose end is the end of its request.
+struct Watched {
+    body: ResponseBody,
+    clock: Rc<Clock>,
+}
+
+impl Body for Watched {
+    type Data = Bytes;
+    type Error = <ResponseBody as Body>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        self.clock.is_starved.set(frame.is_pending());
+        if frame.is_pending() {
+            self.clock.was_starved.set(true);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if matches!(self.clock.phase.get(), Phase::Sending(_)) {
+            self.clock.set(Phase::Idle);
+        }
     }
 }
 
 /// A stream that notices when a request begins.
-struct TimedIo<'a> {
+struct TimedIo {
     io: TokioIo<TcpStream>,
-    clock: &'a Clock,
+    clock: Rc<Clock>,
+    /// Whether the socket takes only little that it can't send.
+    is_bound: Cell<bool>,
 }
 
-impl hyper::rt::Read for TimedIo<'_> {
+impl TimedIo {
+    fn new(stream: TcpStream, clock: Rc<Clock>) -> Self {
+        Self { io: TokioIo::new(stream), clock, is_bound: Cell::new(false) }
+    }
+
+    /// While a file is sent, the kernel takes little of it beforehand, and in small steps: what it takes shows how fast
+    /// the client is.
+    fn bound_unsent(&self) {
+        let is_sending = matches!(self.clock.phase.get(), Phase::Sending(_));
+        if self.is_bound.replace(is_sending) != is_sending {
+            let bytes = if is_sending { MAX_UNSENT_OF_FILE } else { MAX_UNSENT };
+            // Without it, slow clients are only seen in larger steps.
+            let _ = SockRef::from(self.io.inner()).set_tcp_notsent_lowat(bytes);
+        }
+    }
+
+    /// Counts what the connection took.
+    fn counted(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = &written {
+            self.clock.taken.set(self.clock.taken.get() + *bytes as u64);
+        }
+        written
+    }
+}
+
+impl hyper::rt::Read for TimedIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -307,9 +429,11 @@ impl hyper::rt::Read for TimedIo<'_> {
     }
 }
 
-impl hyper::rt::Write for TimedIo<'_> {
+impl hyper::rt::Write for TimedIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        self.bound_unsent();
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.counted(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -329,6 +453,8 @@ impl hyper::rt::Write for TimedIo<'_> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+        self.bound_unsent();
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        self.counted(written)
     }
 }

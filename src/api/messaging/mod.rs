@@ -123,6 +123,6 @@ async fn authenticate(
         let message = "this call takes a signed request, not a user token";
         return Err(RoutingError::new(Code::BadSignature, message).into());
     }
-    let body = body::read(&parts.headers, body, Limit::Fixed(MAX_BODY)).await.map_err(failure::of_body)?;
+    let body = body::read(&parts.headers, body, Limit::Fixed(MAX_BODY)).await.map_err(RoutingError::from)?;
     Ok((app, body, Some(user)))
 }

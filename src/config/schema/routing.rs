@@ -140,6 +140,10 @@ pub(super) static SECTIONS: &[Section] = &[
         keep: Time<HOUR, { 3_650 * DAY }>;
         /// Time in which a browser must upload an announced file.
         upload_window: Time<SECOND, DAY>;
+        /// Bytes a second that an upload, a download or a copy must move at least. There is no other limit of its time.
+        least_rate: Size<1, { 1 << 20 }>;
+        /// Time over which `least_rate` is measured. The server ends a transfer that moves fewer bytes in such a time.
+        rate_window: Time<SECOND, { 10 * MINUTE }>;
         /// Whether the server copies files of incoming messages, as the carrier's links end within days. It copies over
         /// `https` and from public addresses only.
         copy_inbound: Switch;

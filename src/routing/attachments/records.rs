@@ -1,6 +1,6 @@
 //! The table of attachments.
 
-use super::names;
+use super::{names, parts};
 use crate::storage::{Row, StorageError, Transaction};
 
 /// A file, without its contents.
@@ -38,6 +38,8 @@ pub struct Attachment {
     pub created_at: i64,
     /// End of its link.
     pub expires_at: i64,
+    /// Of one that is there: the parts that it consists of.
+    pub file: Option<String>,
 }
 
 /// Where an attachment is on its way.
@@ -74,7 +76,7 @@ impl State {
 macro_rules! attachment_columns {
     () => {
         "SELECT id, public_id, app_id, user_id, conversation_id, message_id, source_url, name, content_type, size, \
-         state, attempts, not_before, except_socket, created_at, expires_at FROM attachments "
+         state, attempts, not_before, except_socket, created_at, expires_at, file FROM attachments "
     };
 }
 
@@ -99,6 +101,7 @@ impl Attachment {
             except: row.optional_text(13)?,
             created_at: row.int(14)?,
             expires_at: row.int(15)?,
+            file: row.optional_text(16)?,
         })
     }
 
@@ -149,35 +152,38 @@ impl Attachment {
         row.as_ref().map(Self::from_row).transpose()
     }
 
-    /// One that is there, with its contents.
+    /// An attachment by the id that clients use, to be read.
     ///
     /// # Errors
     /// Of the store.
-    pub fn read(
+    pub fn find(
         tx: &mut Transaction<'_>,
         app_id: &str,
         public_id: &str,
-        now: i64,
-    ) -> Result<Option<(Self, Vec<u8>)>, StorageError> {
+    ) -> Result<Option<Self>, StorageError> {
         let row = tx.query_one(
-            concat!(
-                attachment_columns!(),
-                "WHERE app_id = ?1 AND public_id = ?2 AND state = 'ready' AND expires_at > ?3"
-            ),
-            &[app_id.into(), public_id.into(), now.into()],
+            concat!(attachment_columns!(), "WHERE app_id = ?1 AND public_id = ?2"),
+            &[app_id.into(), public_id.into()],
         )?;
-        let Some(attachment) = row.as_ref().map(Self::from_row).transpose()? else { return Ok(None) };
-        let content =
-            tx.query_one("SELECT content FROM attachments WHERE id = ?1", &[attachment.id.into()])?;
-        content.map(|row| Ok((attachment, row.bytes(0)?))).transpose()
+        row.as_ref().map(Self::from_row).transpose()
     }
 
-    /// Copies that are due, each for so long from `now` on this caller's.
+    /// The apps with copies that are due.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn apps_with_copies(tx: &mut Transaction<'_>, now: i64) -> Result<Vec<String>, StorageError> {
+        let sql = "SELECT DISTINCT app_id FROM attachments WHERE state = 'fetching' AND not_before <= ?1";
+        tx.query(sql, &[now.into()])?.iter().map(|row| row.text(0)).collect()
+    }
+
+    /// Copies of an app that are due, each for so long from `now` on this caller's.
     ///
     /// # Errors
     /// Of the store.
     pub fn claim(
         tx: &mut Transaction<'_>,
+        app_id: &str,
         now: i64,
         lease: i64,
         most: i64,
@@ -185,9 +191,10 @@ impl Attachment {
         let rows = tx.query(
             concat!(
                 attachment_columns!(),
-                "WHERE state = 'fetching' AND not_before <= ?1 ORDER BY not_before LIMIT ?2 /* FOR UPDATE SKIP LOCKED */"
+                "WHERE state = 'fetching' AND app_id = ?1 AND not_before <= ?2 ORDER BY not_before LIMIT ?3 \
+                 /* FOR UPDATE SKIP LOCKED */"
             ),
-            &[now.into(), most.into()],
+            &[app_id.into(), now.into(), most.into()],
         )?;
         let claimed: Vec<Self> = rows.iter().map(Self::from_row).collect::<Result<_, _>>()?;
         for attachment in &claimed {
@@ -199,18 +206,29 @@ impl Attachment {
         Ok(claimed)
     }
 
-    /// Its contents are there.
+    /// The claim of a copy goes on until then.
     ///
     /// # Errors
     /// Of the store.
-    pub fn fill(&mut self, tx: &mut Transaction<'_>, content: &[u8]) -> Result<(), StorageError> {
-        self.size = i64::try_from(content.len()).ok();
-        self.state = State::Ready;
+    pub fn keep_claim(&self, tx: &mut Transaction<'_>, until: i64) -> Result<(), StorageError> {
         tx.execute(
-            "UPDATE attachments SET content = ?2, size = ?3, content_type = ?4, name = ?5, state = 'ready' WHERE id = ?1",
+            "UPDATE attachments SET not_before = ?2 WHERE id = ?1 AND state = 'fetching'",
+            &[self.id.into(), until.into()],
+        )?;
+        Ok(())
+    }
+
+    /// Its contents are there: these parts.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn fill(&mut self, tx: &mut Transaction<'_>, file: &str, size: i64) -> Result<(), StorageError> {
+        (self.size, self.state, self.file) = (Some(size), State::Ready, Some(file.to_owned()));
+        tx.execute(
+            "UPDATE attachments SET file = ?2, size = ?3, content_type = ?4, name = ?5, state = 'ready' WHERE id = ?1",
             &[
                 self.id.into(),
-                content.to_vec().into(),
+                file.into(),
                 self.size.into(),
                 (&self.content_type).into(),
                 (&self.name).into(),
@@ -237,6 +255,9 @@ impl Attachment {
     /// # Errors
     /// Of the store.
     pub fn delete(&self, tx: &mut Transaction<'_>) -> Result<(), StorageError> {
+        if let Some(file) = &self.file {
+            parts::delete(tx, file)?;
+        }
         tx.execute("DELETE FROM attachments WHERE id = ?1", &[self.id.into()]).map(drop)
     }
 }
@@ -252,12 +273,41 @@ pub fn delete_sent(
     media_urls: &[String],
 ) -> Result<(), StorageError> {
     for public_id in media_urls.iter().filter_map(|url| public_id(url)) {
-        tx.execute(
-            "DELETE FROM attachments WHERE app_id = ?1 AND user_id = ?2 AND public_id = ?3",
-            &[app_id.into(), user_id.into(), public_id.into()],
-        )?;
+        let found = Attachment::find_to_change(tx, app_id, public_id)?;
+        if let Some(attachment) = found.filter(|found| found.user_id == user_id) {
+            attachment.delete(tx)?;
+        }
     }
     Ok(())
+}
+
+/// Attachments that match, a few: `$condition` compares with `?1`.
+macro_rules! delete_where {
+    ($condition:literal) => {
+        concat!(attachment_columns!(), "WHERE ", $condition, " LIMIT ?2 /* FOR UPDATE SKIP LOCKED */")
+    };
+}
+
+/// Those whose link ended before `?1`.
+pub const EXPIRED: &str = delete_where!("expires_at < ?1");
+/// Those that nobody brought until `?1`.
+pub const NEVER_BROUGHT: &str = delete_where!("state = 'awaited' AND not_before < ?1");
+
+/// Deletes a few attachments that a query finds; answers how many.
+///
+/// # Errors
+/// Of the store.
+pub fn delete_some(
+    tx: &mut Transaction<'_>,
+    found_by: &'static str,
+    before: i64,
+    most: i64,
+) -> Result<u64, StorageError> {
+    let rows = tx.query(found_by, &[before.into(), most.into()])?;
+    for row in &rows {
+        Attachment::from_row(row)?.delete(tx)?;
+    }
+    Ok(rows.len() as u64)
 }
 
 /// The attachment that a URL leads to, if it looks like one of ours.

@@ -1,16 +1,18 @@
 //! Files that a page brings: the portal gets an address for one, the page puts it there.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
-use tokio::sync::OwnedSemaphorePermit;
 use ulid::Ulid;
 
+use super::parts::Spool;
 use super::records::State;
-use super::{Attachment, AttachmentJson, names, public_url};
+use super::room::{Held, Parties};
+use super::{Attachment, AttachmentJson, PATIENCE, names, public_url};
 use crate::apps::App;
 use crate::config::{AttachmentSettings, media_type};
 use crate::outbox::About;
@@ -63,29 +65,23 @@ pub struct UploadHeaders {
     pub content_type: String,
 }
 
-/// A file with its contents.
-#[derive(Clone, Debug)]
-pub struct Content {
-    /// What it is called.
-    pub name: String,
-    /// Its media type.
-    pub content_type: String,
-    /// The bytes.
-    pub bytes: Bytes,
-    /// Seconds for which it may be kept elsewhere.
-    pub max_age: i64,
+/// A file that is being brought.
+pub struct Uploading {
+    router: Router,
+    app: Arc<App>,
+    attachment: Attachment,
+    spool: Spool,
+    parties: Parties,
+    /// The room of what is in memory.
+    held: Option<Held>,
 }
 
-/// Contents with their share of the memory, which is free again when the last byte has left.
-struct Held {
-    bytes: Vec<u8>,
-    _room: OwnedSemaphorePermit,
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
+/// What an upload finds.
+pub enum UploadStart {
+    /// The file is awaited.
+    Begun(Box<Uploading>),
+    /// It is there already: an answer was lost.
+    Repeated(AttachmentJson),
 }
 
 impl Router {
@@ -127,6 +123,7 @@ impl Router {
             except: new.socket_id.clone(),
             created_at: now,
             expires_at: now + micros(settings.keep),
+            file: None,
         };
         let app_id = app.settings.id.clone();
         let attachment = self
@@ -151,44 +148,93 @@ impl Router {
         Ok((attachment.json(self, settings), upload))
     }
 
-    /// Takes a file in and tells the conversation. A repeat of what is there changes nothing.
+    /// Looks whether a file is awaited, before any of it is read.
     ///
     /// # Errors
-    /// `not_found`; `type_not_allowed`, `too_large` when it is not what was announced.
-    pub async fn take_attachment(
+    /// `not_found`; `type_not_allowed` when it is not what was announced.
+    pub async fn begin_upload(
         &self,
         app: Arc<App>,
-        public_id: String,
-        content_type: Option<String>,
-        content: Bytes,
-    ) -> Result<AttachmentJson, RoutingError> {
-        let router = self.clone();
-        self.database()
+        public_id: &str,
+        content_type: Option<&str>,
+        address: IpAddr,
+    ) -> Result<UploadStart, RoutingError> {
+        let (app_id, id) = (app.settings.id.clone(), public_id.to_owned());
+        let found = self.database().read(move |tx| Attachment::find(tx, &app_id, &id)).await?;
+        let attachment = found.ok_or_else(|| RoutingError::not_found("attachment"))?;
+        match attachment.state {
+            State::Ready => return Ok(UploadStart::Repeated(attachment.json(self, &app.settings.routing))),
+            State::Awaited => {}
+            State::Fetching | State::Failed => return Err(RoutingError::not_found("attachment")),
+        }
+        let announced = media_type::stored(&attachment.content_type);
+        let content_type = content_type.and_then(media_type::stored);
+        if content_type.is_some_and(|content_type| Some(content_type) != announced) {
+            let message = format!("this attachment was announced as {}", attachment.content_type);
+            return Err(RoutingError::new(Code::TypeNotAllowed, message));
+        }
+        let Attachment { app_id, user_id, public_id, .. } = &attachment;
+        let parties = Parties::of_link(app_id, user_id, public_id, address);
+        let spool = self.spool();
+        Ok(UploadStart::Begun(Box::new(Uploading {
+            router: self.clone(),
+            app,
+            attachment,
+            spool,
+            parties,
+            held: None,
+        })))
+    }
+}
+
+impl Uploading {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// `rate_limited`, `too_large`, `invalid_field`: more than was announced.
+    pub async fn add(&mut self, bytes: Bytes) -> Result<(), RoutingError> {
+        let size = self.spool.size() + bytes.len();
+        check_size(&self.app, size as i64)?;
+        if self.attachment.size.is_some_and(|announced| announced < size as i64) {
+            return Err(another_size());
+        }
+        let more = self.router.room().take(&self.parties, bytes.len(), PATIENCE).await?;
+        if self.spool.add(bytes).await? {
+            self.held = Some(more);
+        } else {
+            match &mut self.held {
+                Some(held) => held.join(more),
+                held => *held = Some(more),
+            }
+        }
+        Ok(())
+    }
+
+    /// The file is complete: stores it and tells the conversation. A repeat of what is there changes nothing.
+    ///
+    /// # Errors
+    /// `not_found`; `invalid_field`: it has another size than was announced.
+    pub async fn finish(mut self) -> Result<AttachmentJson, RoutingError> {
+        let last = self.spool.last_part();
+        let (router, app, id) =
+            (self.router.clone(), Arc::clone(&self.app), self.attachment.public_id.clone());
+        let (told, is_new) = router
+            .clone()
+            .database()
             .write(move |tx| {
-                let now = storage::now();
-                let settings = &app.settings.routing;
-                let found = Attachment::find_to_change(tx, &app.settings.id, &public_id)?;
+                let (now, settings) = (storage::now(), &app.settings.routing);
+                let found = Attachment::find_to_change(tx, &app.settings.id, &id)?;
                 let mut attachment = found.ok_or_else(|| RoutingError::not_found("attachment"))?;
                 match attachment.state {
-                    State::Ready => return Ok(attachment.json(&router, settings)),
+                    State::Ready => return Ok((attachment.json(&router, settings), false)),
                     State::Awaited => {}
                     State::Fetching | State::Failed => return Err(RoutingError::not_found("attachment")),
                 }
-                let announced = media_type::stored(&attachment.content_type);
-                let content_type = content_type.as_deref().and_then(media_type::stored);
-                if content_type.is_some_and(|content_type| Some(content_type) != announced) {
-                    let message = format!("this attachment was announced as {}", attachment.content_type);
-                    return Err(RoutingError::new(Code::TypeNotAllowed, message));
+                if last.size == 0 || attachment.size.is_some_and(|announced| announced != last.size) {
+                    return Err(another_size());
                 }
-                let size = i64::try_from(content.len()).unwrap_or(i64::MAX);
-                if content.is_empty() || attachment.size.is_some_and(|announced| announced != size) {
-                    return Err(invalid(
-                        "size",
-                        "the attachment has another size than was announced, or none",
-                    ));
-                }
-                check_size(&app, size)?;
-                attachment.fill(tx, &content)?;
+                last.store(tx)?;
+                attachment.fill(tx, &last.file, last.size)?;
                 let conversation = Conversation::by_row(tx, attachment.conversation_id)?;
                 let told = attachment.json(&router, settings);
                 let mut events = Events::new(&app);
@@ -205,27 +251,18 @@ impl Router {
                 )?;
                 let except = attachment.except.as_deref();
                 router.publish(tx, &app, &conversation.thread_id, events, except, now)?;
-                Ok(told)
+                Ok((told, true))
             })
-            .await
+            .await?;
+        if is_new {
+            self.spool.finish();
+        }
+        Ok(told)
     }
+}
 
-    /// A file with its contents.
-    ///
-    /// # Errors
-    /// `not_found`, `rate_limited`.
-    pub async fn attachment(&self, app: &App, public_id: String) -> Result<Content, RoutingError> {
-        let (app_id, now) = (app.settings.id.clone(), storage::now());
-        let room = self.make_room(app).await?;
-        let read = self.database().read(move |tx| Attachment::read(tx, &app_id, &public_id, now)).await?;
-        let (attachment, bytes) = read.ok_or_else(|| RoutingError::not_found("attachment"))?;
-        Ok(Content {
-            max_age: (attachment.expires_at - now) / 1_000_000,
-            name: attachment.name,
-            content_type: attachment.content_type,
-            bytes: Bytes::from_owner(Held { bytes, _room: room }),
-        })
-    }
+fn another_size() -> RoutingError {
+    invalid("size", "the attachment has another size than was announced, or none")
 }
 
 /// The name under which a file is kept, made of the one that it is announced with.
