@@ -59,3 +59,4 @@ mod texts;
 mod transfers;
 mod unreported;
 mod upgrade;
+mod writes;

@@ -11,6 +11,7 @@ pub(super) const STEPS: &[&str] = &[
     include_str!("migrations/0007_group_recipients.sql"),
     include_str!("migrations/0008_shares.sql"),
     include_str!("migrations/0011_file_parts.sql"),
+    include_str!("migrations/0012_named_files.sql"),
 ];
 
 /// The steps that a store with `done` of them lacks.

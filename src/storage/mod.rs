@@ -32,6 +32,7 @@ mod probe;
 mod sqlite;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod value;
 
 use std::path::{Path, PathBuf};
@@ -40,7 +41,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Semaphore, oneshot};
 
-pub use probe::{count, probe};
+pub use probe::{count, probe, used};
+pub use usage::{StoreSize, free_space, threshold};
 pub use value::{Row, Value};
 
 use crate::config::StoreSettings;
@@ -53,6 +55,7 @@ pub struct Database {
     health: Arc<health::Health>,
     /// Turns of large reads.
     aside: Arc<Semaphore>,
+    usage: Arc<usage::Usage>,
 }
 
 enum Backend {
@@ -144,6 +147,7 @@ impl Database {
             backend: Arc::new(backend),
             health: Arc::default(),
             aside: Arc::new(Semaphore::new(ASIDE)),
+            usage: Arc::new(usage::Usage::new(settings, data_dir)),
         })
     }
 

@@ -23,7 +23,7 @@ impl Place {
         let url = Secret::new("sqlite:deep/store.db".to_owned());
         Some(Self {
             folder: tempfile::tempdir().expect("a folder"),
-            settings: StoreSettings { url, pool: 4 },
+            settings: StoreSettings { url, pool: 4, ..StoreSettings::default() },
         })
     }
 
@@ -37,6 +37,7 @@ impl Place {
             settings: StoreSettings {
                 url: Secret::new(format!("{url}{join}options[search_path]={name}&application_name={name}")),
                 pool: 4,
+                ..StoreSettings::default()
             },
         };
         place.postgres_command(format!("CREATE SCHEMA {name}"));
@@ -480,7 +481,7 @@ async fn a_postgres_that_cannot_be_reached_is_told_without_its_password() {
     let port =
         std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
     let url = Secret::new(format!("postgres://user:hunter2@127.0.0.1:{port}/db"));
-    let error = Database::open(&StoreSettings { url, pool: 1 }, Path::new("."))
+    let error = Database::open(&StoreSettings { url, pool: 1, ..StoreSettings::default() }, Path::new("."))
         .map(drop)
         .expect_err("nobody");
     assert!(matches!(error, StorageError::Unavailable(_)));

@@ -83,7 +83,7 @@ async fn respond(
 ) -> Result<Bytes, Failure> {
     let (call, id) = table::find(&parts.method, path)?;
     let query = access::parse_query(parts)?;
-    let (app, body, token_user) = authenticate(call, hub, parts, &query, body).await?;
+    let (app, body, token_user) = authenticate(router, call, hub, parts, &query, body).await?;
     let disabled = |message: &str| Err(RoutingError::new(Code::MessagingDisabled, message).into());
     if !app.settings.enabled {
         return disabled("the app is disabled");
@@ -100,6 +100,7 @@ async fn respond(
 
 /// Who asks: the portal, by its signature, or a browser, by a user's token.
 async fn authenticate(
+    router: Option<&Router>,
     call: &Call,
     hub: Option<Arc<AppHub>>,
     parts: &Parts,
@@ -122,6 +123,10 @@ async fn authenticate(
         body::discard(&parts.headers, body).await;
         let message = "this call takes a signed request, not a user token";
         return Err(RoutingError::new(Code::BadSignature, message).into());
+    }
+    if let Some(Err(refusal)) = router.map(|router| router.take_call(&app, &user)) {
+        body::discard(&parts.headers, body).await;
+        return Err(refusal.into());
     }
     let body = body::read(&parts.headers, body, Limit::Fixed(MAX_BODY)).await.map_err(RoutingError::from)?;
     Ok((app, body, Some(user)))

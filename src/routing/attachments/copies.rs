@@ -113,8 +113,11 @@ pub async fn run(router: &Router) {
     }
 }
 
-/// Apps of this process with copies that are due.
+/// Apps of this process with copies that are due. A store that is full needs its room for messages: the copies wait.
 async fn apps_with_copies(router: &Router) -> Vec<Arc<AppHub>> {
+    if router.database().size().is_full {
+        return Vec::new();
+    }
     let apps = router.database().read(|tx| Attachment::apps_with_copies(tx, storage::now())).await;
     let apps = apps.unwrap_or_else(|error| {
         tracing::error!(%error, "the router can't read which attachments are to be copied");

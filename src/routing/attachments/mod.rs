@@ -22,9 +22,10 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use super::Router;
-use crate::apps::LeastRate;
+use super::{Router, RoutingError};
+use crate::apps::{App, LeastRate};
 use crate::config::{AttachmentSettings, RoutingSettings};
+use crate::storage::Transaction;
 pub(super) use copies::{plan as plan_copies, run};
 pub use links::{Link, Purpose};
 pub use reading::{FileReader, StoredFile};
@@ -93,6 +94,16 @@ impl Router {
 /// What a transfer must move at least.
 pub fn least_rate(settings: &RoutingSettings) -> LeastRate {
     LeastRate::new(settings.attachments.least_rate, settings.attachments.rate_window)
+}
+
+/// Notes that a message has the attachments among these URLs, which are kept from now on.
+///
+/// # Errors
+/// `invalid_field`: one is gone. Of the store.
+pub(super) fn name(tx: &mut Transaction<'_>, app: &App, media_urls: &[String]) -> Result<(), RoutingError> {
+    let Some(public_url) = public_url(&app.settings.routing) else { return Ok(()) };
+    let links = format!("{public_url}/attachments/{}/", app.settings.id);
+    records::name(tx, &app.settings.id, &links, media_urls)
 }
 
 /// Where links lead; `None`: nowhere, so there are no attachments.

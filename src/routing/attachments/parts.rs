@@ -83,6 +83,7 @@ impl Spool {
         };
         // Before the answer, which may be lost.
         self.stored += 1;
+        self.database.note_written(PART);
         self.database.write(write).await
     }
 

@@ -1,6 +1,7 @@
 //! The table of attachments.
 
 use super::{names, parts};
+use crate::routing::{Code, RoutingError};
 use crate::storage::{Row, StorageError, Transaction};
 
 /// A file, without its contents.
@@ -30,7 +31,7 @@ pub struct Attachment {
     pub state: State,
     /// How often it was tried to fetch it.
     pub attempts: i64,
-    /// Until when it is awaited. Microseconds since 1970, as all times.
+    /// Until when it is awaited and, once it is there, a message that names it. Microseconds since 1970, as all times.
     pub not_before: i64,
     /// The connection that must not be told.
     pub except: Option<String>,
@@ -112,8 +113,8 @@ impl Attachment {
     pub fn insert(&mut self, tx: &mut Transaction<'_>) -> Result<(), StorageError> {
         let id = tx.insert(
             "INSERT INTO attachments (public_id, app_id, user_id, conversation_id, message_id, source_url, name, \
-             content_type, size, state, attempts, not_before, except_socket, created_at, expires_at) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+             content_type, size, state, attempts, not_before, except_socket, created_at, expires_at, is_named) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
             &[
                 (&self.public_id).into(),
                 (&self.app_id).into(),
@@ -130,6 +131,8 @@ impl Attachment {
                 self.except.clone().into(),
                 self.created_at.into(),
                 self.expires_at.into(),
+                // A copy comes with its message.
+                self.message_id.is_some().into(),
             ],
         )?;
         self.id = id.ok_or_else(|| StorageError::Fault("bug: an attachment got no id".to_owned()))?;
@@ -225,13 +228,15 @@ impl Attachment {
     pub fn fill(&mut self, tx: &mut Transaction<'_>, file: &str, size: i64) -> Result<(), StorageError> {
         (self.size, self.state, self.file) = (Some(size), State::Ready, Some(file.to_owned()));
         tx.execute(
-            "UPDATE attachments SET file = ?2, size = ?3, content_type = ?4, name = ?5, state = 'ready' WHERE id = ?1",
+            "UPDATE attachments SET file = ?2, size = ?3, content_type = ?4, name = ?5, not_before = ?6, state = 'ready' \
+             WHERE id = ?1",
             &[
                 self.id.into(),
                 file.into(),
                 self.size.into(),
                 (&self.content_type).into(),
                 (&self.name).into(),
+                self.not_before.into(),
             ],
         )?;
         Ok(())
@@ -281,6 +286,30 @@ pub fn delete_sent(
     Ok(())
 }
 
+/// Notes that a message has the attachments among these URLs, which begin with `links`: they are kept from now on.
+///
+/// # Errors
+/// `invalid_field`: one is gone. Of the store.
+pub fn name(
+    tx: &mut Transaction<'_>,
+    app_id: &str,
+    links: &str,
+    media_urls: &[String],
+) -> Result<(), RoutingError> {
+    for (at, url) in media_urls.iter().enumerate() {
+        let Some(public_id) = public_id(url).filter(|_| url.starts_with(links)) else { continue };
+        let named = tx.execute(
+            "UPDATE attachments SET is_named = 1 WHERE app_id = ?1 AND public_id = ?2",
+            &[app_id.into(), public_id.into()],
+        )?;
+        if named == 0 {
+            let message = "the attachment is deleted, as its time is over or no message named it in time: upload it again";
+            return Err(RoutingError::new(Code::InvalidField, message).at(format!("media_urls[{at}]")));
+        }
+    }
+    Ok(())
+}
+
 /// Attachments that match, a few: `$condition` compares with `?1`.
 macro_rules! delete_where {
     ($condition:literal) => {
@@ -292,6 +321,9 @@ macro_rules! delete_where {
 pub const EXPIRED: &str = delete_where!("expires_at < ?1");
 /// Those that nobody brought until `?1`.
 pub const NEVER_BROUGHT: &str = delete_where!("state = 'awaited' AND not_before < ?1");
+
+/// Those that no message named until `?1`.
+pub const UNNAMED: &str = delete_where!("is_named = 0 AND state = 'ready' AND not_before < ?1");
 
 /// Deletes a few attachments that a query finds; answers how many.
 ///

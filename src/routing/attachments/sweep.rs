@@ -36,6 +36,7 @@ async fn sweep(router: &Router, now: i64) -> Result<u64, StorageError> {
     let never_brought = now - micros(GRACE);
     let unfinished = now - micros(UNFINISHED);
     Ok(repeat(router, move |tx| records::delete_some(tx, records::EXPIRED, now, FEW)).await?
+        + repeat(router, move |tx| records::delete_some(tx, records::UNNAMED, now, FEW)).await?
         + repeat(router, move |tx| records::delete_some(tx, records::NEVER_BROUGHT, never_brought, FEW))
             .await?
         + repeat(router, move |tx| parts::delete_unfinished(tx, unfinished, FEW)).await?)

@@ -88,7 +88,7 @@ impl Router {
     /// Announces a file; answers it and how it is brought.
     ///
     /// # Errors
-    /// `attachments_disabled`, `not_found`, `type_not_allowed`, `too_large`, `invalid_field`.
+    /// `attachments_disabled`, `not_found`, `type_not_allowed`, `too_large`, `invalid_field`, `rate_limited`, `store_full`.
     pub async fn announce_attachment(
         &self,
         app: Arc<App>,
@@ -105,6 +105,8 @@ impl Router {
             return Err(invalid("size", "size must be a number of bytes above 0"));
         }
         check_size(&app, new.size.unwrap_or(0))?;
+        self.check_room_in_store()?;
+        self.limits().take_file(&app, &new.user_id)?;
         let now = storage::now();
         let attachment = Attachment {
             id: 0,
@@ -151,7 +153,7 @@ impl Router {
     /// Looks whether a file is awaited, before any of it is read.
     ///
     /// # Errors
-    /// `not_found`; `type_not_allowed` when it is not what was announced.
+    /// `not_found`, `store_full`; `type_not_allowed` when it is not what was announced.
     pub async fn begin_upload(
         &self,
         app: Arc<App>,
@@ -167,6 +169,7 @@ impl Router {
             State::Awaited => {}
             State::Fetching | State::Failed => return Err(RoutingError::not_found("attachment")),
         }
+        self.check_room_in_store()?;
         let announced = media_type::stored(&attachment.content_type);
         let content_type = content_type.and_then(media_type::stored);
         if content_type.is_some_and(|content_type| Some(content_type) != announced) {
@@ -191,13 +194,15 @@ impl Uploading {
     /// Takes the next bytes.
     ///
     /// # Errors
-    /// `rate_limited`, `too_large`, `invalid_field`: more than was announced.
+    /// `rate_limited`, `store_full`, `too_large`, `invalid_field`: more than was announced.
     pub async fn add(&mut self, bytes: Bytes) -> Result<(), RoutingError> {
         let size = self.spool.size() + bytes.len();
         check_size(&self.app, size as i64)?;
         if self.attachment.size.is_some_and(|announced| announced < size as i64) {
             return Err(another_size());
         }
+        self.router.check_room_in_store()?;
+        self.router.limits().take_bytes(&self.app, &self.attachment.user_id, bytes.len())?;
         let more = self.router.room().take(&self.parties, bytes.len(), PATIENCE).await?;
         if self.spool.add(bytes).await? {
             self.held = Some(more);
@@ -234,6 +239,7 @@ impl Uploading {
                     return Err(another_size());
                 }
                 last.store(tx)?;
+                attachment.not_before = now + micros(settings.attachments.upload_window);
                 attachment.fill(tx, &last.file, last.size)?;
                 let conversation = Conversation::by_row(tx, attachment.conversation_id)?;
                 let told = attachment.json(&router, settings);
