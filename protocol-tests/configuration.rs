@@ -237,7 +237,9 @@ fn check_says_what_it_looked_at_and_starts_nothing() {
     assert_eq!(answer["ok"], true);
     let names: Vec<_> =
         answer["checks"].as_array().expect("checks").iter().map(|c| c["check"].clone()).collect();
-    assert_eq!(names, ["configuration", "server.bind", "admin.bind", "open files", "memory", "store.url"]);
+    let expected =
+        ["configuration", "server.bind", "admin.bind", "open files", "memory", "store.url", "store.max_size"];
+    assert_eq!(names, expected);
     let files: Vec<_> = fs::read_dir(folder.path()).expect("readable").collect();
     assert_eq!(files.len(), 1, "{files:?}");
 }

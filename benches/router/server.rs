@@ -23,7 +23,7 @@ impl Server {
         let config = format!(
             "[server]\nbind = \"127.0.0.1:0\"\ndata_dir = {folder:?}\n[admin]\nbind = \"127.0.0.1:0\"\n\
              [log]\nlevel = \"warn,switchboard::server=info\"\nformat = \"json\"\n[store]\nurl = {store:?}\n\
-             [routing]\nsend.user_rate = 0\nchannels.public_acknowledged = true\n\
+             [routing]\nsend.user_rate = 0\nlimits.user_conversations = 0\nchannels.public_acknowledged = true\n\
              carrier.telnyx.public_key = {:?}\n\
              [[apps]]\nid = \"1001\"\nkey = \"key\"\nsecrets = [\"secret\"]\n",
             client::public_key()

@@ -12,7 +12,13 @@ const UPLOADED: &str = r"App\Events\AttachmentUploaded";
 const IMAGE: &[u8] = b"\x89PNG\r\n\x1a\n, as far as anybody here looks";
 
 /// A request without signature, as browsers and carriers make it.
-async fn ask(router: &Router, method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+pub async fn ask(
+    router: &Router,
+    method: &str,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Response {
     let path = url.splitn(4, '/').nth(3).expect("a whole URL");
     let mut head = format!("{method} /{path} HTTP/1.1\r\nHost: files\r\nConnection: close\r\n");
     for (name, value) in headers {
@@ -145,6 +151,7 @@ async fn what_was_not_announced_is_refused() {
         (json!({"size": 0}), 422, "invalid_field", "size"),
         (json!({"name": " "}), 422, "invalid_field", "name"),
         (json!({"name": "a\nb"}), 422, "invalid_field", "name"),
+        (json!({"name": ".\u{202e}\u{200b}"}), 422, "invalid_field", "name"),
         (json!({"name": null}), 422, "invalid_field", "name"),
         (json!({"content_type": null}), 422, "invalid_field", "content_type"),
         (json!({"conversation_id": null}), 422, "invalid_field", "conversation_id"),
@@ -267,4 +274,54 @@ async fn the_carrier_gets_links_that_it_can_fetch() {
     let sent = router.carrier.messages().await;
     let url = text(&sent[0]["media"][0]["url"]);
     assert_eq!(get(&router, &url).await.expect_status(200).body, IMAGE);
+}
+
+/// A name with these in it shows a person something else than what a computer does with it.
+#[tokio::test]
+async fn names_of_files_hide_nothing_and_lead_nowhere() {
+    let router = Router::start().await;
+    let thread = router.thread(1, BOB).await;
+    for (name, stored) in [
+        ("a\u{202e}gpj.txt", "agpj.txt"),
+        ("\u{2066}in\u{200b}voice\u{2069}\u{feff}.txt", "invoice.txt"),
+        ("../../etc/..\\x.txt", "x.txt"),
+        ("..\u{ff0f}x.txt", "_x.txt"),
+        (".bashrc.txt", "bashrc.txt"),
+        ("AUX.txt", "AUX_.txt"),
+    ] {
+        let file =
+            json!({"user_id": 1, "conversation_id": thread.id, "name": name, "content_type": "text/plain"});
+        let announced = router.ok("/attachments", file).await;
+        assert_eq!(announced["attachment"]["name"], stored);
+        let headers = [("Content-Type", "text/plain")];
+        ask(&router, "PUT", &text(&announced["upload"]["url"]), &headers, b"x").await.expect_status(200);
+        let file = get(&router, &text(&announced["attachment"]["url"])).await.expect_status(200);
+        let disposition = file.header("content-disposition").expect("a name").to_owned();
+        let (_, encoded) = disposition.split_once("filename*=UTF-8''").expect("a name");
+        assert_eq!(
+            percent_encoding::percent_decode_str(encoded).decode_utf8_lossy(),
+            stored,
+            "{disposition}"
+        );
+    }
+}
+
+/// A cache must not be told that it has a file that nobody ever brought.
+#[tokio::test]
+async fn a_file_that_never_came_is_not_unchanged() {
+    let router = Router::start().await;
+    let announced = announce(&router, &router.thread(1, BOB).await).await;
+    let url = text(&announced["attachment"]["url"]);
+    let etag = format!("\"{}\"", text(&announced["attachment"]["id"]));
+    let weak = format!("\"x\", W/{etag}");
+    for known in [etag.as_str(), weak.as_str(), "*"] {
+        let answer = ask(&router, "GET", &url, &[("If-None-Match", known)], b"").await;
+        answer.refused(404, "not_found");
+    }
+    bring(&router, &announced).await.expect_status(200);
+    for known in [etag.as_str(), weak.as_str(), "*"] {
+        let answer = ask(&router, "GET", &url, &[("If-None-Match", known)], b"").await.expect_status(304);
+        assert_eq!((answer.body.len(), answer.header("etag")), (0, Some(etag.as_str())));
+    }
+    ask(&router, "GET", &url, &[("If-None-Match", "\"x\"")], b"").await.expect_status(200);
 }

@@ -8,6 +8,8 @@ use crate::documentation::{has_test, read};
 const TESTS: &[(&str, &str)] = &[
     ("store.url", "messaging/crash::t20_kills_and_faults_lose_nothing_and_double_nothing_on_postgresql"),
     ("store.pool", "messaging/settings::the_store_has_no_more_connections_than_its_pool"),
+    ("store.max_size", "messaging/writes::a_full_store_refuses_what_is_new_and_keeps_what_was_promised"),
+    ("store.min_free", "messaging/writes::nothing_new_is_taken_while_the_disk_is_nearly_full"),
     ("routing.enabled", "messaging/settings::without_a_router_there_is_no_messaging"),
     ("routing.default_region", "messaging/settings::national_numbers_are_of_the_default_region"),
     ("routing.unassigned_own_number", "messaging/api::t37_unassigned_own_numbers_can_be_refused"),
@@ -50,6 +52,25 @@ const TESTS: &[(&str, &str)] = &[
     ("routing.send.user_rate", "messaging/api::t37_too_many_messages_are_refused_for_a_while"),
     ("routing.send.app_rate", "messaging/settings::an_app_sends_no_more_than_its_rate"),
     (
+        "routing.limits.user_calls",
+        "messaging/writes::calls_with_a_users_token_are_counted_and_the_portals_are_not",
+    ),
+    (
+        "routing.limits.user_edits",
+        "messaging/writes::edits_conversations_and_files_of_a_user_are_counted_and_others_go_on",
+    ),
+    (
+        "routing.limits.user_conversations",
+        "messaging/writes::edits_conversations_and_files_of_a_user_are_counted_and_others_go_on",
+    ),
+    (
+        "routing.limits.user_files",
+        "messaging/writes::edits_conversations_and_files_of_a_user_are_counted_and_others_go_on",
+    ),
+    ("routing.limits.user_bytes", "messaging/writes::bytes_of_uploads_are_counted_also_of_those_that_fail"),
+    ("routing.limits.app_files", "messaging/writes::files_and_bytes_of_an_app_are_counted_for_all_its_users"),
+    ("routing.limits.app_bytes", "messaging/writes::files_and_bytes_of_an_app_are_counted_for_all_its_users"),
+    (
         "routing.broadcast.max_age",
         "messaging/settings::an_event_that_a_crash_left_behind_is_sent_unless_it_is_too_old",
     ),
@@ -61,6 +82,8 @@ const TESTS: &[(&str, &str)] = &[
         "routing.attachments.upload_window",
         "messaging/attachments::links_end_and_serve_for_one_file_and_purpose",
     ),
+    ("routing.attachments.least_rate", "messaging/transfers::a_slow_upload_arrives_and_an_idle_one_ends"),
+    ("routing.attachments.rate_window", "messaging/transfers::a_slow_upload_arrives_and_an_idle_one_ends"),
     (
         "routing.attachments.copy_inbound",
         "messaging/inbound_media::what_the_carrier_brings_stays_there_unless_copied",

@@ -56,5 +56,7 @@ mod routing;
 mod search;
 mod settings;
 mod texts;
+mod transfers;
 mod unreported;
 mod upgrade;
+mod writes;

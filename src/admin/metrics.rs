@@ -7,6 +7,7 @@ use super::Admin;
 use crate::hub::{Hub, OVER_BUDGET, REFUSED};
 use crate::outbox::OutboxStats;
 use crate::routing::{Counter, Depth, Lanes, LatencyHistogram, Router, ThrottledBy};
+use crate::storage::StoreSize;
 use crate::webhooks::{Standing, Webhooks};
 
 /// States of an app's line to the carrier.
@@ -20,6 +21,7 @@ pub(super) async fn render(admin: &Admin) -> String {
         messages(&mut out, &admin.hub, router, &mut depths).await;
     }
     if let Some(outbox) = &admin.outbox {
+        store_size(&mut out, outbox.database().size());
         outbox_counters(&mut out, &outbox.stats());
     }
     if let Some(webhooks) = &admin.webhooks {
@@ -29,6 +31,15 @@ pub(super) async fn render(admin: &Admin) -> String {
         queue_depths(&mut out, &depths);
     }
     out
+}
+
+fn store_size(out: &mut String, size: StoreSize) {
+    metric(out, "switchboard_store_bytes", "gauge", "Bytes of the message store in use", size.used);
+    if let Some(max) = size.max {
+        metric(out, "switchboard_store_max_bytes", "gauge", "Bytes that it may have (store.max_size)", max);
+    }
+    let help = "1 while new messages and files are refused because the store or its disk is full";
+    metric(out, "switchboard_store_full", "gauge", help, u8::from(size.is_full));
 }
 
 fn outbox_counters(out: &mut String, stats: &OutboxStats) {

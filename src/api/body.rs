@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, EXPECT, HeaderMap};
 
 use super::ApiError;
-use crate::apps::App;
+use crate::apps::{App, Pace, TooSlow};
 
 /// Time for a whole body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -110,11 +110,47 @@ pub fn check_announced(headers: &HeaderMap, limit: Limit) -> Result<(), BodyErro
     if size > limit.bytes() { Err(BodyError::TooLarge { size, limit }) } else { Ok(()) }
 }
 
+/// Hands a long body on bit by bit, as long as it comes fast enough. What is beyond `limit` is dropped, as is the rest
+/// when `take` fails, so that the sender gets to see the answer.
+pub async fn pass<E: From<BodyError>>(
+    headers: &HeaderMap,
+    mut body: Incoming,
+    limit: usize,
+    mut pace: Pace,
+    mut take: impl AsyncFnMut(Bytes) -> Result<(), E>,
+) -> Result<(), E> {
+    let announced = announced(headers);
+    let too_large = |size| E::from(BodyError::TooLarge { size, limit: Limit::Fixed(limit) });
+    if waits_for_continue(headers) && announced > limit {
+        return Err(too_large(announced));
+    }
+    let mut received = 0;
+    while let Some(frame) = pace.of(body.frame()).await.map_err(|TooSlow| BodyError::Timeout)? {
+        let frame = frame.map_err(|error| BodyError::Broken(error.to_string()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        pace.moved(data.len());
+        received += data.len();
+        if received > limit {
+            if received.max(announced) > limit + MAX_DROPPED {
+                break;
+            }
+        } else if let Err(error) = take(data).await {
+            drop_rest(body).await;
+            return Err(error);
+        }
+    }
+    if received > limit { Err(too_large(received.max(announced))) } else { Ok(()) }
+}
+
 /// Reads a small body of a request that is refused anyway, and keeps nothing of it.
-pub async fn discard(headers: &HeaderMap, mut body: Incoming) {
+pub async fn discard(headers: &HeaderMap, body: Incoming) {
     if waits_for_continue(headers) || announced(headers) > MAX_DISCARDED {
         return;
     }
+    drop_rest(body).await;
+}
+
+async fn drop_rest(mut body: Incoming) {
     let _ = tokio::time::timeout(DISCARD_TIMEOUT, async {
         let mut received = 0;
         while let Some(Ok(frame)) = body.frame().await {

@@ -18,6 +18,7 @@ mod places;
 mod proxies;
 mod reply;
 mod route;
+mod stream;
 mod tls;
 mod trigger;
 mod upgrade;
@@ -31,10 +32,11 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response};
 
 pub use messaging::openapi;
 pub use reply::ApiError;
+pub use stream::ResponseBody;
 pub use tls::TlsGuard;
 pub use upgrade::Upgrade;
 
@@ -64,9 +66,9 @@ pub struct Api {
 /// What a request comes to.
 pub enum Answer {
     /// A response, after which the connection goes on as HTTP.
-    Response(Response<Full<Bytes>>),
+    Response(Response<ResponseBody>),
     /// A 101 response, after which the connection is a WebSocket.
-    Upgrade(Response<Full<Bytes>>, Upgrade),
+    Upgrade(Response<ResponseBody>, Upgrade),
 }
 
 impl Api {
@@ -93,6 +95,13 @@ impl Api {
         self.tls.proxies().trust(peer)
     }
 
+    /// Whether a request brings a file, which is taken part by part.
+    pub fn is_upload<B>(&self, request: &Request<B>) -> bool {
+        let path = route::single_slashes(request.uri().path());
+        request.method() == Method::PUT
+            && matches!(Route::find(self.strip_prefix(&path)), Some(Route::Attachment { .. }))
+    }
+
     /// Answers one request of a socket.
     pub async fn handle(&self, request: Request<Incoming>, visit: &Visit) -> Answer {
         let (parts, body) = request.into_parts();
@@ -105,9 +114,9 @@ impl Api {
             }
             return answer;
         }
-        let mut response = match self.respond(&parts, body, path).await {
+        let mut response = match self.respond(&parts, body, path, visit.peer).await {
             Ok(response) => response,
-            Err(error) => error.into_response(),
+            Err(error) => error.into_response().map(ResponseBody::from),
         };
         self.log_refusal(&parts, visit.peer, &response);
         if self.hub.is_ending() {
@@ -117,7 +126,7 @@ impl Api {
     }
 
     /// Writes the line of a request that was refused.
-    fn log_refusal(&self, parts: &Parts, peer: IpAddr, response: &Response<Full<Bytes>>) {
+    fn log_refusal(&self, parts: &Parts, peer: IpAddr, response: &Response<ResponseBody>) {
         if response.status().as_u16() < 400 {
             return;
         }
@@ -137,7 +146,8 @@ impl Api {
         parts: &Parts,
         body: Incoming,
         path: &str,
-    ) -> Result<Response<Full<Bytes>>, ApiError> {
+        peer: IpAddr,
+    ) -> Result<Response<ResponseBody>, ApiError> {
         let endpoint = match self.endpoint(parts, path) {
             Ok(endpoint) => endpoint,
             Err(error) => {
@@ -146,6 +156,21 @@ impl Api {
                 return Err(error);
             }
         };
+        if let Endpoint::Attachment { app, id } = &endpoint {
+            let client = self.tls.proxies().client(&parts.headers, peer);
+            let (hub, address) = (self.hub.app_by_id(app), client.unwrap_or_else(|| peer.to_canonical()));
+            return Ok(messaging::file(self.router.as_ref(), hub, parts, (app, id), address, body).await);
+        }
+        self.respond_at_once(endpoint, parts, body).await.map(|response| response.map(ResponseBody::from))
+    }
+
+    /// Answers a request whose answer is small.
+    async fn respond_at_once(
+        &self,
+        endpoint: Endpoint,
+        parts: &Parts,
+        body: Incoming,
+    ) -> Result<Response<Full<Bytes>>, ApiError> {
         match endpoint {
             Endpoint::Live => Ok(reply::text("OK")),
             Endpoint::Ready => Ok(reply::readiness(self.readiness.of_all())),
@@ -167,10 +192,8 @@ impl Api {
                 let hub = self.hub.app_by_id(&id);
                 Ok(messaging::answer(self.router.as_ref(), hub, parts, &path, body).await)
             }
-            Endpoint::Attachment { app, id } => {
-                let hub = self.hub.app_by_id(&app);
-                Ok(messaging::file(self.router.as_ref(), hub, parts, (&app, &id), body).await)
-            }
+            // Answered before: files are large.
+            Endpoint::Attachment { .. } => Err(ApiError::not_found()),
             Endpoint::CarrierWebhook { id } => {
                 let hub = self.hub.app_by_id(&id);
                 carrier::receive(self.router.as_ref(), hub, &parts.headers, body, &self.places).await

@@ -16,7 +16,7 @@ use hyper::{Method, Response, StatusCode, Version};
 use percent_encoding::percent_decode_str;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::{Answer, Api, ApiError};
+use super::{Answer, Api, ApiError, ResponseBody};
 use crate::hub::{Admission, Handshake, Newcomer, Refusal, Visit};
 use crate::logging::traffic;
 use crate::protocol::error_code::ErrorCode;
@@ -55,7 +55,7 @@ impl Api {
     pub(super) fn upgrade(&self, parts: &Parts, path: &str, visit: &Visit) -> Answer {
         let accept = match handshake(&parts.headers) {
             Ok(accept) => accept,
-            Err(error) => return Answer::Response(error.into_response()),
+            Err(error) => return Answer::Response(error.into_response().map(ResponseBody::from)),
         };
         let mut response = Response::new(Full::new(Bytes::new()));
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -76,7 +76,7 @@ impl Api {
                 Upgrade::Refuse(refusal)
             }
         };
-        Answer::Upgrade(response, upgrade)
+        Answer::Upgrade(response.map(ResponseBody::from), upgrade)
     }
 
     fn admit(&self, parts: &Parts, path: &str, visit: &Visit) -> Result<Admission, Refusal> {

@@ -6,9 +6,11 @@
 
 mod idempotency;
 mod origin;
+mod pace;
 mod rate_limit;
 
 pub use idempotency::{Idempotency, Recorded};
+pub use pace::{LeastRate, Pace, TooSlow};
 pub use rate_limit::TokenBucket;
 
 use std::sync::{Arc, Mutex};

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -155,6 +156,7 @@ fn routing(settings: &Settings) -> Vec<Finding> {
     let has_webhooks = settings.apps.iter().any(|app| !app.webhooks.is_empty());
     if !apps.is_empty() || has_webhooks || settings.development {
         findings.push(store(settings));
+        findings.push(store_size(settings));
     }
     for app in apps {
         findings.extend(directory(app));
@@ -171,6 +173,35 @@ fn store(settings: &Settings) -> Finding {
         Err(error) => (Status::Failed, error.to_string()),
     };
     Finding { about: "store.url", status, detail }
+}
+
+/// How much of the store's limit is left. Only a limit that is reached is worth a warning.
+fn store_size(settings: &Settings) -> Finding {
+    let (store, folder) = (&settings.store, &settings.server.data_dir);
+    let used = storage::used(store, folder);
+    let free = storage::sqlite_path(store, folder).and_then(|path| {
+        let folders = path.ancestors().skip(1);
+        folders.map(|folder| Path::new(".").join(folder)).find(|folder| folder.is_dir())
+    });
+    let free = free.as_deref().and_then(storage::free_space);
+    let is_over = store.max_size.zip(used).is_some_and(|(max, used)| used >= storage::threshold(max));
+    let is_short = store.min_free.zip(free).is_some_and(|(min, free)| free < min);
+    let megabytes = |bytes: u64| format!("{} MB", bytes.div_ceil(1 << 20));
+    let mut parts = vec![match store.max_size {
+        Some(max) => format!(
+            "the limit is {}; new messages and files are refused from {} on",
+            megabytes(max),
+            megabytes(storage::threshold(max))
+        ),
+        None => "there is no limit (store.max_size sets one)".to_owned(),
+    }];
+    parts.extend(used.map(|used| format!("the store has {}", megabytes(used))));
+    parts.extend(free.map(|free| {
+        let min = store.min_free.map(|min| format!(" and must have {} (store.min_free)", megabytes(min)));
+        format!("its disk has {} left{}", megabytes(free), min.unwrap_or_default())
+    }));
+    let status = if is_over || is_short { Status::Warning } else { Status::Ok };
+    Finding { about: "store.max_size", status, detail: parts.join("; ") }
 }
 
 /// The portal's tables, where they are the directory: one finding for each thing that is wrong.

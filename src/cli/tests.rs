@@ -455,7 +455,7 @@ fn check_looks_at_what_webhooks_need() {
     let ended = command(folder.path(), "switchboard check --config @/c.toml");
     assert!(ended.exit == Exit::Fine && ended.out.contains("store.url"), "{}", ended.out);
     let shown = command(folder.path(), "switchboard config show --config @/c.toml").out;
-    assert!(shown.contains("https://portal.example/hooks?***") && !shown.contains("hidden"), "{shown}");
+    assert!(shown.contains("https://portal.example/***") && !shown.contains("hidden"), "{shown}");
     let twice = format!("{webhook}name = \"a\"\n{webhook}name = \"a\"\n");
     std::fs::write(folder.path().join("c.toml"), format!("{FREE_PORTS}{APP}{twice}")).expect("written");
     let refused = command(folder.path(), "switchboard check --config @/c.toml");

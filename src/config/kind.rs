@@ -228,6 +228,28 @@ impl<const MIN: u64, const MAX: u64> Kind for Size<MIN, MAX> {
     }
 }
 
+/// A number of bytes as a limit, which 0 switches off.
+pub(super) struct MostBytes;
+
+impl Kind for MostBytes {
+    type Value = Option<u64>;
+
+    fn describe() -> String {
+        "size, 0B = no limit".to_owned()
+    }
+
+    fn parse(raw: &Raw) -> Result<Option<u64>, String> {
+        match raw {
+            Raw::Integer(number) => Err(units::bare_size(*number)),
+            raw => units::parse_size(raw.text()?).map(|bytes| (bytes > 0).then_some(bytes)),
+        }
+    }
+
+    fn show(value: &Option<u64>) -> Value {
+        units::format_size(value.unwrap_or(0)).into()
+    }
+}
+
 /// One of a few words.
 pub(super) struct OneOf<T>(PhantomData<T>);
 
@@ -487,6 +509,15 @@ mod tests {
         assert_eq!(WholeSeconds::parse(&text("2m")), Ok(Duration::from_secs(120)));
         assert!(message(WholeSeconds::parse(&text("1500ms"))).contains("whole seconds"));
         assert!(message(WholeSeconds::parse(&text("0s"))).contains("1ms to 24h"));
+    }
+
+    #[test]
+    fn no_bytes_are_no_limit() {
+        assert_eq!(MostBytes::parse(&text("0B")), Ok(None));
+        assert_eq!(MostBytes::parse(&text("10GB")), Ok(Some(10 << 30)));
+        assert_eq!(MostBytes::show(&Some(10 << 30)), "10GB");
+        assert_eq!(MostBytes::show(&None), "0B");
+        assert!(message(MostBytes::parse(&Raw::Integer(0))).contains("\"0\""));
     }
 
     #[test]

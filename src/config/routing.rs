@@ -28,6 +28,10 @@ pub struct StoreSettings {
     pub url: Secret,
     /// Connections to PostgreSQL.
     pub pool: usize,
+    /// Bytes that the store may have; `None`: no limit.
+    pub max_size: Option<u64>,
+    /// Bytes that the disk of an SQLite file must have left for new messages and files; `None`: none.
+    pub min_free: Option<u64>,
 }
 
 /// `[routing]`.
@@ -57,6 +61,8 @@ pub struct RoutingSettings {
     pub channels: ChannelSettings,
     /// `[routing.send]`.
     pub send: SendSettings,
+    /// `[routing.limits]`.
+    pub limits: LimitSettings,
     /// `[routing.broadcast]`.
     pub broadcast: BroadcastSettings,
     /// `[routing.features]`.
@@ -138,6 +144,25 @@ pub struct SendSettings {
     pub app_rate: Option<std::num::NonZeroU32>,
 }
 
+/// `[routing.limits]`: how much one user, and one app, may make the server do; `None`: no limit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LimitSettings {
+    /// Calls with a user's tokens, a second.
+    pub user_calls: Option<std::num::NonZeroU32>,
+    /// Changes of messages by a user, a minute.
+    pub user_edits: Option<std::num::NonZeroU32>,
+    /// New conversations of a user, a minute.
+    pub user_conversations: Option<std::num::NonZeroU32>,
+    /// Files that a user announces, a minute.
+    pub user_files: Option<std::num::NonZeroU32>,
+    /// Bytes that a user uploads, an hour.
+    pub user_bytes: Option<u64>,
+    /// Files that an app's users announce, a minute.
+    pub app_files: Option<std::num::NonZeroU32>,
+    /// Bytes that an app's users upload, an hour.
+    pub app_bytes: Option<u64>,
+}
+
 /// `[routing.broadcast]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BroadcastSettings {
@@ -173,6 +198,10 @@ pub struct AttachmentSettings {
     pub keep: Duration,
     /// Time for a browser to bring one.
     pub upload_window: Duration,
+    /// Bytes a second that an upload, download or copy must move at least…
+    pub least_rate: usize,
+    /// … over each span of this length.
+    pub rate_window: Duration,
     /// Whether what the carrier brings is copied.
     pub copy_inbound: bool,
     /// Whether copies are fetched from private addresses, and without TLS.
@@ -383,7 +412,12 @@ pub enum Ordering {
 
 impl Default for StoreSettings {
     fn default() -> Self {
-        Self { url: Secret::new("sqlite:switchboard.db".to_owned()), pool: 8 }
+        Self {
+            url: Secret::new("sqlite:switchboard.db".to_owned()),
+            pool: 8,
+            max_size: None,
+            min_free: Some(64 << 20),
+        }
     }
 }
 
@@ -414,6 +448,15 @@ impl Default for RoutingSettings {
                 user_rate: std::num::NonZeroU32::new(60),
                 app_rate: None,
             },
+            limits: LimitSettings {
+                user_calls: std::num::NonZeroU32::new(20),
+                user_edits: std::num::NonZeroU32::new(120),
+                user_conversations: std::num::NonZeroU32::new(120),
+                user_files: std::num::NonZeroU32::new(120),
+                user_bytes: Some(1 << 30),
+                app_files: std::num::NonZeroU32::new(6_000),
+                app_bytes: Some(32 << 30),
+            },
             broadcast: BroadcastSettings { max_age: Duration::from_mins(10) },
             features: FeatureSettings {
                 typing: true,
@@ -428,6 +471,8 @@ impl Default for RoutingSettings {
                 types: media_type::uploads(),
                 keep: Duration::from_hours(90 * 24),
                 upload_window: Duration::from_mins(15),
+                least_rate: 1 << 10,
+                rate_window: Duration::from_secs(30),
                 copy_inbound: true,
                 allow_private_addresses: false,
             },

@@ -71,6 +71,35 @@ pub struct HttpAnswer {
     pub body: Bytes,
 }
 
+/// An answer of any status whose body comes bit by bit.
+#[derive(Debug)]
+pub struct HttpStream {
+    /// 3xx included: redirects are not followed.
+    pub status: StatusCode,
+    /// As received.
+    pub headers: HeaderMap,
+    body: Incoming,
+}
+
+impl HttpStream {
+    /// The next bytes; `None` at the end.
+    ///
+    /// # Errors
+    /// The answer broke off.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, HttpFailure> {
+        while let Some(frame) = self.body.frame().await {
+            let broken = |error| {
+                let (status, cause) = (self.status.as_u16(), chain(&error));
+                HttpFailure::Unclear(format!("HTTP {status}, then the answer broke off: {cause}"))
+            };
+            if let Ok(data) = frame.map_err(broken)?.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
+}
+
 /// Why there is no answer. The texts hold neither URLs nor headers nor bodies.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HttpFailure {
@@ -178,6 +207,21 @@ impl HttpClient {
         max_answer: usize,
     ) -> Result<HttpAnswer, HttpFailure> {
         self.call(Call::without_body(Method::GET, uri, headers, timeout, max_answer)).await
+    }
+
+    /// Gets `uri`; the answer's body is the caller's to read. `timeout` is for its head.
+    ///
+    /// # Errors
+    /// As for [`HttpClient::post`].
+    pub async fn open(
+        &self,
+        uri: &Uri,
+        headers: HeaderMap,
+        timeout: Duration,
+    ) -> Result<HttpStream, HttpFailure> {
+        let call = Call::without_body(Method::GET, uri, headers, timeout, 0);
+        let (head, body) = self.head(&call, Instant::now() + timeout).await?.into_parts();
+        Ok(HttpStream { status: head.status, headers: head.headers, body })
     }
 
     /// Deletes `uri`. Limits as for [`HttpClient::post`].

@@ -571,7 +571,7 @@ mod tests {
             directory.publish(&name(channel), &frame, None, Some(remembered));
         };
         let is_known = |channel: &str| directory.info(&name(channel), now).remembered.is_some();
-        directory.join(&name("cache-0"), 0, 0, None, now).expect("joined");
+        directory.join(socket(), &name("cache-0"), 0, 0, None, now).expect("joined");
         for number in 0..1_000 {
             publish(&format!("cache-{number}"));
             publish("cache-hot");

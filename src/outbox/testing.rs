@@ -192,7 +192,7 @@ pub(crate) fn store(folder: &Path) -> Database {
         let join = if url.contains('?') { '&' } else { '?' };
         let scoped = Secret::new(format!("{url}{join}options[search_path]={name}"));
         create_schema(url, name);
-        let settings = StoreSettings { url: scoped, pool: 4 };
+        let settings = StoreSettings { url: scoped, pool: 4, ..StoreSettings::default() };
         return Database::open(&settings, folder).expect("a store");
     }
     let settings =

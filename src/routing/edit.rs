@@ -28,7 +28,7 @@ impl Router {
     /// sender's connection that knows already.
     ///
     /// # Errors
-    /// `not_found`; `not_editable`, saying why; `no_content`, `too_long`, `invalid_field`: the text.
+    /// `not_found`; `not_editable`, saying why; `no_content`, `too_long`, `invalid_field`: the text; `rate_limited`.
     pub async fn edit(
         &self,
         app: Arc<App>,
@@ -37,6 +37,8 @@ impl Router {
         text: String,
         socket_id: Option<String>,
     ) -> Result<(Message, Conversation), RoutingError> {
+        self.limits().take_edit(&app, &user)?;
+        self.check_room_in_store()?;
         let router = self.clone();
         self.database()
             .write(move |tx| {
@@ -63,7 +65,7 @@ impl Router {
     /// `socket_id`: the user's connection that knows already.
     ///
     /// # Errors
-    /// `not_found`; `not_editable`, saying why.
+    /// `not_found`; `not_editable`, saying why; `rate_limited`.
     pub async fn delete(
         &self,
         app: Arc<App>,
@@ -72,6 +74,7 @@ impl Router {
         scope: DeleteScope,
         socket_id: Option<String>,
     ) -> Result<(Message, Conversation), RoutingError> {
+        self.limits().take_edit(&app, &user)?;
         let router = self.clone();
         self.database()
             .write(move |tx| {

@@ -107,12 +107,15 @@ codes! {
     TooManyMedia = "too_many_media", 422;
     /// The recipient is an own number without a user.
     RecipientUnassigned = "recipient_unassigned", 422;
-    /// The user, or the app, sends too many messages.
+    /// The user, or the app, makes too many messages, calls, changes, conversations or files, or there is no memory for a
+    /// file now.
     RateLimited = "rate_limited", 429;
     /// The server can't find out which user has a number.
     DirectoryUnavailable = "directory_unavailable", 503;
     /// The message store can't be written.
     StorageUnavailable = "storage_unavailable", 503;
+    /// The message store is full (`store.max_size`, `store.min_free`): nothing new is taken, and what was accepted goes on.
+    StoreFull = "store_full", 507;
 }
 
 impl RoutingError {

@@ -93,6 +93,9 @@ use crate::outbox::Outbox;
 use crate::storage::{Database, StorageError, Transaction};
 use events::Events;
 
+/// When to come back to a full store.
+const FULL_FOR: Duration = Duration::from_mins(1);
+
 /// The message router of all apps. Cloning shares it.
 #[derive(Clone)]
 pub struct Router {
@@ -134,7 +137,7 @@ impl Router {
         let tokens = user_tokens::Tokens::new(self::server_key(&database, "user tokens").await?);
         let inner = Inner {
             outbox,
-            attachments: attachments::Attachments::new(&server_key),
+            attachments: attachments::Attachments::new(&server_key, Handle::current()),
             thread_key: server_key,
             tokens,
             database,
@@ -166,6 +169,7 @@ impl Router {
             unrouted::run(&self),
             later::run(&self),
             attachments::run(&self),
+            attachments::sweep(&self),
             retention::run(&self)
         );
     }
@@ -187,8 +191,30 @@ impl Router {
         &self.inner.database
     }
 
+    /// Whether there is room for something new.
+    ///
+    /// # Errors
+    /// `store_full`.
+    fn check_room_in_store(&self) -> Result<(), RoutingError> {
+        if !self.database().size().is_full {
+            return Ok(());
+        }
+        Err(RoutingError {
+            retry_after: Some(FULL_FOR),
+            ..RoutingError::new(Code::StoreFull, "the message store is full and takes nothing new")
+        })
+    }
+
     fn limits(&self) -> &limits::Limits {
         &self.inner.limits
+    }
+
+    /// Counts a call with a user's token.
+    ///
+    /// # Errors
+    /// `rate_limited`: the user makes too many.
+    pub fn take_call(&self, app: &App, user_id: &str) -> Result<(), RoutingError> {
+        self.limits().take_call(app, user_id)
     }
 
     /// How an app's line to the carrier is.

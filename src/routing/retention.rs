@@ -23,10 +23,6 @@ const SET_ASIDE: Duration = Duration::from_hours(7 * 24);
 const UNROUTED: Duration = Duration::from_hours(365 * 24);
 /// Rows looked at in one transaction: sends wait for it.
 const PAGE: i64 = 1_000;
-/// The same, of rows that are files.
-const FEW: i64 = 20;
-/// How long after its time an announced attachment may still be on its way.
-const GRACE: Duration = Duration::from_hours(1);
 
 /// Deletes old rows until the process ends.
 pub(super) async fn run(router: &Router) {
@@ -45,8 +41,6 @@ pub(super) async fn run(router: &Router) {
 async fn clean(router: &Router, now: i64) -> Result<u64, StorageError> {
     let carrier = now - micros(CARRIER);
     Ok(delete_pages(router, OLD_KEYS, now - micros(KEYS), PAGE).await?
-        + delete_pages(router, OLD_ATTACHMENTS, now, FEW).await?
-        + delete_pages(router, NEVER_BROUGHT, now - micros(GRACE), FEW).await?
         + delete_rows(router, &JOBS, carrier).await?
         + delete_rows(router, &INBOX, carrier).await?
         + delete_rows(router, &UNROUTED_INBOUND, now - micros(UNROUTED)).await?
@@ -64,12 +58,6 @@ const OLD_SET_ASIDE: &str = "DELETE FROM inbox WHERE id IN (SELECT id FROM inbox
 /// Texts that were replaced, as earlier versions kept them: nobody can read them.
 const VERSIONS: &str = "DELETE FROM message_versions WHERE id IN (SELECT id FROM message_versions \
      WHERE replaced_at < ?1 ORDER BY id LIMIT ?2)";
-
-const OLD_ATTACHMENTS: &str = "DELETE FROM attachments WHERE id IN (SELECT id FROM attachments \
-     WHERE expires_at < ?1 ORDER BY expires_at LIMIT ?2)";
-
-const NEVER_BROUGHT: &str = "DELETE FROM attachments WHERE id IN (SELECT id FROM attachments \
-     WHERE state = 'awaited' AND not_before < ?1 ORDER BY not_before LIMIT ?2)";
 
 /// Deletes rows from before `?1`, `?2` of them at a time.
 async fn delete_pages(

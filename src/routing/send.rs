@@ -16,7 +16,7 @@ use super::phone_number::{is_same_line, mask, spelling_values};
 use super::records::{Contact, Conversation, ConversationKey, Message, NewMessage};
 use super::routed::{self, Steps};
 use super::status::{Direction, Status};
-use super::{Router, callbacks, jobs, opt_outs, portal_ids, sms};
+use super::{Router, attachments, callbacks, jobs, opt_outs, portal_ids, sms};
 use crate::apps::App;
 use crate::config::DirectoryMode;
 use crate::storage::{self, StorageError, Transaction};
@@ -69,7 +69,8 @@ impl Router {
     pub async fn start_conversation(&self, app: Arc<App>, draft: Draft) -> Result<Sent, RoutingError> {
         let called_at = Instant::now();
         if draft.has_content()
-            && let Err(refusal) = self.limits().take_send(&app, &draft.user_id)
+            && let Err(refusal) =
+                self.check_room_in_store().and_then(|()| self.limits().take_send(&app, &draft.user_id))
         {
             // What was sent before is told however much was sent since.
             return self.sent_before(&app, draft).await?.ok_or(refusal);
@@ -182,6 +183,10 @@ impl Sending<'_> {
             thread_id: &thread_id,
         };
         let (mut conversation, created) = Conversation::find_or_create(tx, &key, is_internal, settings, now)?;
+        if created {
+            self.router.check_room_in_store()?;
+            self.router.limits().take_conversation(self.app, user)?;
+        }
         self.check_conversation(tx, &mut conversation)?;
         if let Some(name) = &self.draft.contact_name {
             conversation.contact = Contact::name(tx, &key, name, settings.ids.kind, now)?;
@@ -361,6 +366,7 @@ impl Sending<'_> {
         explanation: &Explanation,
         now: i64,
     ) -> Result<Message, RoutingError> {
+        attachments::name(tx, self.app, &self.draft.media_urls)?;
         let is_internal = explanation.route == "internal";
         let text = self.draft.text.as_deref().filter(|_| !self.draft.is_mms());
         let measure = text.map(sms::measure);

@@ -18,7 +18,7 @@ use crate::logging::seldom::Seldom;
 const LISTEN_BACKLOG: i32 = 4096;
 /// Bytes that the kernel takes of what a client's connection can't carry yet. Without a bound it would take
 /// megabytes from a client that does not read, and the backlog's limits would mean little.
-const MAX_UNSENT: u32 = 128 * 1024;
+pub const MAX_UNSENT: u32 = 128 * 1024;
 /// Pause after a failed accept, for example when there are no descriptors left.
 const FAILURE_PAUSE: Duration = Duration::from_millis(50);
 

@@ -214,7 +214,7 @@ mod tests {
         settings.store.url = crate::config::Secret::new("postgres://localhost/x".to_owned());
         settings.store.pool = 100;
         let after = Descriptors::of(&settings);
-        assert_eq!(after.outgoing - before.outgoing, 40 + COPIES + 32);
+        assert_eq!(after.outgoing - before.outgoing, 40 + COPIES + outbox::REQUESTS_AT_ONCE as u64);
         assert_eq!((before.store, after.store), (SQLITE, 101));
         assert_eq!((before.requests, before.admin), (after.requests, after.admin));
     }

@@ -22,8 +22,9 @@ use tokio::task::spawn_local;
 use tokio::time::Instant;
 
 use super::accept::{HandedOver, PublicListener, accept};
-use super::lobby::{Lobby, Phase, Seat, SeatedStream};
+use super::lobby::Lobby;
 use super::refuse::refuse;
+use super::seat::{Phase, Seat, SeatedStream};
 use crate::api::{Answer, Api, TlsGuard, Upgrade};
 use crate::config::ServerSettings;
 use crate::hub::{Hub, Shard, ShardLoad, Visit, vital};
@@ -137,7 +138,7 @@ impl Http {
             self.lobby.make_room();
         }
         let http = Rc::clone(self);
-        let seat = self.lobby.enter();
+        let seat = Rc::new(self.lobby.enter());
         spawn_local(async move {
             let upgraded = Box::pin(http.serve_requests(stream, &visit, &seat)).await;
             match upgraded {
@@ -164,11 +165,14 @@ impl Http {
         &self,
         stream: TcpStream,
         visit: &Visit,
-        seat: &Seat,
+        seat: &Rc<Seat>,
     ) -> Option<(Upgrade, TcpStream, Vec<u8>)> {
         let upgrade = RefCell::new(None);
         let service = service_fn(|request: Request<Incoming>| {
             seat.set(Phase::Busy);
+            if self.api.is_upload(&request) {
+                seat.leave_out_body();
+            }
             let is_kept = KeepAlive::is_wanted(&request);
             let answer = self.api.handle(request, visit);
             let request = self.work.requests.begin();
@@ -187,11 +191,10 @@ impl Http {
                         response
                     }
                 };
-                seat.set(Phase::Idle);
-                Ok::<_, Infallible>(response)
+                Ok::<_, Infallible>(response.map(|body| seat.watch(body)))
             }
         });
-        let io = TokioIo::new(SeatedStream { stream, seat });
+        let io = TokioIo::new(SeatedStream::new(stream, Rc::clone(seat)));
         // Without `pipeline_flush`, which would keep the 101 back while the client's first frames wait.
         let connection = http1::Builder::new()
             .max_buf_size(MAX_BUFFER)
@@ -216,13 +219,20 @@ impl Http {
                 Phase::New => seat.since() + self.header_timeout.min(self.idle_timeout + IDLE_GRACE),
                 Phase::Head => seat.since() + self.header_timeout,
                 Phase::Busy | Phase::Refused => Instant::now() + self.header_timeout,
+                Phase::Sending(least) => match seat.may_send_until(least) {
+                    Some(deadline) => deadline,
+                    None => return,
+                },
             };
             if deadline <= Instant::now() {
                 return;
             }
             // A head may begin meanwhile, whose time is shorter.
             let check = Instant::now() + self.header_timeout.min(self.idle_timeout);
-            tokio::time::sleep_until(deadline.min(check)).await;
+            tokio::select! {
+                () = tokio::time::sleep_until(deadline.min(check)) => {}
+                () = seat.sends() => {}
+            }
         }
     }
 }

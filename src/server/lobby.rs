@@ -4,17 +4,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::sync::Notify;
-use tokio::time::Instant;
-
-use crate::hub::{Holding, Ledger};
+use super::seat::{Clock, Phase, Seat};
+use crate::hub::Ledger;
 
 /// Connections of which the one that waits longest makes room: looking at all of thousands for each new one would itself
 /// be an attack.
@@ -30,37 +23,6 @@ pub struct Lobby {
     next_sample: Cell<u64>,
 }
 
-/// A connection's place among them; given back when dropped.
-pub struct Seat {
-    lobby: Rc<Lobby>,
-    number: u64,
-    clock: Rc<Clock>,
-    /// Bytes of the request: its head, and its body until it is answered.
-    request: Holding,
-}
-
-/// Where an HTTP connection is, and since when.
-struct Clock {
-    phase: Cell<Phase>,
-    since: Cell<Instant>,
-    must_leave: Rc<Notify>,
-}
-
-/// Where an HTTP connection is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Waits for a request.
-    Idle,
-    /// Nothing came yet.
-    New,
-    /// Part of a request's head is there.
-    Head,
-    /// A request is being answered.
-    Busy,
-    /// It is told why it can't stay.
-    Refused,
-}
-
 impl Lobby {
     /// The connections of a shard that keeps account of its memory.
     pub fn new(ledger: Rc<Ledger>) -> Self {
@@ -70,16 +32,12 @@ impl Lobby {
 
     /// A place for a new connection.
     pub fn enter(self: &Rc<Self>) -> Seat {
-        let clock = Rc::new(Clock {
-            phase: Cell::new(Phase::New),
-            since: Cell::new(Instant::now()),
-            must_leave: Rc::default(),
-        });
+        let clock = Rc::new(Clock::new());
         let request = self.ledger.open(Rc::clone(&clock.must_leave));
         let number = self.newest.get() + 1;
         self.newest.set(number);
         self.guests.borrow_mut().insert(number, Rc::clone(&clock));
-        Seat { lobby: Rc::clone(self), number, clock, request }
+        Seat::new(Rc::clone(self), number, clock, request)
     }
 
     /// Has the connection leave that waits longest for its client, of a sample; if none waits, the one that is being
@@ -102,90 +60,9 @@ impl Lobby {
     }
 }
 
-impl Seat {
-    /// Notes where the connection is now.
-    pub fn set(&self, phase: Phase) {
-        self.clock.phase.set(phase);
-        self.clock.since.set(Instant::now());
-        if matches!(phase, Phase::Idle | Phase::Refused) {
-            self.request.clear();
-        }
-    }
-
-    /// Where it is.
-    pub fn phase(&self) -> Phase {
-        self.clock.phase.get()
-    }
-
-    /// Since when.
-    pub fn since(&self) -> Instant {
-        self.clock.since.get()
-    }
-
-    /// Resolves when it must make room for others.
-    pub async fn must_leave(&self) {
-        self.clock.must_leave.notified().await;
-    }
-
-    /// Notes bytes that came.
-    fn received(&self, bytes: usize) {
-        if matches!(self.phase(), Phase::New | Phase::Idle) {
-            self.set(Phase::Head);
-        }
-        self.request.add(bytes);
-    }
-}
-
 impl Drop for Seat {
     fn drop(&mut self) {
         self.lobby.guests.borrow_mut().remove(&self.number);
-    }
-}
-
-/// A socket that notices when a request begins.
-pub struct SeatedStream<'a> {
-    pub stream: TcpStream,
-    pub seat: &'a Seat,
-}
-
-impl AsyncRead for SeatedStream<'_> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if read.is_ready() {
-            self.seat.received(buffer.filled().len() - before);
-        }
-        read
-    }
-}
-
-impl AsyncWrite for SeatedStream<'_> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 }
 
@@ -195,6 +72,7 @@ mod tests {
     use std::time::Duration;
 
     use futures_util::FutureExt;
+    use tokio::time::Instant;
 
     use super::*;
     use crate::config::ServerSettings;

@@ -12,6 +12,7 @@ mod machine;
 mod receivers;
 mod refuse;
 mod reload;
+mod seat;
 mod services;
 mod shutdown;
 

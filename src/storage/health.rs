@@ -26,8 +26,12 @@ impl Database {
         self.health.0.load(Ordering::Relaxed)
     }
 
-    /// Keeps asking until the process ends.
+    /// Keeps asking, and measuring, until the process ends.
     pub async fn watch(self) {
+        tokio::join!(self.watch_health(), self.watch_size());
+    }
+
+    async fn watch_health(&self) {
         loop {
             tokio::time::sleep(INTERVAL).await;
             let answer = tokio::time::timeout(PATIENCE, self.ask()).await;

@@ -14,6 +14,8 @@ pub(super) const STEPS: &[&str] = &[
     include_str!("migrations/0010_fair_webhooks.sql"),
     include_str!("migrations/0011_webhook_room.sql"),
     include_str!("migrations/0012_user_tokens.sql"),
+    include_str!("migrations/0013_file_parts.sql"),
+    include_str!("migrations/0014_named_files.sql"),
 ];
 
 /// The steps that a store with `done` of them lacks.
@@ -47,5 +49,39 @@ impl Dialect {
     /// A step in this dialect.
     pub(super) fn render(&self, step: &str) -> String {
         step.replace("{id}", self.id).replace("{int}", self.int).replace("{bytes}", self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+
+    #[test]
+    fn files_of_an_older_store_are_taken_apart() {
+        let store = Connection::open_in_memory().expect("a store");
+        let step = |number: usize| store.execute_batch(&SQLITE.render(STEPS[number])).expect("a step");
+        (0..8).for_each(step);
+        let insert = "INSERT INTO attachments (public_id, app_id, user_id, conversation_id, name, content_type, state, \
+                      attempts, not_before, created_at, expires_at, content) \
+                      VALUES (?1, '1001', '7', 1, 'x', 'text/plain', ?2, 0, 0, 0, 0, ?3)";
+        let content: Vec<u8> = (0..300_000).map(|at| (at % 251) as u8).collect();
+        store.execute(insert, ("long", "ready", &content)).expect("a row");
+        store.execute(insert, ("short", "ready", b"short")).expect("a row");
+        store.execute(insert, ("awaited", "awaited", None::<Vec<u8>>)).expect("a row");
+        (8..STEPS.len()).for_each(step);
+        let mut parts = store
+            .prepare(
+                "SELECT p.content FROM attachments a JOIN attachment_parts p ON p.file = a.file \
+                 WHERE a.public_id = ?1 ORDER BY p.number",
+            )
+            .expect("a query");
+        let mut read = |id: &str| -> Vec<Vec<u8>> {
+            parts.query_map([id], |row| row.get(0)).expect("rows").collect::<Result<_, _>>().expect("bytes")
+        };
+        let long = read("long");
+        assert_eq!((long.len(), long[0].len(), long.concat()), (3, 131_072, content));
+        assert_eq!((read("short"), read("awaited").len()), (vec![b"short".to_vec()], 0));
     }
 }

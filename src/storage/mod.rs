@@ -32,15 +32,17 @@ mod probe;
 mod sqlite;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod value;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
-pub use probe::{count, probe};
+pub use probe::{count, probe, used};
+pub use usage::{StoreSize, free_space, threshold};
 pub use value::{Row, Value};
 
 use crate::config::StoreSettings;
@@ -51,6 +53,9 @@ use job::TypedJob;
 pub struct Database {
     backend: Arc<Backend>,
     health: Arc<health::Health>,
+    /// Turns of large reads.
+    aside: Arc<Semaphore>,
+    usage: Arc<usage::Usage>,
 }
 
 enum Backend {
@@ -108,7 +113,12 @@ enum Purpose {
     WriteLazily,
     /// It has nothing to commit.
     Read,
+    /// The same, of something large: it must not keep other reads back.
+    ReadAside,
 }
+
+/// Large reads at the same time.
+const ASIDE: usize = 2;
 
 impl Database {
     /// Opens the store for a server: creates and migrates its tables, and makes this process the only server of an
@@ -133,7 +143,12 @@ impl Database {
             Some(path) => Backend::Sqlite(sqlite::Sqlite::open(&path, is_shared)?),
             None => Backend::Postgres(postgres::Postgres::open(settings.url.expose(), settings.pool)?),
         };
-        Ok(Self { backend: Arc::new(backend), health: Arc::default() })
+        Ok(Self {
+            backend: Arc::new(backend),
+            health: Arc::default(),
+            aside: Arc::new(Semaphore::new(ASIDE)),
+            usage: Arc::new(usage::Usage::new(settings, data_dir)),
+        })
     }
 
     /// Runs a job and answers when its writes are on disk.
@@ -176,6 +191,20 @@ impl Database {
         E: From<StorageError> + Send + 'static,
     {
         self.run(work, Purpose::Read).await
+    }
+
+    /// As [`Self::read`], for parts of files: beside the other reads, which do not wait for it, and few at a time.
+    ///
+    /// # Errors
+    /// The job's own, or the storage's.
+    pub async fn read_aside<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        F: FnMut(&mut Transaction<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<StorageError> + Send + 'static,
+    {
+        let _turn = self.aside.acquire().await;
+        self.run(work, Purpose::ReadAside).await
     }
 
     /// Waits until the store is of no use to this process any more and the next process would do better; answers

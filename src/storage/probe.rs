@@ -8,6 +8,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::migrations;
 use super::postgres::Postgres;
 use super::sqlite::unavailable_at;
+use super::usage::IN_FILE;
 use super::{StorageError, sqlite_path};
 use crate::config::StoreSettings;
 
@@ -40,6 +41,17 @@ pub fn count(settings: &StoreSettings, data_dir: &Path, sql: &str, app_id: &str)
     }
     let file = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
     file.query_row(sql, [app_id], |row| row.get(0)).ok()
+}
+
+/// Bytes of an embedded store that are in use: 0 when there is none yet, `None` when only a connection to PostgreSQL
+/// could tell, or the store can't be read. Blocks.
+pub fn used(settings: &StoreSettings, data_dir: &Path) -> Option<u64> {
+    let path = sqlite_path(settings, data_dir)?;
+    if !path.exists() {
+        return Some(0);
+    }
+    let file = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
+    file.query_row(IN_FILE, [], |row| row.get::<_, i64>(0)).ok()?.try_into().ok()
 }
 
 fn existing_file(path: &Path) -> Result<String, StorageError> {

@@ -23,7 +23,7 @@ impl Place {
         let url = Secret::new("sqlite:deep/store.db".to_owned());
         Some(Self {
             folder: tempfile::tempdir().expect("a folder"),
-            settings: StoreSettings { url, pool: 4 },
+            settings: StoreSettings { url, pool: 4, ..StoreSettings::default() },
         })
     }
 
@@ -37,6 +37,7 @@ impl Place {
             settings: StoreSettings {
                 url: Secret::new(format!("{url}{join}options[search_path]={name}&application_name={name}")),
                 pool: 4,
+                ..StoreSettings::default()
             },
         };
         place.postgres_command(format!("CREATE SCHEMA {name}"));
@@ -115,6 +116,7 @@ for_both! {
     sixty_four_writers_lose_nothing
     a_read_sees_one_state
     ids_are_given_and_conflicts_ignored
+    large_reads_keep_back_no_other
 }
 
 async fn count(database: &Database) -> i64 {
@@ -389,6 +391,32 @@ async fn a_read_sees_one_state(place: Place) {
     writer.join().expect("no panic");
 }
 
+/// Lists and whatever is due must not wait for somebody's film.
+async fn large_reads_keep_back_no_other(place: Place) {
+    let database = place.with_table().await;
+    let (go_on, wait) = crossbeam_channel::bounded::<()>(0);
+    let large: Vec<_> = (0..5)
+        .map(|_| {
+            let (database, wait) = (database.clone(), wait.clone());
+            tokio::spawn(async move {
+                let read = move |tx: &mut Transaction<'_>| {
+                    let _ = wait.recv();
+                    tx.query("SELECT 1", &[]).map(drop)
+                };
+                database.read_aside(read).await
+            })
+        })
+        .collect();
+    for n in 0..20 {
+        assert_eq!(database.write(insert(n)).await, Ok(1));
+        assert_eq!(count(&database).await, n + 1);
+    }
+    drop(go_on);
+    for read in large {
+        assert_eq!(read.await.expect("no panic"), Ok(()));
+    }
+}
+
 async fn ids_are_given_and_conflicts_ignored(place: Place) {
     let database = place.open().expect("a store");
     let insert = |version: &'static str| {
@@ -453,8 +481,9 @@ async fn a_postgres_that_cannot_be_reached_is_told_without_its_password() {
     let port =
         std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
     let url = Secret::new(format!("postgres://user:hunter2@127.0.0.1:{port}/db"));
-    let error =
-        Database::open(&StoreSettings { url, pool: 1 }, Path::new(".")).map(drop).expect_err("nobody");
+    let error = Database::open(&StoreSettings { url, pool: 1, ..StoreSettings::default() }, Path::new("."))
+        .map(drop)
+        .expect_err("nobody");
     assert!(matches!(error, StorageError::Unavailable(_)));
     assert!(!error.to_string().contains("hunter2"), "{error}");
 }

@@ -228,7 +228,7 @@ impl<'a> Calls<'a> {
         let of_posts = &self.of_bodies - &self.common;
         let _ = write!(
             text,
-            " Every call may answer {}, and every POST {} besides. With 429 and 503 comes `Retry-After`, in seconds.\n\n\
+            " Every call may answer {}, and every POST {} besides. With 429, 503 and 507 comes `Retry-After`, in seconds.\n\n\
              | Status | Code | Meaning |\n|---|---|---|\n",
             list(&self.common),
             list(&of_posts)

@@ -92,19 +92,21 @@ pub fn response(error: &RoutingError) -> Response<Full<Bytes>> {
 }
 
 /// Why there is no body.
-pub fn of_body(error: BodyError) -> RoutingError {
-    let code = match error {
-        BodyError::Broken(_) => Code::BadJson,
-        BodyError::Timeout => Code::RequestTimeout,
-        BodyError::TooLarge { .. } => Code::TooLarge,
-    };
-    RoutingError::new(code, error.to_string())
+impl From<BodyError> for RoutingError {
+    fn from(error: BodyError) -> Self {
+        let code = match error {
+            BodyError::Broken(_) => Code::BadJson,
+            BodyError::Timeout => Code::RequestTimeout,
+            BodyError::TooLarge { .. } => Code::TooLarge,
+        };
+        Self::new(code, error.to_string())
+    }
 }
 
 impl From<Denied> for RoutingError {
     fn from(denied: Denied) -> Self {
         match denied {
-            Denied::Body(error) => of_body(error),
+            Denied::Body(error) => error.into(),
             Denied::Unauthorized { error, .. } => {
                 let code = match error {
                     HttpAuthError::TimestampExpired { .. } => Code::StaleTimestamp,

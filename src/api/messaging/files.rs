@@ -1,6 +1,7 @@
 //! `/attachments/{app_id}/{id}[/{name}]?expires=…&signature=…`: files themselves. The link is the permission:
 //! a page puts the file there, and pages and the carrier get it, from whatever origin.
 
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -18,12 +19,12 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use super::attachments::AttachmentAnswer;
 use super::call::written;
 use super::{cors, failure};
-use crate::api::body::{self, Limit};
-use crate::api::{access, reply};
-use crate::apps::App;
+use crate::api::stream::{FileBody, ResponseBody};
+use crate::api::{access, body, reply};
+use crate::apps::{App, Pace};
 use crate::config::media_type;
 use crate::hub::AppHub;
-use crate::routing::attachments::{Content, Link, Purpose};
+use crate::routing::attachments::{Link, Purpose, UploadStart, least_rate};
 use crate::routing::{Code, Router, RoutingError};
 
 /// The methods, for the header `allow`.
@@ -38,14 +39,18 @@ pub async fn file(
     hub: Option<Arc<AppHub>>,
     parts: &Parts,
     (app_id, id): (&str, &str),
+    address: IpAddr,
     body: Incoming,
-) -> Response<Full<Bytes>> {
+) -> Response<ResponseBody> {
     let app = hub.map(|hub| hub.app()).filter(|app| app.settings.enabled && app.settings.routing.enabled);
     let answer = match (router, app, &parts.method) {
-        (_, _, &Method::OPTIONS) => Ok(cors::preflight(&parts.headers)),
-        (Some(router), Some(app), &Method::PUT) => put(router, app, parts, (app_id, id), body).await,
+        (_, _, &Method::OPTIONS) => Ok(cors::preflight(&parts.headers).map(ResponseBody::from)),
+        (Some(router), Some(app), &Method::PUT) => {
+            let put = put(router, app, parts, (app_id, id), address, body).await;
+            put.map(|response| response.map(ResponseBody::from))
+        }
         (Some(router), Some(app), &Method::GET | &Method::HEAD) => {
-            get(router, &app, parts, (app_id, id)).await
+            get(router, &app, parts, (app_id, id), address).await
         }
         (Some(_), Some(_), _) => {
             let message = format!("an attachment has these methods: {METHODS}");
@@ -53,7 +58,7 @@ pub async fn file(
         }
         _ => Err(RoutingError::new(Code::NotFound, "there is no such app, or it has no message router")),
     };
-    let mut response = answer.unwrap_or_else(|error| failure::response(&error));
+    let mut response = answer.unwrap_or_else(|error| failure::response(&error).map(ResponseBody::from));
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
     }
@@ -82,17 +87,32 @@ async fn put(
     app: Arc<App>,
     parts: &Parts,
     ids: (&str, &str),
+    address: IpAddr,
     body: Incoming,
 ) -> Result<Response<Full<Bytes>>, RoutingError> {
-    if let Err(error) = check(router, parts, ids, Purpose::Upload) {
-        body::discard(&parts.headers, body).await;
-        return Err(error);
-    }
-    let most = app.settings.routing.attachments.max_size;
-    let _room = router.make_room(&app).await?;
-    let content = body::read(&parts.headers, body, Limit::Fixed(most)).await.map_err(failure::of_body)?;
-    let content_type = text(&parts.headers, &CONTENT_TYPE).map(str::to_owned);
-    let attachment = router.take_attachment(app, ids.1.to_owned(), content_type, content).await?;
+    let settings = &app.settings.routing;
+    let (most, pace) = (settings.attachments.max_size, Pace::new(least_rate(settings)));
+    let begun = match check(router, parts, ids, Purpose::Upload) {
+        Ok(()) => {
+            let content_type = text(&parts.headers, &CONTENT_TYPE);
+            router.begin_upload(app, ids.1, content_type, address).await
+        }
+        Err(error) => Err(error),
+    };
+    let attachment = match begun {
+        Ok(UploadStart::Begun(mut upload)) => {
+            body::pass(&parts.headers, body, most, pace, async |bytes| upload.add(bytes).await).await?;
+            upload.finish().await?
+        }
+        Ok(UploadStart::Repeated(attachment)) => {
+            body::pass(&parts.headers, body, most, pace, async |_| Ok::<_, RoutingError>(())).await?;
+            attachment
+        }
+        Err(error) => {
+            body::discard(&parts.headers, body).await;
+            return Err(error);
+        }
+    };
     Ok(reply::json(written(&AttachmentAnswer { attachment })?))
 }
 
@@ -101,22 +121,26 @@ async fn get(
     app: &App,
     parts: &Parts,
     ids: (&str, &str),
-) -> Result<Response<Full<Bytes>>, RoutingError> {
+    address: IpAddr,
+) -> Result<Response<ResponseBody>, RoutingError> {
     check(router, parts, ids, Purpose::Download)?;
+    let file = router.stored_file(app, ids.1, address).await?;
     let etag = format!("\"{}\"", ids.1);
-    if text(&parts.headers, &IF_NONE_MATCH).is_some_and(|known| known == etag) {
-        let mut response = Response::new(Full::new(Bytes::new()));
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        return Ok(response);
-    }
-    let Content { name, content_type, bytes, max_age } = router.attachment(app, ids.1.to_owned()).await?;
-    let range = text(&parts.headers, &RANGE).and_then(|range| range_of(range, bytes.len()));
+    let (size, name, max_age) = (file.size, file.name.clone(), file.max_age);
+    let content_type = file.content_type.clone();
+    let range = text(&parts.headers, &RANGE).and_then(|range| range_of(range, size));
     let (status, part) = match &range {
-        None => (StatusCode::OK, bytes.clone()),
-        Some(Ok(range)) => (StatusCode::PARTIAL_CONTENT, bytes.slice(range.clone())),
-        Some(Err(OutOfRange)) => (StatusCode::RANGE_NOT_SATISFIABLE, Bytes::new()),
+        _ if knows(&parts.headers, &etag) => (StatusCode::NOT_MODIFIED, 0..0),
+        None => (StatusCode::OK, 0..size),
+        Some(Ok(range)) => (StatusCode::PARTIAL_CONTENT, range.clone()),
+        Some(Err(OutOfRange)) => (StatusCode::RANGE_NOT_SATISFIABLE, 0..0),
     };
-    let mut response = Response::new(Full::new(part));
+    let least = least_rate(&app.settings.routing);
+    let mut response = Response::new(match part.is_empty() {
+        true => Full::new(Bytes::new()).into(),
+        false if parts.method == Method::HEAD => ResponseBody::File(FileBody::new(file.read(part), least)),
+        false => ResponseBody::File(FileBody::begin(file.read(part), least).await?),
+    });
     *response.status_mut() = status;
     let (content_type, how) = presentation(&content_type);
     let disposition = format!("{how}; filename*=UTF-8''{}", utf8_percent_encode(&name, NON_ALPHANUMERIC));
@@ -135,13 +159,23 @@ async fn get(
     set(CONTENT_SECURITY_POLICY, POLICY);
     set(HeaderName::from_static("cross-origin-resource-policy"), "cross-origin");
     match range {
+        _ if status == StatusCode::NOT_MODIFIED => {}
         Some(Ok(range)) => {
-            set(CONTENT_RANGE, &format!("bytes {}-{}/{}", range.start, range.end - 1, bytes.len()));
+            set(CONTENT_RANGE, &format!("bytes {}-{}/{size}", range.start, range.end - 1));
         }
-        Some(Err(OutOfRange)) => set(CONTENT_RANGE, &format!("bytes */{}", bytes.len())),
+        Some(Err(OutOfRange)) => set(CONTENT_RANGE, &format!("bytes */{size}")),
         None => {}
     }
     Ok(response)
+}
+
+/// Whether the client has this version of the file (RFC 9110, section 13.1.2).
+fn knows(headers: &HeaderMap, etag: &str) -> bool {
+    let lists = headers.get_all(IF_NONE_MATCH).into_iter().filter_map(|list| list.to_str().ok());
+    lists
+        .flat_map(|list| list.split(','))
+        .map(str::trim)
+        .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == etag)
 }
 
 /// The type that browsers get, and what they do with the file: they show pictures, sounds and films, and save the rest.
@@ -164,9 +198,9 @@ struct OutOfRange;
 
 /// The bytes that a `Range` wants (RFC 9110, section 14.1.2), which players of videos ask for. `None`: it is to
 /// be ignored, as everything that is not one range of bytes.
-fn range_of(header: &str, size: usize) -> Option<Result<Range<usize>, OutOfRange>> {
+fn range_of(header: &str, size: u64) -> Option<Result<Range<u64>, OutOfRange>> {
     let (first, last) = header.strip_prefix("bytes=")?.split_once('-')?;
-    let number = |text: &str| text.trim().parse::<usize>().ok();
+    let number = |text: &str| text.trim().parse::<u64>().ok();
     let range = match (first.trim(), last.trim()) {
         ("", last) => size.saturating_sub(number(last)?)..size,
         (first, "") => number(first)?..size,

@@ -129,6 +129,10 @@ async fn authenticate(
         let message = "this call takes a signed request, not a user token";
         return Err(RoutingError::new(Code::BadSignature, message).into());
     }
-    let body = body::read(&parts.headers, body, Limit::Fixed(MAX_BODY)).await.map_err(failure::of_body)?;
+    if let Some(Err(refusal)) = router.map(|router| router.take_call(&app, &user)) {
+        body::discard(&parts.headers, body).await;
+        return Err(refusal.into());
+    }
+    let body = body::read(&parts.headers, body, Limit::Fixed(MAX_BODY)).await.map_err(RoutingError::from)?;
     Ok((app, body, Some(user)))
 }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::call::{Access, Call};
 use super::failure::ErrorJson;
-use super::table::{CALLS, COMMON, OF_BODIES};
+use super::table::{CALLS, COMMON, OF_BODIES, OF_TOKENS};
 use crate::routing::Code;
 
 /// Where schemas are in the document.
@@ -192,7 +192,8 @@ fn outcomes(call: &Call, answer: &Schema) -> Value {
     );
     let of_bodies = if call.method == Method::POST { OF_BODIES } else { &[] };
     let mut by_status: BTreeMap<u16, Vec<&str>> = BTreeMap::new();
-    for code in COMMON.iter().chain(of_bodies).chain(call.codes) {
+    let of_tokens = if call.access == Access::User { OF_TOKENS } else { &[] };
+    for code in COMMON.iter().chain(of_bodies).chain(of_tokens).chain(call.codes) {
         by_status.entry(code.status()).or_default().push(code.as_str());
     }
     for (status, codes) in by_status {
@@ -235,7 +236,7 @@ fn responses(error: &Schema) -> Value {
         let description = format!("`{}` ({}): {}", code.as_str(), code.status(), code.meaning().trim());
         let mut response =
             json!({"description": description, "content": {"application/json": {"schema": error}}});
-        if matches!(code.status(), 429 | 503) {
+        if matches!(code.status(), 429 | 503 | 507) {
             response["headers"] = json!({
                 "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}},
             });

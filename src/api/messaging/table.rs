@@ -22,6 +22,9 @@ pub const COMMON: &[Code] = &[
 /// Errors that every POST may have besides.
 pub const OF_BODIES: &[Code] = &[Code::BadJson, Code::RequestTimeout, Code::TooLarge];
 
+/// Errors that every call with a user token may have.
+pub const OF_TOKENS: &[Code] = &[Code::RateLimited];
+
 /// Gives the table; a line is the summary, the method, the path, the function with its request and answer,
 /// who may make the call, and its own errors.
 macro_rules! calls {
@@ -48,11 +51,11 @@ calls! {
     /// Sends a message: to another user of the portal directly, to any other number through the carrier.
     POST "/messages" messages::send: SendRequest => messages::SendAnswer, User
         [FromNotOwned OptedOut NotFound IdempotencyMismatch DirectoryAmbiguous InvalidNumber SelfMessage
-         FromRequired NoContent GroupNotPossible TooLong TooManyMedia RecipientUnassigned RateLimited DirectoryUnavailable];
+         FromRequired NoContent GroupNotPossible TooLong TooManyMedia RecipientUnassigned DirectoryUnavailable StoreFull];
     /// Finds or makes a conversation, and sends a message in it if text or media are given.
     POST "/conversations" conversations::start: SendRequest => conversations::StartAnswer, User
         [FromNotOwned OptedOut NotFound IdempotencyMismatch DirectoryAmbiguous InvalidNumber SelfMessage
-         FromRequired GroupNotPossible TooLong TooManyMedia RecipientUnassigned RateLimited DirectoryUnavailable];
+         FromRequired GroupNotPossible TooLong TooManyMedia RecipientUnassigned DirectoryUnavailable StoreFull];
     /// Lists a user's conversations, the most active first.
     GET "/conversations" conversations::list: conversations::ConversationsRequest => conversations::ConversationList, User [];
     /// Shows a conversation.
@@ -73,7 +76,7 @@ calls! {
     GET "/messages/{id}/decision" messages::decision: UserRequest => messages::DecisionAnswer, Portal [NotFound];
     /// Changes the text of an internal message, for both sides.
     POST "/messages/{id}/edit" messages::edit: messages::EditRequest => messages::MessageAnswer, User
-        [NotFound NotEditable NoContent TooLong];
+        [NotFound NotEditable NoContent TooLong StoreFull];
     /// Deletes a message, for the user alone or, an internal one, for both sides.
     POST "/messages/{id}/delete" messages::delete: messages::DeleteRequest => messages::MessageAnswer, User
         [NotFound NotEditable];
@@ -85,7 +88,7 @@ calls! {
         [NotFound NotCancellable];
     /// Announces a file for a conversation, which the page then uploads with a PUT.
     POST "/attachments" attachments::announce: attachments::AnnounceRequest => attachments::AnnounceAnswer, User
-        [NotFound AttachmentsDisabled TypeNotAllowed];
+        [NotFound AttachmentsDisabled TypeNotAllowed StoreFull];
     /// Lists the directory's phone numbers.
     GET "/phone_numbers" phone_numbers::list: phone_numbers::PhoneNumbersRequest => phone_numbers::PhoneNumberList, Portal
         [DirectoryReadOnly];

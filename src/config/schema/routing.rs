@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use super::{DAY, HOUR, Key, MINUTE, Root, SECOND, Section};
 use crate::config::RoutingSettings;
-use crate::config::kind::{Count, Kind, Limit, OneOf, Size, Switch, Time};
+use crate::config::kind::{Count, Kind, Limit, MostBytes, OneOf, Size, Switch, Time};
 use crate::config::routing_kind::{
     ApiKey, MediaTypes, Namespace, ProfileId, PublicKeys, Query, Region, Renames, Texts,
 };
@@ -105,6 +105,26 @@ pub(super) static SECTIONS: &[Section] = &[
         app_rate: Limit<NonZeroU32>;
     },
     section! {
+        /// Limits of calls and writes, so that no user fills the store or keeps the server from the others. Beyond one the
+        /// server answers with 429 `rate_limited` and `Retry-After`. As many as in the stated time may come at once. Each
+        /// server process counts by itself.
+        "routing.limits", |routing: RoutingSettings| routing.limits;
+        /// Most calls with user tokens that one user may make in a second; ten times as many at once.
+        user_calls: Limit<NonZeroU32>;
+        /// Most messages that a user may edit or delete in a minute.
+        user_edits: Limit<NonZeroU32>;
+        /// Most conversations that a user may begin in a minute. Conversations that others begin with the user do not count.
+        user_conversations: Limit<NonZeroU32>;
+        /// Most files that a user may announce in a minute.
+        user_files: Limit<NonZeroU32>;
+        /// Most bytes that a user may upload in an hour.
+        user_bytes: MostBytes;
+        /// Most files that all users of an app may announce in a minute.
+        app_files: Limit<NonZeroU32>;
+        /// Most bytes that all users of an app may upload in an hour.
+        app_bytes: MostBytes;
+    },
+    section! {
         /// Events to browsers.
         "routing.broadcast", |routing: RoutingSettings| routing.broadcast;
         /// Greatest age of an event that is sent after a crash. Older events are dropped, as clients reload when they
@@ -138,8 +158,13 @@ pub(super) static SECTIONS: &[Section] = &[
         types: MediaTypes;
         /// Time for which a file is kept and its link works.
         keep: Time<HOUR, { 3_650 * DAY }>;
-        /// Time in which a browser must upload an announced file.
+        /// Time in which a browser must upload an announced file, and in which, from then on, a message must name the file;
+        /// otherwise the server deletes it.
         upload_window: Time<SECOND, DAY>;
+        /// Bytes a second that an upload, a download or a copy must move at least. There is no other limit of its time.
+        least_rate: Size<1, { 1 << 20 }>;
+        /// Time over which `least_rate` is measured. The server ends a transfer that moves fewer bytes in such a time.
+        rate_window: Time<SECOND, { 10 * MINUTE }>;
         /// Whether the server copies files of incoming messages, as the carrier's links end within days. It copies over
         /// `https` and from public addresses only.
         copy_inbound: Switch;

@@ -5,8 +5,8 @@ use std::num::{NonZeroU32, NonZeroU64};
 use super::{DAY, HOUR, KB, Key, MB, MINUTE, Root, SECOND, Section};
 use crate::config::credential::{AppKey, Id, Secrets, Token};
 use crate::config::kind::{
-    Address, Count, Folder, Kind, Limit, ListOf, Memory, Networks, OneOf, Port, Shards, Size, Switch, Time,
-    WholeSeconds,
+    Address, Count, Folder, Kind, Limit, ListOf, Memory, MostBytes, Networks, OneOf, Port, Shards, Size,
+    Switch, Time, WholeSeconds,
 };
 use crate::config::shape::{CloseCode, LogLevel, Origins, PathPrefix};
 use crate::config::url::{HookUrl, StoreUrl};
@@ -143,6 +143,12 @@ pub(super) static SECTIONS: &[Section] = &[
         url: StoreUrl;
         /// Most connections to PostgreSQL. SQLite has no use for it.
         pool: Count<1, 200>;
+        /// Largest size of the store: of the pages in use of SQLite's file, beside which its log has up to 64 MB; of the whole
+        /// database of PostgreSQL. From nine tenths of it on the server refuses new messages, conversations, edits and files
+        /// with 507 `store_full`. It still stores incoming messages, reports and whatever follows from accepted messages.
+        max_size: MostBytes;
+        /// Bytes that the disk of SQLite's file must have left. With fewer the server refuses as with `max_size`.
+        min_free: MostBytes;
     },
     section! {
         /// One `[[apps]]` for each app. `[apps.routing]`, `[apps.routing.numbers]`, … below it replace keys of

@@ -1,7 +1,10 @@
 //! Copies of what the carrier brings: its links end after days, and a messenger's history lasts. Whatever it is, it is
 //! kept: what browsers may do with it is decided when it is given out.
 
+use std::collections::HashMap;
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,10 +15,13 @@ use tokio::task::JoinSet;
 use ulid::Ulid;
 
 use super::download::{self, Fetched, Miss};
+use super::parts::LastPart;
 use super::records::State;
+use super::room::{Held, OF_AN_APP, Parties};
 use super::{Attachment, names, public_url};
 use crate::apps::App;
 use crate::config::{AttachmentSettings, media_type};
+use crate::hub::AppHub;
 use crate::routing::carrier::Media;
 use crate::routing::events::{self, Audience, Events, micros};
 use crate::routing::records::{Conversation, Message};
@@ -24,9 +30,9 @@ use crate::storage::{self, StorageError, Transaction};
 
 /// How often due copies are looked for; new ones are told of.
 const EVERY: Duration = Duration::from_secs(5);
-/// Copies made at the same time.
-const AT_ONCE: i64 = 4;
-/// How long a copy is left to the process that makes it.
+/// Copies of one app that are made at the same time: a slow server keeps back the others of its app only.
+const AT_ONCE: usize = 8;
+/// How long a copy is left to the process that makes it, which renews it at half the time.
 const LEASE: Duration = Duration::from_secs(60);
 /// Tries, and the pause after the first, doubled after each: a quarter of an hour in all.
 const MAX_ATTEMPTS: i64 = 8;
@@ -67,6 +73,7 @@ pub fn plan(
             except: None,
             created_at: now,
             expires_at: now + micros(settings.attachments.keep),
+            file: None,
         };
         attachment.insert(tx)?;
     }
@@ -77,28 +84,59 @@ pub fn plan(
 
 /// Makes copies until the process ends.
 pub async fn run(router: &Router) {
+    // By the app's id.
+    let mut copies: JoinSet<String> = JoinSet::new();
+    let mut under_way: HashMap<String, usize> = HashMap::new();
     loop {
-        let lease = micros(LEASE);
-        let claimed =
-            router.database().write(move |tx| Attachment::claim(tx, storage::now(), lease, AT_ONCE)).await;
-        let claimed = match claimed {
-            Ok(claimed) => claimed,
-            Err(error) => {
-                tracing::error!(%error, "the router can't read which attachments are to be copied");
-                Vec::new()
+        for hub in apps_with_copies(router).await {
+            let running = under_way.entry(hub.id().to_owned()).or_default();
+            let largest = hub.app().settings.routing.attachments.max_size;
+            let most = (OF_AN_APP / largest.max(1)).clamp(1, AT_ONCE);
+            for attachment in claim(router, hub.id(), most.saturating_sub(*running)).await {
+                *running += 1;
+                let (router, app) = (router.clone(), hub.id().to_owned());
+                copies.spawn(async move {
+                    copy(&router, attachment).await;
+                    app
+                });
             }
-        };
-        if claimed.is_empty() {
-            let _ = tokio::time::timeout(EVERY, router.inner.attachments.due.notified()).await;
-            continue;
         }
-        let mut copies = JoinSet::new();
-        for attachment in claimed {
-            let router = router.clone();
-            copies.spawn(async move { copy(&router, attachment).await });
+        tokio::select! {
+            Some(Ok(app)) = copies.join_next() => {
+                if let Some(running) = under_way.get_mut(&app) {
+                    *running -= 1;
+                }
+            }
+            _ = tokio::time::timeout(EVERY, router.inner.attachments.due.notified()) => {}
         }
-        while copies.join_next().await.is_some() {}
+        under_way.retain(|_, running| *running > 0);
     }
+}
+
+/// Apps of this process with copies that are due. A store that is full needs its room for messages: the copies wait.
+async fn apps_with_copies(router: &Router) -> Vec<Arc<AppHub>> {
+    if router.database().size().is_full {
+        return Vec::new();
+    }
+    let apps = router.database().read(|tx| Attachment::apps_with_copies(tx, storage::now())).await;
+    let apps = apps.unwrap_or_else(|error| {
+        tracing::error!(%error, "the router can't read which attachments are to be copied");
+        Vec::new()
+    });
+    apps.iter().filter_map(|id| router.inner.hub.app_by_id(id)).collect()
+}
+
+/// Copies of an app that are due, at most so many.
+async fn claim(router: &Router, app: &str, most: usize) -> Vec<Attachment> {
+    let (app, most, lease) = (app.to_owned(), most as i64, micros(LEASE));
+    if most == 0 {
+        return Vec::new();
+    }
+    let claim = move |tx: &mut Transaction<'_>| Attachment::claim(tx, &app, storage::now(), lease, most);
+    router.database().write(claim).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "the router can't read which attachments are to be copied");
+        Vec::new()
+    })
 }
 
 /// Why a copy counts as failed that the program could not make.
@@ -107,21 +145,37 @@ const BUG: &str = "bug: the copy failed in the router";
 /// Makes a copy. A panic is a try that failed.
 async fn copy(router: &Router, attachment: Attachment) {
     let again = attachment.clone();
-    if AssertUnwindSafe(make(router, attachment)).catch_unwind().await.is_err()
+    let renewed = attachment.clone();
+    let made = AssertUnwindSafe(make(router, attachment)).catch_unwind();
+    let made = tokio::select! {
+        made = made => made,
+        never = renew(router, renewed) => match never {},
+    };
+    if made.is_err()
         && let Err(error) = put_off(router, again, Miss::NotNow(BUG.to_owned())).await
     {
         tracing::error!(%error, "the router can't store that an attachment is copied later");
     }
 }
 
+/// Keeps a copy that takes long from the other processes.
+async fn renew(router: &Router, attachment: Attachment) -> Infallible {
+    loop {
+        tokio::time::sleep(LEASE / 2).await;
+        let (attachment, until) = (attachment.clone(), storage::now() + micros(LEASE));
+        if let Err(error) = router.database().write_lazily(move |tx| attachment.keep_claim(tx, until)).await {
+            tracing::debug!(%error, "the router can't note that an attachment is being copied");
+        }
+    }
+}
+
 async fn make(router: &Router, attachment: Attachment) {
     let Some(app) = router.inner.hub.app_by_id(&attachment.app_id).map(|app| app.app()) else { return };
     let id = attachment.public_id.clone();
-    let settled = match file(&attachment, &app.settings.routing.attachments).await {
+    let settled = match file(router, &attachment, &app.settings.routing.attachments).await {
         Ok(file) => {
-            let (of_job, again) = (router.clone(), attachment.clone());
-            let kept = router.database().write(move |tx| keep(&of_job, tx, &app, &attachment, &file)).await;
-            match kept {
+            let again = attachment.clone();
+            match store(router, app, attachment, file).await {
                 // What can't be stored is tried as often as what can't be fetched.
                 Err(StorageError::Fault(fault)) => put_off(router, again, Miss::NotNow(fault)).await,
                 kept => kept,
@@ -132,6 +186,23 @@ async fn make(router: &Router, attachment: Attachment) {
     if let Err(error) = settled {
         tracing::error!(%error, attachment = id, "the router can't store the copy of an attachment");
     }
+}
+
+/// Stores a copy, the last part of it with all that follows.
+async fn store(
+    router: &Router,
+    app: Arc<App>,
+    attachment: Attachment,
+    mut file: File,
+) -> Result<(), StorageError> {
+    let mut spool = router.spool();
+    spool.add(std::mem::take(&mut file.content)).await?;
+    let (of_job, last) = (router.clone(), spool.last_part());
+    let keep = move |tx: &mut Transaction<'_>| keep(&of_job, tx, &app, &attachment, &file, &last);
+    if router.database().write(keep).await? {
+        spool.finish();
+    }
+    Ok(())
 }
 
 async fn put_off(router: &Router, attachment: Attachment, miss: Miss) -> Result<(), StorageError> {
@@ -161,11 +232,12 @@ async fn put_off(router: &Router, attachment: Attachment, miss: Miss) -> Result<
 }
 
 /// Fetches the file of a copy. On the last try a size that the carrier's webhook does not agree with is none the worse.
-async fn file(attachment: &Attachment, settings: &AttachmentSettings) -> Result<File, Miss> {
+async fn file(router: &Router, attachment: &Attachment, settings: &AttachmentSettings) -> Result<File, Miss> {
     let url = attachment.source_url.as_deref().unwrap_or_default();
     let is_last = attachment.attempts + 1 >= MAX_ATTEMPTS;
     let expected = attachment.size.filter(|_| !is_last).and_then(|size| usize::try_from(size).ok());
-    let fetched = download::fetch(url, expected, settings).await?;
+    let parties = Parties::of_copy(&attachment.app_id, &attachment.user_id);
+    let fetched = download::fetch(url, expected, settings, (router.room(), &parties)).await?;
     Ok(File::of(attachment, fetched))
 }
 
@@ -175,13 +247,15 @@ struct File {
     name: String,
     content_type: String,
     content: Bytes,
+    /// The room that the content takes.
+    _held: Option<Held>,
 }
 
 impl File {
     /// Its type is the one that its server names, else the carrier's webhook, else its name's ending. Its name is the
     /// webhook's, else its server's, else that of its address.
     fn of(attachment: &Attachment, fetched: Fetched) -> Self {
-        let Fetched { headers, content } = fetched;
+        let Fetched { headers, content, held } = fetched;
         let of_url = attachment.source_url.as_deref().and_then(names::of_url);
         let told = names::clean(&attachment.name).filter(|told| Some(told) != of_url.as_ref());
         let name = told.or_else(|| names::of_headers(&headers)).or(of_url);
@@ -191,14 +265,13 @@ impl File {
             .or_else(|| media_type::stored(&attachment.content_type))
             .or_else(|| name.as_deref().and_then(media_type::of_name).map(str::to_owned))
             .unwrap_or_else(|| media_type::OCTETS.to_owned());
-        Self { name: names::with_ending(name.as_deref(), &content_type), content_type, content }
+        Self { name: names::with_ending(name.as_deref(), &content_type), content_type, content, _held: held }
     }
 }
 
 /// The file counts, not the figure; an operator may still want to know that they differ.
-fn note_size(attachment: &Attachment, file: &File) {
-    let size = i64::try_from(file.content.len()).ok();
-    if attachment.size.is_some() && attachment.size != size {
+fn note_size(attachment: &Attachment, size: i64) {
+    if attachment.size.is_some_and(|told| told != size) {
         tracing::debug!(
             app = attachment.app_id,
             attachment = attachment.public_id,
@@ -209,25 +282,28 @@ fn note_size(attachment: &Attachment, file: &File) {
     }
 }
 
-/// Stores a copy, puts its link in the place of the carrier's, and tells the user and the portal.
+/// Makes the file the attachment's, puts its link in the place of the carrier's, and tells the user and the portal.
+/// Answers whether the file is wanted.
 fn keep(
     router: &Router,
     tx: &mut Transaction<'_>,
     app: &App,
     attachment: &Attachment,
     file: &File,
-) -> Result<(), StorageError> {
+    last: &LastPart,
+) -> Result<bool, StorageError> {
     let (settings, now) = (&app.settings.routing, storage::now());
     let found = Attachment::find_to_change(tx, &attachment.app_id, &attachment.public_id)?;
-    let Some(mut attachment) = found.filter(|found| found.state == State::Fetching) else { return Ok(()) };
+    let Some(mut attachment) = found.filter(|found| found.state == State::Fetching) else { return Ok(false) };
     let message = attachment.message_id.map(|id| Message::by_row_to_change(tx, id)).transpose()?.flatten();
     let Some(mut message) = message.filter(|message| message.deleted_at.is_none()) else {
-        return attachment.delete(tx);
+        return attachment.delete(tx).map(|()| false);
     };
     attachment.content_type.clone_from(&file.content_type);
     attachment.name.clone_from(&file.name);
-    note_size(&attachment, file);
-    attachment.fill(tx, &file.content)?;
+    note_size(&attachment, last.size);
+    last.store(tx)?;
+    attachment.fill(tx, &last.file, last.size)?;
     let link = router.download_url(&attachment, settings);
     let source = attachment.source_url.as_deref();
     if let Some(url) = message.media_urls.iter_mut().find(|url| Some(url.as_str()) == source) {
@@ -245,7 +321,8 @@ fn keep(
     events.add_about(about, Audience::User(&attachment.user_id), "AttachmentReady", &data)?;
     let told = (&message, &conversation);
     events.after(callbacks::message(router, tx, app, "message_updated", told, json!({}), now)?);
-    router.publish(tx, app, &conversation.thread_id, events, None, now)
+    router.publish(tx, app, &conversation.thread_id, events, None, now)?;
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -263,7 +340,7 @@ mod tests {
         };
         let value = |text: &str| HeaderValue::from_bytes(text.as_bytes()).expect("a value");
         let headers: HeaderMap = headers.iter().map(|(name, text)| (name.clone(), value(text))).collect();
-        let file = File::of(&attachment, Fetched { headers, content: Bytes::new() });
+        let file = File::of(&attachment, Fetched { headers, content: Bytes::new(), held: None });
         (file.content_type, file.name)
     }
 

@@ -1,6 +1,8 @@
 //! Fetches a file from an address that is somebody else's word: only `https`, only addresses of the internet, only so
-//! many bytes, within a time. Redirects and answers in parts are followed, and each request is checked as the first.
+//! many bytes, and only while enough of them come. Redirects and answers in parts are followed, and each request is
+//! checked as the first.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -11,11 +13,15 @@ use hyper::header::{
 use hyper::{StatusCode, Uri};
 use url::Url;
 
+use super::room::{Held, Parties, Room};
+use crate::apps::{LeastRate, Pace};
 use crate::config::AttachmentSettings;
-use crate::http_client::{HttpAnswer, HttpClient, HttpFailure, HttpOptions, Reach};
+use crate::http_client::{HttpAnswer, HttpClient, HttpFailure, HttpOptions, HttpStream, Reach};
 
-/// Time for one file, redirects included.
+/// Time for the head of an answer.
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a copy waits for its share of the memory; there are other tries.
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Redirects that are followed.
 const MAX_REDIRECTS: usize = 10;
 /// Parts of one file.
@@ -37,6 +43,8 @@ pub struct Fetched {
     /// Of the answer that brought it, or its first part.
     pub headers: HeaderMap,
     pub content: Bytes,
+    /// The room that the content takes.
+    pub held: Option<Held>,
 }
 
 /// Fetches the file at `url`. With `expected`, the bytes that it should have, an answer that may have broken off counts
@@ -45,12 +53,16 @@ pub async fn fetch(
     url: &str,
     expected: Option<usize>,
     settings: &AttachmentSettings,
+    (room, parties): (&Arc<Room>, &Parties),
 ) -> Result<Fetched, Miss> {
     let reach = Reach { public_only: !settings.allow_private_addresses, ca_file: None };
     let client = HttpClient::within(&reach, HttpOptions::default()).map_err(Miss::Never)?;
     let url = Url::parse(url).map_err(|_| Miss::Never("its address is none".to_owned()))?;
-    let fetched = tokio::time::timeout(TIMEOUT, Download::new(&client, settings, url, expected).run()).await;
-    let fetched = fetched.map_err(|_| Miss::NotNow("it took too long".to_owned()))??;
+    let least = LeastRate::new(settings.least_rate, settings.rate_window);
+    let source = Source { client, least, room, parties, held: Mutex::default() };
+    let fetched = Download::new(&source, settings, url, expected).run().await?;
+    let fetched =
+        Fetched { held: source.held.into_inner().unwrap_or_else(PoisonError::into_inner), ..fetched };
     if fetched.content.len() > settings.max_size || fetched.content.is_empty() {
         return Err(Miss::Never("it is empty, or larger than attachments.max_size".to_owned()));
     }
@@ -67,14 +79,41 @@ trait Get: Sync {
     ) -> impl Future<Output = Result<HttpAnswer, HttpFailure>> + Send;
 }
 
-impl Get for HttpClient {
-    fn get(
-        &self,
-        uri: &Uri,
-        headers: HeaderMap,
-        most: usize,
-    ) -> impl Future<Output = Result<HttpAnswer, HttpFailure>> + Send {
-        Self::get(self, uri, headers, TIMEOUT, most)
+/// Reads answers as long as they are fast enough and there is room for them.
+struct Source<'a> {
+    client: HttpClient,
+    least: LeastRate,
+    room: &'a Arc<Room>,
+    parties: &'a Parties,
+    held: Mutex<Option<Held>>,
+}
+
+impl Source<'_> {
+    /// The first bytes of an answer, at most `most`.
+    async fn read(&self, stream: &mut HttpStream, most: usize) -> Result<Bytes, HttpFailure> {
+        let (mut pace, mut body) = (Pace::new(self.least), BytesMut::new());
+        while body.len() < most {
+            let slow = |_| HttpFailure::Unclear("it comes too slowly (attachments.least_rate)".to_owned());
+            let Some(data) = pace.of(stream.next()).await.map_err(slow)?? else { break };
+            pace.moved(data.len());
+            let more = self.room.take(self.parties, data.len(), PATIENCE).await;
+            let more = more.map_err(|error| HttpFailure::Unclear(error.message))?;
+            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            match &mut *held {
+                Some(held) => held.join(more),
+                held => *held = Some(more),
+            }
+            body.extend_from_slice(&data[..data.len().min(most - body.len())]);
+        }
+        Ok(body.freeze())
+    }
+}
+
+impl Get for Source<'_> {
+    async fn get(&self, uri: &Uri, headers: HeaderMap, most: usize) -> Result<HttpAnswer, HttpFailure> {
+        let mut stream = self.client.open(uri, headers, TIMEOUT).await?;
+        let body = self.read(&mut stream, most).await?;
+        Ok(HttpAnswer { status: stream.status, headers: stream.headers, body })
     }
 }
 
@@ -107,7 +146,7 @@ impl<'a, G: Get> Download<'a, G> {
                 }
                 StatusCode::RANGE_NOT_SATISFIABLE => return Ok(self.complete()),
                 _ if self.may_have_broken_off(&answer) => return Err(broken_off()),
-                _ => return Ok(Fetched { headers: answer.headers, content: answer.body }),
+                _ => return Ok(Fetched { headers: answer.headers, content: answer.body, held: None }),
             }
             from = Some(self.parts.len());
         }
@@ -115,7 +154,7 @@ impl<'a, G: Get> Download<'a, G> {
     }
 
     fn complete(self) -> Fetched {
-        Fetched { headers: self.headers.unwrap_or_default(), content: self.parts.freeze() }
+        Fetched { headers: self.headers.unwrap_or_default(), content: self.parts.freeze(), held: None }
     }
 
     /// Only the end of the connection says that an answer without a length is over.
@@ -369,8 +408,8 @@ mod tests {
     /// The first answer is made up; whatever it leads to is asked by the client that is used for all.
     #[tokio::test]
     async fn redirects_to_private_addresses_are_refused_at_each_hop() {
-        struct Mixed(HttpClient);
-        impl Get for Mixed {
+        struct Mixed<'a>(Source<'a>);
+        impl Get for Mixed<'_> {
             async fn get(
                 &self,
                 uri: &Uri,
@@ -386,7 +425,11 @@ mod tests {
             }
         }
         let reach = Reach { public_only: true, ca_file: None };
-        let client = Mixed(HttpClient::within(&reach, HttpOptions::default()).expect("a client"));
+        let client = HttpClient::within(&reach, HttpOptions::default()).expect("a client");
+        let (room, parties) = (Arc::default(), Parties::of_copy("1001", "7"));
+        let least = LeastRate::new(1, TIMEOUT);
+        let source = Source { client, least, room: &room, parties: &parties, held: Mutex::default() };
+        let client = Mixed(source);
         for location in [
             "https://127.0.0.1:9/",
             "https://2130706433:9/",

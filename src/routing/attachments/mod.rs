@@ -1,12 +1,17 @@
 //! Files of conversations. A page uploads one to an address that the portal got for it (`upload`), or the
 //! carrier brought one with a message and a copy is made before its link ends (`copies`, which gets it with
-//! `download` and names it with `names`). Either way it lies in the store, so that each node has it, and is read through a link that is signed and ends (`links`).
+//! `download` and names it with `names`). Either way it lies in the store, in `parts`, so that each node has it, and is
+//! read (`reading`) through a link that is signed and ends (`links`). What is on its way takes `room` in memory.
 
 mod copies;
 mod download;
 mod links;
 mod names;
+mod parts;
+mod reading;
 mod records;
+mod room;
+mod sweep;
 mod upload;
 
 use std::sync::Arc;
@@ -14,36 +19,36 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
 
-use super::{Code, Router, RoutingError};
-use crate::apps::App;
+use super::{Router, RoutingError};
+use crate::apps::{App, LeastRate};
 use crate::config::{AttachmentSettings, RoutingSettings};
+use crate::storage::Transaction;
 pub(super) use copies::{plan as plan_copies, run};
 pub use links::{Link, Purpose};
+pub use reading::{FileReader, StoredFile};
 pub(super) use records::{Attachment, delete_sent};
-pub use upload::{Content, NewAttachment, Upload};
+pub(super) use sweep::run as sweep;
+pub use upload::{NewAttachment, Upload, UploadStart, Uploading};
 
-/// Memory for files on their way in or out, in kilobytes.
-const MEMORY: usize = 256 * 1024;
-/// How long one waits for its share.
+/// How long one waits for its share of the memory.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The state of this process.
 pub struct Attachments {
     link_key: Vec<u8>,
-    memory: Arc<Semaphore>,
+    room: Arc<room::Room>,
+    /// Deletes what came of an upload that ended early.
+    runtime: Handle,
     /// A copy is to be made.
     due: Notify,
 }
 
 impl Attachments {
-    pub(super) fn new(server_key: &[u8]) -> Self {
-        Self {
-            link_key: links::key(server_key),
-            memory: Arc::new(Semaphore::new(MEMORY)),
-            due: Notify::new(),
-        }
+    pub(super) fn new(server_key: &[u8], runtime: Handle) -> Self {
+        Self { link_key: links::key(server_key), room: Arc::default(), runtime, due: Notify::new() }
     }
 }
 
@@ -76,22 +81,29 @@ impl Attachment {
 }
 
 impl Router {
-    /// Makes room for a file in memory, for as long as the answer is held.
-    ///
-    /// # Errors
-    /// `rate_limited`: too many are on their way.
-    pub async fn make_room(&self, app: &App) -> Result<OwnedSemaphorePermit, RoutingError> {
-        let kilobytes = app.settings.routing.attachments.max_size / 1024 + 1;
-        let share = u32::try_from(kilobytes.min(MEMORY)).unwrap_or(u32::MAX);
-        let memory = Arc::clone(&self.inner.attachments.memory);
-        match tokio::time::timeout(PATIENCE, memory.acquire_many_owned(share)).await {
-            Ok(Ok(room)) => Ok(room),
-            _ => Err(RoutingError {
-                retry_after: Some(Duration::from_secs(1)),
-                ..RoutingError::new(Code::RateLimited, "too many attachments are on their way")
-            }),
-        }
+    fn room(&self) -> &Arc<room::Room> {
+        &self.inner.attachments.room
     }
+
+    /// A file on its way into the store.
+    fn spool(&self) -> parts::Spool {
+        parts::Spool::new(self.database().clone(), self.inner.attachments.runtime.clone())
+    }
+}
+
+/// What a transfer must move at least.
+pub fn least_rate(settings: &RoutingSettings) -> LeastRate {
+    LeastRate::new(settings.attachments.least_rate, settings.attachments.rate_window)
+}
+
+/// Notes that a message has the attachments among these URLs, which are kept from now on.
+///
+/// # Errors
+/// `invalid_field`: one is gone. Of the store.
+pub(super) fn name(tx: &mut Transaction<'_>, app: &App, media_urls: &[String]) -> Result<(), RoutingError> {
+    let Some(public_url) = public_url(&app.settings.routing) else { return Ok(()) };
+    let links = format!("{public_url}/attachments/{}/", app.settings.id);
+    records::name(tx, &app.settings.id, &links, media_urls)
 }
 
 /// Where links lead; `None`: nowhere, so there are no attachments.

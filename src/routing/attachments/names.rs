@@ -1,5 +1,6 @@
 //! Names of files that come from elsewhere. Phones and computers go by the ending of a name, and people read it, so
-//! neither may mislead: a name is one part of a path, and its characters stand in the order in which they are read.
+//! neither may mislead: a name is one part of a path, its characters are seen and stand in the order in which they are
+//! read, and no system takes it for something else than a file.
 
 use hyper::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderMap};
 use percent_encoding::percent_decode_str;
@@ -47,18 +48,86 @@ pub fn with_ending(name: Option<&str>, content_type: &str) -> String {
     }
 }
 
-/// One part of a path, without what can't be seen, of bounded length; `None`: nothing is left.
+/// A name that is safe ([`safe`]) and of bounded length; `None`: nothing is left.
 pub fn clean(name: &str) -> Option<String> {
-    let name = name.rsplit(['/', '\\']).next().unwrap_or_default();
-    let name: String =
-        name.chars().filter(|c| !c.is_control() && !reorders(*c) && *c != '\u{fffd}').collect();
-    let name = name.trim().trim_end_matches('.');
-    (!name.is_empty()).then(|| shortened(name))
+    safe(name).map(|name| shortened(&name))
 }
 
-/// Marks that change the direction in which text is read, so that `gpj.exe` looks like `exe.jpg`.
-fn reorders(c: char) -> bool {
-    matches!(c, '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+/// One part of a path, without what can't be seen or changes the order of reading, which no system hides (a leading
+/// dot), shortens (dots and spaces at the end) or takes for a device (`NUL.txt`); `None`: nothing is left.
+pub fn safe(name: &str) -> Option<String> {
+    let name = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    let name: String = name
+        .chars()
+        .filter(|c| !c.is_control() && !is_unseen(*c) && *c != '\u{fffd}')
+        .map(|c| if is_like_a_path(c) { '_' } else { c })
+        .collect();
+    let name = name.trim_matches(|c: char| c.is_whitespace() || c == '.');
+    let ending = &name[stem(name).len()..];
+    match name {
+        "" => None,
+        _ if is_device(stem(name)) => Some(format!("{}_{ending}", stem(name).trim_end())),
+        _ => Some(name.to_owned()),
+    }
+}
+
+/// What stands before the first dot.
+fn stem(name: &str) -> &str {
+    name.split('.').next().unwrap_or_default()
+}
+
+/// Names of devices on Windows, whatever their ending.
+fn is_device(stem: &str) -> bool {
+    const DEVICES: [&str; 6] = ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"];
+    let stem = stem.trim_end().to_ascii_uppercase();
+    let port = stem.strip_prefix("COM").or_else(|| stem.strip_prefix("LPT"));
+    let is_port = port.is_some_and(|port| {
+        let mut digits = port.chars();
+        matches!(digits.next(), Some('0'..='9' | '¹' | '²' | '³')) && digits.next().is_none()
+    });
+    is_port || DEVICES.contains(&stem.as_str())
+}
+
+/// Characters without a glyph: marks that change the direction in which text is read, so that `gpj.exe` looks like
+/// `exe.jpg`, characters without a width, which make two names look alike, and breaks of lines.
+fn is_unseen(c: char) -> bool {
+    matches!(
+        c,
+        '\u{AD}'
+            | '\u{34F}'
+            | '\u{61C}'
+            | '\u{115F}'..='\u{1160}'
+            | '\u{17B4}'..='\u{17B5}'
+            | '\u{180B}'..='\u{180F}'
+            | '\u{200B}'..='\u{200F}'
+            | '\u{2028}'..='\u{202E}'
+            | '\u{2060}'..='\u{206F}'
+            | '\u{3164}'
+            | '\u{FEFF}'
+            | '\u{FFA0}'
+            | '\u{FFF0}'..='\u{FFFB}'
+            | '\u{1D173}'..='\u{1D17A}'
+            | '\u{E0000}'..='\u{E0FFF}'
+    )
+}
+
+/// Characters that some system takes for the end of a folder's or a drive's name: full-width and other forms of a slash
+/// become one where names are converted to an older character set.
+fn is_like_a_path(c: char) -> bool {
+    matches!(
+        c,
+        ':' | '\u{2044}'
+            | '\u{2215}'
+            | '\u{2216}'
+            | '\u{29F5}'
+            | '\u{29F8}'
+            | '\u{29F9}'
+            | '\u{FE55}'
+            | '\u{FE68}'
+            | '\u{FF0F}'
+            | '\u{FF1A}'
+            | '\u{FF3C}'
+    )
 }
 
 fn shortened(name: &str) -> String {
@@ -182,6 +251,42 @@ mod tests {
         }
         let value = HeaderValue::from_static("image/jpeg; charset=x; name=\"IMG_1.jpg\"");
         assert_eq!(of_headers(&HeaderMap::from_iter([(CONTENT_TYPE, value)])).as_deref(), Some("IMG_1.jpg"));
+    }
+
+    #[test]
+    fn names_do_not_mislead_people_or_systems() {
+        for (name, expected) in [
+            ("a\u{202e}gpj.exe", Some("agpj.exe")),
+            ("\u{2066}a\u{2069}\u{200f}b\u{61c}.jpg", Some("ab.jpg")),
+            ("pay\u{200b}pal\u{feff}\u{2060}\u{ad}.pdf", Some("paypal.pdf")),
+            ("a\u{2028}b\u{85}c\u{0}d.txt", Some("abcd.txt")),
+            ("tag\u{e0041}.txt", Some("tag.txt")),
+            ("../../etc/passwd", Some("passwd")),
+            ("..\\..\\boot.ini", Some("boot.ini")),
+            ("C:evil.txt", Some("C_evil.txt")),
+            ("..\u{ff0f}..\u{ff0f}x.txt", Some("_.._x.txt")),
+            ("a\u{2215}b\u{ff3c}c", Some("a_b_c")),
+            (".htaccess", Some("htaccess")),
+            (". . .jpg", Some("jpg")),
+            ("\u{200e}.profile", Some("profile")),
+            ("invoice.exe. .", Some("invoice.exe")),
+            ("NUL", Some("NUL_")),
+            ("con.txt", Some("con_.txt")),
+            ("Com1 .tar.gz", Some("Com1_.tar.gz")),
+            ("lpt\u{b9}.txt", Some("lpt\u{b9}_.txt")),
+            ("console.txt", Some("console.txt")),
+            ("COM10.txt", Some("COM10.txt")),
+            ("Größe 1 (2).png", Some("Größe 1 (2).png")),
+            ("😀.png", Some("😀.png")),
+            ("\u{202e}\u{200b}", None),
+            ("...", None),
+            ("a/", None),
+            ("", None),
+        ] {
+            assert_eq!(safe(name).as_deref(), expected, "{name:?}");
+            // What is safe stays as it is.
+            assert_eq!(expected.and_then(safe).as_deref(), expected, "{name:?}");
+        }
     }
 
     #[test]

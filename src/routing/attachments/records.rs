@@ -1,5 +1,7 @@
 //! The table of attachments.
 
+use super::{names, parts};
+use crate::routing::{Code, RoutingError};
 use crate::storage::{Row, StorageError, Transaction};
 
 /// A file, without its contents.
@@ -29,7 +31,7 @@ pub struct Attachment {
     pub state: State,
     /// How often it was tried to fetch it.
     pub attempts: i64,
-    /// Until when it is awaited. Microseconds since 1970, as all times.
+    /// Until when it is awaited and, once it is there, a message that names it. Microseconds since 1970, as all times.
     pub not_before: i64,
     /// The connection that must not be told.
     pub except: Option<String>,
@@ -37,6 +39,8 @@ pub struct Attachment {
     pub created_at: i64,
     /// End of its link.
     pub expires_at: i64,
+    /// Of one that is there: the parts that it consists of.
+    pub file: Option<String>,
 }
 
 /// Where an attachment is on its way.
@@ -73,7 +77,7 @@ impl State {
 macro_rules! attachment_columns {
     () => {
         "SELECT id, public_id, app_id, user_id, conversation_id, message_id, source_url, name, content_type, size, \
-         state, attempts, not_before, except_socket, created_at, expires_at FROM attachments "
+         state, attempts, not_before, except_socket, created_at, expires_at, file FROM attachments "
     };
 }
 
@@ -88,7 +92,8 @@ impl Attachment {
             conversation_id: row.int(4)?,
             message_id: row.optional_int(5)?,
             source_url: row.optional_text(6)?,
-            name: row.text(7)?,
+            // Also one from before names were made safe.
+            name: names::safe(&row.text(7)?).unwrap_or_default(),
             content_type: row.text(8)?,
             size: row.optional_int(9)?,
             state: state.ok_or_else(|| StorageError::Fault("an attachment has no state".to_owned()))?,
@@ -97,6 +102,7 @@ impl Attachment {
             except: row.optional_text(13)?,
             created_at: row.int(14)?,
             expires_at: row.int(15)?,
+            file: row.optional_text(16)?,
         })
     }
 
@@ -107,8 +113,8 @@ impl Attachment {
     pub fn insert(&mut self, tx: &mut Transaction<'_>) -> Result<(), StorageError> {
         let id = tx.insert(
             "INSERT INTO attachments (public_id, app_id, user_id, conversation_id, message_id, source_url, name, \
-             content_type, size, state, attempts, not_before, except_socket, created_at, expires_at) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+             content_type, size, state, attempts, not_before, except_socket, created_at, expires_at, is_named) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
             &[
                 (&self.public_id).into(),
                 (&self.app_id).into(),
@@ -125,6 +131,8 @@ impl Attachment {
                 self.except.clone().into(),
                 self.created_at.into(),
                 self.expires_at.into(),
+                // A copy comes with its message.
+                self.message_id.is_some().into(),
             ],
         )?;
         self.id = id.ok_or_else(|| StorageError::Fault("bug: an attachment got no id".to_owned()))?;
@@ -147,35 +155,38 @@ impl Attachment {
         row.as_ref().map(Self::from_row).transpose()
     }
 
-    /// One that is there, with its contents.
+    /// An attachment by the id that clients use, to be read.
     ///
     /// # Errors
     /// Of the store.
-    pub fn read(
+    pub fn find(
         tx: &mut Transaction<'_>,
         app_id: &str,
         public_id: &str,
-        now: i64,
-    ) -> Result<Option<(Self, Vec<u8>)>, StorageError> {
+    ) -> Result<Option<Self>, StorageError> {
         let row = tx.query_one(
-            concat!(
-                attachment_columns!(),
-                "WHERE app_id = ?1 AND public_id = ?2 AND state = 'ready' AND expires_at > ?3"
-            ),
-            &[app_id.into(), public_id.into(), now.into()],
+            concat!(attachment_columns!(), "WHERE app_id = ?1 AND public_id = ?2"),
+            &[app_id.into(), public_id.into()],
         )?;
-        let Some(attachment) = row.as_ref().map(Self::from_row).transpose()? else { return Ok(None) };
-        let content =
-            tx.query_one("SELECT content FROM attachments WHERE id = ?1", &[attachment.id.into()])?;
-        content.map(|row| Ok((attachment, row.bytes(0)?))).transpose()
+        row.as_ref().map(Self::from_row).transpose()
     }
 
-    /// Copies that are due, each for so long from `now` on this caller's.
+    /// The apps with copies that are due.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn apps_with_copies(tx: &mut Transaction<'_>, now: i64) -> Result<Vec<String>, StorageError> {
+        let sql = "SELECT DISTINCT app_id FROM attachments WHERE state = 'fetching' AND not_before <= ?1";
+        tx.query(sql, &[now.into()])?.iter().map(|row| row.text(0)).collect()
+    }
+
+    /// Copies of an app that are due, each for so long from `now` on this caller's.
     ///
     /// # Errors
     /// Of the store.
     pub fn claim(
         tx: &mut Transaction<'_>,
+        app_id: &str,
         now: i64,
         lease: i64,
         most: i64,
@@ -183,9 +194,10 @@ impl Attachment {
         let rows = tx.query(
             concat!(
                 attachment_columns!(),
-                "WHERE state = 'fetching' AND not_before <= ?1 ORDER BY not_before LIMIT ?2 /* FOR UPDATE SKIP LOCKED */"
+                "WHERE state = 'fetching' AND app_id = ?1 AND not_before <= ?2 ORDER BY not_before LIMIT ?3 \
+                 /* FOR UPDATE SKIP LOCKED */"
             ),
-            &[now.into(), most.into()],
+            &[app_id.into(), now.into(), most.into()],
         )?;
         let claimed: Vec<Self> = rows.iter().map(Self::from_row).collect::<Result<_, _>>()?;
         for attachment in &claimed {
@@ -197,21 +209,34 @@ impl Attachment {
         Ok(claimed)
     }
 
-    /// Its contents are there.
+    /// The claim of a copy goes on until then.
     ///
     /// # Errors
     /// Of the store.
-    pub fn fill(&mut self, tx: &mut Transaction<'_>, content: &[u8]) -> Result<(), StorageError> {
-        self.size = i64::try_from(content.len()).ok();
-        self.state = State::Ready;
+    pub fn keep_claim(&self, tx: &mut Transaction<'_>, until: i64) -> Result<(), StorageError> {
         tx.execute(
-            "UPDATE attachments SET content = ?2, size = ?3, content_type = ?4, name = ?5, state = 'ready' WHERE id = ?1",
+            "UPDATE attachments SET not_before = ?2 WHERE id = ?1 AND state = 'fetching'",
+            &[self.id.into(), until.into()],
+        )?;
+        Ok(())
+    }
+
+    /// Its contents are there: these parts.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn fill(&mut self, tx: &mut Transaction<'_>, file: &str, size: i64) -> Result<(), StorageError> {
+        (self.size, self.state, self.file) = (Some(size), State::Ready, Some(file.to_owned()));
+        tx.execute(
+            "UPDATE attachments SET file = ?2, size = ?3, content_type = ?4, name = ?5, not_before = ?6, state = 'ready' \
+             WHERE id = ?1",
             &[
                 self.id.into(),
-                content.to_vec().into(),
+                file.into(),
                 self.size.into(),
                 (&self.content_type).into(),
                 (&self.name).into(),
+                self.not_before.into(),
             ],
         )?;
         Ok(())
@@ -235,6 +260,9 @@ impl Attachment {
     /// # Errors
     /// Of the store.
     pub fn delete(&self, tx: &mut Transaction<'_>) -> Result<(), StorageError> {
+        if let Some(file) = &self.file {
+            parts::delete(tx, file)?;
+        }
         tx.execute("DELETE FROM attachments WHERE id = ?1", &[self.id.into()]).map(drop)
     }
 }
@@ -250,12 +278,68 @@ pub fn delete_sent(
     media_urls: &[String],
 ) -> Result<(), StorageError> {
     for public_id in media_urls.iter().filter_map(|url| public_id(url)) {
-        tx.execute(
-            "DELETE FROM attachments WHERE app_id = ?1 AND user_id = ?2 AND public_id = ?3",
-            &[app_id.into(), user_id.into(), public_id.into()],
-        )?;
+        let found = Attachment::find_to_change(tx, app_id, public_id)?;
+        if let Some(attachment) = found.filter(|found| found.user_id == user_id) {
+            attachment.delete(tx)?;
+        }
     }
     Ok(())
+}
+
+/// Notes that a message has the attachments among these URLs, which begin with `links`: they are kept from now on.
+///
+/// # Errors
+/// `invalid_field`: one is gone. Of the store.
+pub fn name(
+    tx: &mut Transaction<'_>,
+    app_id: &str,
+    links: &str,
+    media_urls: &[String],
+) -> Result<(), RoutingError> {
+    for (at, url) in media_urls.iter().enumerate() {
+        let Some(public_id) = public_id(url).filter(|_| url.starts_with(links)) else { continue };
+        let named = tx.execute(
+            "UPDATE attachments SET is_named = 1 WHERE app_id = ?1 AND public_id = ?2",
+            &[app_id.into(), public_id.into()],
+        )?;
+        if named == 0 {
+            let message = "the attachment is deleted, as its time is over or no message named it in time: upload it again";
+            return Err(RoutingError::new(Code::InvalidField, message).at(format!("media_urls[{at}]")));
+        }
+    }
+    Ok(())
+}
+
+/// Attachments that match, a few: `$condition` compares with `?1`.
+macro_rules! delete_where {
+    ($condition:literal) => {
+        concat!(attachment_columns!(), "WHERE ", $condition, " LIMIT ?2 /* FOR UPDATE SKIP LOCKED */")
+    };
+}
+
+/// Those whose link ended before `?1`.
+pub const EXPIRED: &str = delete_where!("expires_at < ?1");
+/// Those that nobody brought until `?1`.
+pub const NEVER_BROUGHT: &str = delete_where!("state = 'awaited' AND not_before < ?1");
+
+/// Those that no message named until `?1`.
+pub const UNNAMED: &str = delete_where!("is_named = 0 AND state = 'ready' AND not_before < ?1");
+
+/// Deletes a few attachments that a query finds; answers how many.
+///
+/// # Errors
+/// Of the store.
+pub fn delete_some(
+    tx: &mut Transaction<'_>,
+    found_by: &'static str,
+    before: i64,
+    most: i64,
+) -> Result<u64, StorageError> {
+    let rows = tx.query(found_by, &[before.into(), most.into()])?;
+    for row in &rows {
+        Attachment::from_row(row)?.delete(tx)?;
+    }
+    Ok(rows.len() as u64)
 }
 
 /// The attachment that a URL leads to, if it looks like one of ours.

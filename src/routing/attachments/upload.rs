@@ -1,16 +1,18 @@
 //! Files that a page brings: the portal gets an address for one, the page puts it there.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
-use tokio::sync::OwnedSemaphorePermit;
 use ulid::Ulid;
 
+use super::parts::Spool;
 use super::records::State;
-use super::{Attachment, AttachmentJson, public_url};
+use super::room::{Held, Parties};
+use super::{Attachment, AttachmentJson, PATIENCE, names, public_url};
 use crate::apps::App;
 use crate::config::{AttachmentSettings, media_type};
 use crate::outbox::About;
@@ -63,36 +65,30 @@ pub struct UploadHeaders {
     pub content_type: String,
 }
 
-/// A file with its contents.
-#[derive(Clone, Debug)]
-pub struct Content {
-    /// What it is called.
-    pub name: String,
-    /// Its media type.
-    pub content_type: String,
-    /// The bytes.
-    pub bytes: Bytes,
-    /// Seconds for which it may be kept elsewhere.
-    pub max_age: i64,
+/// A file that is being brought.
+pub struct Uploading {
+    router: Router,
+    app: Arc<App>,
+    attachment: Attachment,
+    spool: Spool,
+    parties: Parties,
+    /// The room of what is in memory.
+    held: Option<Held>,
 }
 
-/// Contents with their share of the memory, which is free again when the last byte has left.
-struct Held {
-    bytes: Vec<u8>,
-    _room: OwnedSemaphorePermit,
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
+/// What an upload finds.
+pub enum UploadStart {
+    /// The file is awaited.
+    Begun(Box<Uploading>),
+    /// It is there already: an answer was lost.
+    Repeated(AttachmentJson),
 }
 
 impl Router {
     /// Announces a file; answers it and how it is brought.
     ///
     /// # Errors
-    /// `attachments_disabled`, `not_found`, `type_not_allowed`, `too_large`, `invalid_field`.
+    /// `attachments_disabled`, `not_found`, `type_not_allowed`, `too_large`, `invalid_field`, `rate_limited`, `store_full`.
     pub async fn announce_attachment(
         &self,
         app: Arc<App>,
@@ -103,18 +99,14 @@ impl Router {
             let message = "links to attachments lead nowhere: set routing.attachments.public_url";
             return Err(RoutingError::new(Code::AttachmentsDisabled, message));
         }
-        let name = new.name.trim();
-        if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
-            return Err(invalid(
-                "name",
-                &format!("name must have 1 to {MAX_NAME} characters, none of them a control character"),
-            ));
-        }
-        let content_type = type_to_upload(&new.content_type, name, settings)?;
+        let name = checked_name(&new.name)?;
+        let content_type = type_to_upload(&new.content_type, &name, settings)?;
         if new.size.is_some_and(|size| size <= 0) {
             return Err(invalid("size", "size must be a number of bytes above 0"));
         }
         check_size(&app, new.size.unwrap_or(0))?;
+        self.check_room_in_store()?;
+        self.limits().take_file(&app, &new.user_id)?;
         let now = storage::now();
         let attachment = Attachment {
             id: 0,
@@ -124,7 +116,7 @@ impl Router {
             conversation_id: 0,
             message_id: None,
             source_url: None,
-            name: name.to_owned(),
+            name,
             content_type,
             size: new.size,
             state: State::Awaited,
@@ -133,6 +125,7 @@ impl Router {
             except: new.socket_id.clone(),
             created_at: now,
             expires_at: now + micros(settings.keep),
+            file: None,
         };
         let app_id = app.settings.id.clone();
         let attachment = self
@@ -157,44 +150,97 @@ impl Router {
         Ok((attachment.json(self, settings), upload))
     }
 
-    /// Takes a file in and tells the conversation. A repeat of what is there changes nothing.
+    /// Looks whether a file is awaited, before any of it is read.
     ///
     /// # Errors
-    /// `not_found`; `type_not_allowed`, `too_large` when it is not what was announced.
-    pub async fn take_attachment(
+    /// `not_found`, `store_full`; `type_not_allowed` when it is not what was announced.
+    pub async fn begin_upload(
         &self,
         app: Arc<App>,
-        public_id: String,
-        content_type: Option<String>,
-        content: Bytes,
-    ) -> Result<AttachmentJson, RoutingError> {
-        let router = self.clone();
-        self.database()
+        public_id: &str,
+        content_type: Option<&str>,
+        address: IpAddr,
+    ) -> Result<UploadStart, RoutingError> {
+        let (app_id, id) = (app.settings.id.clone(), public_id.to_owned());
+        let found = self.database().read(move |tx| Attachment::find(tx, &app_id, &id)).await?;
+        let attachment = found.ok_or_else(|| RoutingError::not_found("attachment"))?;
+        match attachment.state {
+            State::Ready => return Ok(UploadStart::Repeated(attachment.json(self, &app.settings.routing))),
+            State::Awaited => {}
+            State::Fetching | State::Failed => return Err(RoutingError::not_found("attachment")),
+        }
+        self.check_room_in_store()?;
+        let announced = media_type::stored(&attachment.content_type);
+        let content_type = content_type.and_then(media_type::stored);
+        if content_type.is_some_and(|content_type| Some(content_type) != announced) {
+            let message = format!("this attachment was announced as {}", attachment.content_type);
+            return Err(RoutingError::new(Code::TypeNotAllowed, message));
+        }
+        let Attachment { app_id, user_id, public_id, .. } = &attachment;
+        let parties = Parties::of_link(app_id, user_id, public_id, address);
+        let spool = self.spool();
+        Ok(UploadStart::Begun(Box::new(Uploading {
+            router: self.clone(),
+            app,
+            attachment,
+            spool,
+            parties,
+            held: None,
+        })))
+    }
+}
+
+impl Uploading {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// `rate_limited`, `store_full`, `too_large`, `invalid_field`: more than was announced.
+    pub async fn add(&mut self, bytes: Bytes) -> Result<(), RoutingError> {
+        let size = self.spool.size() + bytes.len();
+        check_size(&self.app, size as i64)?;
+        if self.attachment.size.is_some_and(|announced| announced < size as i64) {
+            return Err(another_size());
+        }
+        self.router.check_room_in_store()?;
+        self.router.limits().take_bytes(&self.app, &self.attachment.user_id, bytes.len())?;
+        let more = self.router.room().take(&self.parties, bytes.len(), PATIENCE).await?;
+        if self.spool.add(bytes).await? {
+            self.held = Some(more);
+        } else {
+            match &mut self.held {
+                Some(held) => held.join(more),
+                held => *held = Some(more),
+            }
+        }
+        Ok(())
+    }
+
+    /// The file is complete: stores it and tells the conversation. A repeat of what is there changes nothing.
+    ///
+    /// # Errors
+    /// `not_found`; `invalid_field`: it has another size than was announced.
+    pub async fn finish(mut self) -> Result<AttachmentJson, RoutingError> {
+        let last = self.spool.last_part();
+        let (router, app, id) =
+            (self.router.clone(), Arc::clone(&self.app), self.attachment.public_id.clone());
+        let (told, is_new) = router
+            .clone()
+            .database()
             .write(move |tx| {
-                let now = storage::now();
-                let settings = &app.settings.routing;
-                let found = Attachment::find_to_change(tx, &app.settings.id, &public_id)?;
+                let (now, settings) = (storage::now(), &app.settings.routing);
+                let found = Attachment::find_to_change(tx, &app.settings.id, &id)?;
                 let mut attachment = found.ok_or_else(|| RoutingError::not_found("attachment"))?;
                 match attachment.state {
-                    State::Ready => return Ok(attachment.json(&router, settings)),
+                    State::Ready => return Ok((attachment.json(&router, settings), false)),
                     State::Awaited => {}
                     State::Fetching | State::Failed => return Err(RoutingError::not_found("attachment")),
                 }
-                let announced = media_type::stored(&attachment.content_type);
-                let content_type = content_type.as_deref().and_then(media_type::stored);
-                if content_type.is_some_and(|content_type| Some(content_type) != announced) {
-                    let message = format!("this attachment was announced as {}", attachment.content_type);
-                    return Err(RoutingError::new(Code::TypeNotAllowed, message));
+                if last.size == 0 || attachment.size.is_some_and(|announced| announced != last.size) {
+                    return Err(another_size());
                 }
-                let size = i64::try_from(content.len()).unwrap_or(i64::MAX);
-                if content.is_empty() || attachment.size.is_some_and(|announced| announced != size) {
-                    return Err(invalid(
-                        "size",
-                        "the attachment has another size than was announced, or none",
-                    ));
-                }
-                check_size(&app, size)?;
-                attachment.fill(tx, &content)?;
+                last.store(tx)?;
+                attachment.not_before = now + micros(settings.attachments.upload_window);
+                attachment.fill(tx, &last.file, last.size)?;
                 let conversation = Conversation::by_row(tx, attachment.conversation_id)?;
                 let told = attachment.json(&router, settings);
                 let mut events = Events::new(&app);
@@ -211,27 +257,31 @@ impl Router {
                 )?;
                 let except = attachment.except.as_deref();
                 router.publish(tx, &app, &conversation.thread_id, events, except, now)?;
-                Ok(told)
+                Ok((told, true))
             })
-            .await
+            .await?;
+        if is_new {
+            self.spool.finish();
+        }
+        Ok(told)
     }
+}
 
-    /// A file with its contents.
-    ///
-    /// # Errors
-    /// `not_found`, `rate_limited`.
-    pub async fn attachment(&self, app: &App, public_id: String) -> Result<Content, RoutingError> {
-        let (app_id, now) = (app.settings.id.clone(), storage::now());
-        let room = self.make_room(app).await?;
-        let read = self.database().read(move |tx| Attachment::read(tx, &app_id, &public_id, now)).await?;
-        let (attachment, bytes) = read.ok_or_else(|| RoutingError::not_found("attachment"))?;
-        Ok(Content {
-            max_age: (attachment.expires_at - now) / 1_000_000,
-            name: attachment.name,
-            content_type: attachment.content_type,
-            bytes: Bytes::from_owner(Held { bytes, _room: room }),
-        })
-    }
+fn another_size() -> RoutingError {
+    invalid("size", "the attachment has another size than was announced, or none")
+}
+
+/// The name under which a file is kept, made of the one that it is announced with.
+fn checked_name(announced: &str) -> Result<String, RoutingError> {
+    let is_possible =
+        announced.trim().chars().count() <= MAX_NAME && !announced.trim().contains(char::is_control);
+    names::safe(announced).filter(|_| is_possible).ok_or_else(|| {
+        let message = format!(
+            "name must have 1 to {MAX_NAME} characters, none of them a control character, and not only dots and \
+             characters that can't be seen"
+        );
+        invalid("name", &message)
+    })
 }
 
 /// The type of a file that is announced, if it is taken. Browsers that do not know one say so; then the name tells.

@@ -172,7 +172,7 @@ impl Session {
         let sql = match purpose {
             Purpose::Write => BEGIN_WRITE,
             Purpose::WriteLazily => BEGIN_LAZY_WRITE,
-            Purpose::Read => BEGIN_READ,
+            Purpose::Read | Purpose::ReadAside => BEGIN_READ,
         };
         let begun = self.wait(async |connection| {
             let rows = sqlx::raw_sql(sql).fetch_all(connection).await?;

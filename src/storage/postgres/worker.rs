@@ -117,7 +117,7 @@ impl Worker {
                 return ended(session, error, true);
             }
         };
-        if waiting.purpose == Purpose::Read {
+        if matches!(waiting.purpose, Purpose::Read | Purpose::ReadAside) {
             session.roll_back();
             return Run::Done(Ok(()));
         }

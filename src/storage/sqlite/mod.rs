@@ -1,4 +1,4 @@
-//! SQLite: one thread writes, one flushes the disk, one reads, one moves what was written from the log
+//! SQLite: one thread writes, one flushes the disk, one reads, one reads files, one moves what was written from the log
 //! into the file.
 //!
 //! A message that was answered survives a power failure, so each answer needs a flush of the disk, which
@@ -51,6 +51,8 @@ const BUSY: Duration = Duration::from_secs(5);
 pub(super) struct Sqlite {
     writer: Sender<(Box<dyn Job>, Purpose)>,
     reader: Sender<Box<dyn Job>>,
+    /// Of files, for which no list waits.
+    files: Sender<Box<dyn Job>>,
     flushes: Arc<Flushes>,
 }
 
@@ -93,10 +95,10 @@ impl Sqlite {
             writer::run(Session::new(&write), &jobs, &flusher, &is_idle, &mut log);
             drop(owner);
         })?;
-        let (reader, jobs) = bounded(QUEUE);
-        let of_reader = Arc::clone(&flushes);
-        spawn("sqlite-reader", move || reader::run(Session::new(&read), &jobs, &of_reader))?;
-        Ok(Self { writer, reader, flushes })
+        let reader = start_reader("sqlite-reader", read, &flushes)?;
+        let files = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let files = start_reader("sqlite-files", files, &flushes)?;
+        Ok(Self { writer, reader, files, flushes })
     }
 
     /// Waits until only a restart can help; answers why.
@@ -107,11 +109,23 @@ impl Sqlite {
     pub(super) fn run(&self, job: Box<dyn Job>, purpose: Purpose) -> Result<(), StorageError> {
         match purpose {
             Purpose::Read => self.reader.try_send(job).map_err(|error| refused(&error)),
+            Purpose::ReadAside => self.files.try_send(job).map_err(|error| refused(&error)),
             Purpose::Write | Purpose::WriteLazily => {
                 self.writer.try_send((job, purpose)).map_err(|error| refused(&error))
             }
         }
     }
+}
+
+fn start_reader(
+    name: &str,
+    connection: Sqlite3,
+    flushes: &Arc<Flushes>,
+) -> Result<Sender<Box<dyn Job>>, StorageError> {
+    let (reader, jobs) = bounded(QUEUE);
+    let flushes = Arc::clone(flushes);
+    spawn(name, move || reader::run(Session::new(&connection), &jobs, &flushes))?;
+    Ok(reader)
 }
 
 /// Creates the file, for the owner's eyes only: it holds people's messages. SQLite gives its journal the
