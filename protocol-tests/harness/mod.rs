@@ -8,7 +8,7 @@
 //! - [`sign`] is an own implementation of the signatures, checked against published vectors.
 //! - [`messaging`] is a server with a router, [`carrier`] the stand-in it sends through, [`portal`] the
 //!   backend it calls back, [`databases`] the servers it may keep its records in, [`disk`] a disk that
-//!   hangs or breaks.
+//!   hangs or breaks, [`clock`] a clock that is set.
 //! - [`proxy`] runs the reverse proxies that Debian has.
 //! - [`script`] runs a Node or Python program that talks in JSON lines.
 //!
@@ -17,6 +17,7 @@
 #![allow(dead_code, reason = "a harness offers more than each area uses")]
 
 pub mod carrier;
+pub mod clock;
 pub mod databases;
 pub mod disk;
 pub mod http;

@@ -31,6 +31,7 @@ mod browsers;
 mod callbacks;
 mod carrier_settings;
 mod carrier_webhooks;
+mod clocks;
 mod crash;
 mod durability;
 mod features;

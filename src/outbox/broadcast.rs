@@ -299,6 +299,8 @@ pub(super) async fn run(outbox: &Outbox) {
                 let is_time = last_search.is_none_or(|at: tokio::time::Instant| at.elapsed() > SWEEP * 20);
                 let is_start = last_search.is_none();
                 if is_time && !broadcasts.is_ending.load(Ordering::Acquire) {
+                    // The clock may have been set back since.
+                    let due = if outbox.database.is_shared() { due.min(storage::now()) } else { due };
                     match claim_left_over(outbox, due, is_start).await {
                         Ok(entries) => {
                             // A full page: there is more.

@@ -25,6 +25,7 @@ mod outage;
 mod posting;
 mod queue;
 mod request;
+mod step;
 mod upkeep;
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ mod callbacks;
 mod cancel;
 pub mod carrier;
 mod channel_access;
+mod clock;
 mod contact_presence;
 mod contacts;
 mod counters;

@@ -30,6 +30,9 @@ pub(super) async fn run(router: &Router) {
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         due.tick().await;
+        if !storage::clock_is_settled() {
+            continue;
+        }
         match clean(router, storage::now()).await {
             Ok(0) => {}
             Ok(deleted) => tracing::info!(deleted, "the router deleted old rows from the message store"),

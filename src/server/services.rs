@@ -8,11 +8,13 @@ use crate::hub::{Hub, vital};
 use crate::outbox::Outbox;
 use crate::readiness::{Part, Readiness};
 use crate::routing::{Router, portal_directory};
-use crate::storage::{Database, StorageError};
+use crate::storage::{ClockStep, Database, StorageError, follow_clock};
 use crate::webhooks::Webhooks;
 
 use super::RunError;
 
+/// Pause before the store is told again that the clock was set.
+const CLOCK_PAUSE: Duration = Duration::from_secs(1);
 /// Time for what was seen last to be written for webhooks.
 const LAST_WEBHOOKS: Duration = Duration::from_secs(3);
 
@@ -35,6 +37,10 @@ pub async fn open(settings: &Settings, hub: &Hub) -> Result<Services, RunError> 
         return Ok(Services::default());
     }
     let database = Database::own(&settings.store, &settings.server.data_dir).map_err(RunError::Store)?;
+    if let Err(error) = database.set_clock().await {
+        // It follows the store's clock later.
+        tracing::warn!(%error, "the store can't be asked for its time yet; the machine's counts");
+    }
     let node: Arc<str> = ulid::Ulid::generate().to_string().into();
     let outbox = Outbox::new(database, hub.clone(), node);
     let mut services = Services { outbox: Some(outbox.clone()), ..Services::default() };
@@ -65,7 +71,37 @@ impl Services {
         }
         if let Some(outbox) = self.outbox.clone() {
             tokio::spawn(vital(outbox.database().clone().watch()));
+            tokio::spawn(vital(self.clone().keep_clock(outbox.clone())));
             tokio::spawn(vital(outbox.run()));
+        }
+    }
+
+    /// Has the services follow when the clock is set by more than a minute. What waits in the store is told first; until
+    /// then the clock goes on as before. Never ends.
+    async fn keep_clock(self, outbox: Outbox) {
+        loop {
+            let step = outbox.database().clock_step().await;
+            tracing::warn!(
+                seconds = step.by / 1_000_000,
+                "the clock was set: what was put off is due now, and nothing is deleted because of its age for a day"
+            );
+            while let Err(error) = self.stepped(&outbox, step).await {
+                tracing::error!(%error, "the store can't be told that the clock was set; it is tried again");
+                tokio::time::sleep(CLOCK_PAUSE).await;
+            }
+            follow_clock(step);
+            outbox.wake();
+            if let Some(router) = &self.router {
+                router.follow_clock();
+            }
+        }
+    }
+
+    async fn stepped(&self, outbox: &Outbox, step: ClockStep) -> Result<(), StorageError> {
+        outbox.clock_stepped(step).await?;
+        match &self.router {
+            Some(router) => router.clock_stepped(step).await,
+            None => Ok(()),
         }
     }
 

@@ -24,6 +24,7 @@
 //!
 //! May import `config`.
 
+mod clock;
 mod health;
 mod job;
 mod migrations;
@@ -37,10 +38,10 @@ mod value;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Semaphore, oneshot};
 
+pub use clock::{ClockStep, follow as follow_clock, is_settled as clock_is_settled, now};
 pub use probe::{count, probe, used};
 pub use usage::{StoreSize, free_space, threshold};
 pub use value::{Row, Value};
@@ -324,10 +325,4 @@ impl Transaction<'_> {
 pub fn sqlite_path(settings: &StoreSettings, data_dir: &Path) -> Option<PathBuf> {
     let path = settings.url.expose().strip_prefix("sqlite:")?;
     Some(data_dir.join(path.strip_prefix("//").unwrap_or(path)))
-}
-
-/// Microseconds since 1970, the unit of all stored times.
-pub fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }

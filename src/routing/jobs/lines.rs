@@ -92,6 +92,11 @@ impl Lines {
         Ok(line)
     }
 
+    /// Has all lines begin anew.
+    pub fn forget(&self) {
+        lock(&self.lines).values().for_each(|line| line.state().forget());
+    }
+
     /// See [`LineState`].
     pub fn state(&self, app_id: &str) -> LineState {
         let line = lock(&self.lines).get(app_id).cloned();

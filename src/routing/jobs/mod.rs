@@ -35,6 +35,7 @@ use crate::storage::{StorageError, Transaction};
 pub use ask::run as ask;
 pub use lines::LineState;
 pub(super) use settle::{close_all, resolve_by_webhook, send_again};
+pub(super) use worker::LEASE;
 pub use worker::run;
 
 /// What this process knows of its jobs.
@@ -49,6 +50,12 @@ pub struct Jobs {
 }
 
 impl Jobs {
+    /// Ends all pauses and looks for what is due.
+    pub fn begin_anew(&self) {
+        self.lines.forget();
+        self.wake();
+    }
+
     fn wake(&self) {
         self.wake.notify_one();
     }

@@ -28,7 +28,7 @@ use crate::storage::{self, StorageError, Transaction};
 const POLL: Duration = Duration::from_millis(500);
 /// How long another node leaves a locked job alone, in microseconds. A process that lives renews it; one
 /// that is taken for dead by mistake does no harm: the other asks with the same key, or not at all.
-const LEASE: i64 = 10_000_000;
+pub const LEASE: i64 = 10_000_000;
 /// How often leases are renewed and lapsed ones looked for.
 const LEASE_POLL: Duration = Duration::from_millis(2_500);
 
@@ -72,6 +72,10 @@ pub async fn run(router: &Router) {
         {
             if is_shared && let Err(error) = renew(router).await {
                 tracing::error!(%error, "the router can't renew the leases of its calls to the carrier");
+            }
+            // The clock may have been set back since the last round.
+            if is_shared {
+                lapsed = lapsed.min(storage::now());
             }
             match settle::recover(router, lapsed).await {
                 Ok(()) => {
