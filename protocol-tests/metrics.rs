@@ -118,6 +118,23 @@ async fn the_operators_port_knows_nothing_else() {
     assert!(answer.header("allow").is_some_and(|allow| allow.contains("GET")), "{answer:?}");
 }
 
+/// A page can make its own name point to the operator's machine; then its browser sends that name.
+#[tokio::test]
+async fn a_page_in_a_browser_gets_no_metrics() {
+    let server = shared();
+    let ask = async |host: &str| {
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        exchange(server.admin, request).await
+    };
+    for host in ["evil.example", "evil.example:9601", "127.0.0.1.evil.example", ""] {
+        let answer = ask(host).await;
+        assert!(answer.status == 403 && !answer.text().contains("switchboard_"), "{host}: {}", answer.text());
+    }
+    for host in ["localhost", "127.0.0.1:9601", "[::1]:9601"] {
+        ask(host).await.expect_status(200);
+    }
+}
+
 #[tokio::test]
 async fn metrics_elsewhere_than_on_loopback_need_the_token() {
     let server = Config::new()

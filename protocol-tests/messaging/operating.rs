@@ -176,6 +176,31 @@ async fn tokens_end_when_they_are_revoked_and_when_their_user_is_terminated_or_l
 }
 
 #[tokio::test]
+async fn an_unknown_app_answers_a_page_as_a_known_one_does() {
+    // Its pages are those of one origin, and this one is not of it.
+    let lines = "allowed_origins = [\"https://portal.example\"]";
+    let router = Router::setup().app("1002", lines).routing("tokens.enabled", true).start().await;
+    let asks = "Access-Control-Request-Method: POST\r\n";
+    for (method, headers) in [
+        ("GET", "Authorization: Bearer a.b\r\n"),
+        ("POST", "Authorization: Bearer a.b\r\n"),
+        ("GET", ""),
+        ("OPTIONS", asks),
+    ] {
+        let of = async |id: &str| {
+            let request = format!(
+                "{method} /apps/{id}/messaging/conversations HTTP/1.1\r\nHost: x\r\nOrigin: https://evil.example\r\n\
+                 {headers}Content-Length: 0\r\n\r\n"
+            );
+            let answer = exchange(router.server().public, request).await;
+            let headers: Vec<_> = answer.headers.iter().filter(|(name, _)| name != "date").cloned().collect();
+            (answer.status, headers, answer.text())
+        };
+        assert_eq!(of("1002").await, of("999999").await, "{method} {headers}");
+    }
+}
+
+#[tokio::test]
 async fn a_signed_query_has_one_reading() {
     let router = Router::start().await;
     let path = router.app.path("messaging/conversations");
