@@ -94,7 +94,7 @@ pub enum Ambiguous {
     #[error("the query has the parameter {0} twice")]
     Twice(String),
     /// Signed as it is, as most SDKs do it, it is the same text as one more parameter.
-    #[error("the parameter {0} can't hold a & that is followed by a =")]
+    #[error("the parameter {0} holds what could be another parameter: & and a name and =")]
     Nested(String),
 }
 
@@ -143,8 +143,7 @@ impl<'a> Query<'a> {
         let mut names: Vec<String> = Vec::with_capacity(self.pairs.len());
         for (name, value) in self.iter() {
             let name = name.to_ascii_lowercase();
-            let is_nested = value.split_once('&').is_some_and(|(_, rest)| rest.contains('='));
-            if is_nested || name.contains(['&', '=']) {
+            if value.split('&').skip(1).any(is_parameter) || name.contains(['&', '=']) {
                 return Err(Ambiguous::Nested(name));
             }
             if names.contains(&name) {
@@ -284,6 +283,12 @@ impl SignedRequest<'_> {
     }
 }
 
+/// Whether a text begins like a parameter of a call: a name and `=`.
+fn is_parameter(text: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'[' | b']');
+    text.split_once('=').is_some_and(|(name, _)| !name.is_empty() && name.bytes().all(is_letter))
+}
+
 fn date(unix_seconds: u64) -> String {
     i64::try_from(unix_seconds)
         .ok()
@@ -308,6 +313,7 @@ mod tests {
         for (query, expected) in [
             ("user_id=1&search=AT%26T", Ok(())),
             ("user_id=1&search=a%3Db", Ok(())),
+            ("user_id=1&search=a+%26+=", Ok(())),
             ("", Ok(())),
             ("user_id=1&user_id=1", twice("user_id")),
             ("user_id=1&USER_ID=2", twice("user_id")),
