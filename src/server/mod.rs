@@ -89,6 +89,7 @@ pub fn run(
     on_ready: impl FnOnce(&Addresses),
 ) -> Result<(), RunError> {
     let files = raise_file_limit();
+    let configured = settings.server.clone();
     let given = files.apply(&mut settings);
     let listener = accept::PublicListener::open("server.bind", settings.server.bind)?;
     let admin_listener = accept::bind("admin.bind", settings.admin.bind)?;
@@ -106,6 +107,8 @@ pub fn run(
     let work = http::Work::default();
     let readiness = services.readiness(&hub, settings.server.ready);
     start_shards(&hub, (services.router.as_ref(), &readiness), &settings.server, listener, shards, &work)?;
+    // A reload is held against what was configured, not against what the limit of open files left of it.
+    settings.server = configured;
 
     service.block_on(async {
         let mut signals = shutdown::Signals::listen()?;
