@@ -94,7 +94,11 @@ pub async fn authenticate(
 ) -> Result<Signed, Denied> {
     let signed = SignedRequest { method: parts.method.as_str(), path: parts.uri.path(), query };
     let verified = match hub {
-        None => Err(Denied::unauthorized(HttpAuthError::UnknownKey, |_| NO_APP.to_owned())),
+        None => {
+            let is_missing = query.get("auth_key").is_none();
+            let error = if is_missing { HttpAuthError::KeyMissing } else { HttpAuthError::UnknownKey };
+            Err(Denied::unauthorized(error, |_| NO_APP.to_owned()))
+        }
         Some(hub) => {
             let app = hub.app();
             match signed.verify(&app.keys, unix_seconds()) {
