@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint fmt bench fuzz deps clean
+.PHONY: help run demo test lint audit fmt bench fuzz deps clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf 'make %-8s %s\n' "$$name" "$$text"; done
@@ -21,6 +21,9 @@ test: deps ## Run every test, with the real clients and a browser; installs what
 lint: ## Check the format and the lints as CI does
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+
+audit: ## Check licences, duplicates and known faults of the dependencies (needs cargo-deny and github.com)
+	@.ci/audit
 
 fmt: ## Format the sources
 	cargo fmt
