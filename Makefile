@@ -31,8 +31,10 @@ fmt: ## Format the sources
 bench: ## Measure throughput, latency and memory
 	cargo bench --bench broadcaster
 
-fuzz: ## Fuzz each parser for a minute (needs cargo-fuzz and a C++ compiler)
-	@protocol-tests/fuzz/run
+MINUTES ?= 16
+
+fuzz: ## Fuzz all readers of outside input, for 16 minutes in all or MINUTES=30 (needs cargo-fuzz, a C++ compiler)
+	@protocol-tests/fuzz/run $$(($(MINUTES) * 60 / $$(ls protocol-tests/fuzz/fuzz_targets | wc -l)))
 
 deps: ## Install what the tests need and this machine lacks
 	@protocol-tests/install

@@ -30,6 +30,8 @@ mod closing;
 mod connection;
 mod directory;
 mod fan_out;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod gate;
 mod lane;
 mod mailbox;
@@ -41,7 +43,7 @@ mod session;
 mod shard;
 mod stats;
 mod sweep;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod testing;
 mod uplink;
 mod users;

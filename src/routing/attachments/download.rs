@@ -1,6 +1,9 @@
 //! Fetches a file from an address that is somebody else's word: only `https`, only addresses of the internet, only so
 //! many bytes, within a time. Redirects and answers in parts are followed, and each request is checked as the first.
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
+
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -140,7 +143,8 @@ impl<'a, G: Get> Download<'a, G> {
         }
         // A first answer that is not the beginning is asked for anew.
         if range.first == have {
-            let length = range.last.map_or(body.len(), |last| (last + 1).saturating_sub(range.first));
+            let length =
+                range.last.map_or(body.len(), |last| last.saturating_add(1).saturating_sub(range.first));
             let bytes = &body[..body.len().min(length)];
             if bytes.is_empty() {
                 return Err(broken_off());
