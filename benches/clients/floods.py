@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What a flood does to bystanders: the time of their pings while 100 sockets send as much as they can.
 
-    python3 benches/floods/measure.py [--binary target/release/switchboard] [--sockets 100] [--seconds 20] [KIND ...]
+    python3 benches/clients/floods.py [--binary target/release/switchboard] [--sockets 100] [--seconds 20] [KIND ...]
 
 For each kind of flood two servers run. First the flood goes to the server of the bystanders, then, as the control, the
 same flood goes to the other server on the same machine. The ratio of the 95th percentiles is what the flood costs beyond
@@ -9,35 +9,16 @@ the processor time that it takes. A flooding socket that the server closes comes
 """
 
 import argparse
-import json
 import multiprocessing
 import selectors
-import socket
-import subprocess
-import tempfile
 import time
-from contextlib import contextmanager
-from pathlib import Path
 
-HANDSHAKE = (
-    b"GET /app/key?protocol=7 HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-)
+from common import PING, arguments, connect, server, subscribe, text
+
 BYSTANDERS = 10
 EVERY = 0.05
+APP = 'client_events = "members"\nsubscription_count = true'
 
-
-def text(value: dict) -> bytes:
-    """A text frame as a client sends it, masked with zeros."""
-    payload = json.dumps(value).encode()
-    return b"\x81" + bytes([0x80 | 126]) + len(payload).to_bytes(2, "big") + bytes(4) + payload
-
-
-def subscribe(channel: str, **more: str) -> bytes:
-    return text({"event": "pusher:subscribe", "data": {"channel": channel, **more}})
-
-
-PING = text({"event": "pusher:ping"})
 KINDS = {
     "churn": subscribe("news") + text({"event": "pusher:unsubscribe", "data": {"channel": "news"}}),
     "one-channel": subscribe("news"),
@@ -50,9 +31,7 @@ KINDS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    root = Path(__file__).resolve().parents[2]
-    parser.add_argument("--binary", default=root / "target/release/switchboard")
+    parser = arguments(__doc__)
     parser.add_argument("--sockets", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--pause", type=float, default=0)
@@ -60,34 +39,10 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{'flood':18} {'p95, flooded':>14} {'p95, control':>14} {'ratio':>7} {'lost':>5}")
     for kind in options.kinds:
-        with server(options) as own, server(options) as other:
+        with server(options.binary, app_keys=APP) as (_, own), server(options.binary, app_keys=APP) as (_, other):
             flooded, lost = pings_during(options, kind, own, own)
             control, _ = pings_during(options, kind, own, other)
         print(f"{kind:18} {flooded * 1e3:11.1f} ms {control * 1e3:11.1f} ms {flooded / control:7.2f} {lost:5}", flush=True)
-
-
-@contextmanager
-def server(options: argparse.Namespace):
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "switchboard.toml")
-        file.write_text(
-            f'[server]\nbind = "127.0.0.1:0"\nshards = 1\ndata_dir = "{folder}/data"\n'
-            '[admin]\nbind = "127.0.0.1:0"\n[log]\nlevel = "error"\n[routing]\nenabled = false\n'
-            '[[apps]]\nid = "1001"\nkey = "key"\nsecrets = ["secret"]\nclient_events = "members"\nsubscription_count = true\n'
-        )
-        command = [options.binary, "serve", "--json", "--config", file]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=folder)
-        try:
-            yield int(json.loads(process.stdout.readline())["public"].rsplit(":", 1)[1])
-        finally:
-            process.kill()
-            process.wait()
-
-
-def connect(port: int) -> socket.socket:
-    client = socket.create_connection(("127.0.0.1", port))
-    client.sendall(HANDSHAKE)
-    return client
 
 
 def pings_during(options: argparse.Namespace, kind: str, port: int, flooded: int) -> tuple[float, int]:

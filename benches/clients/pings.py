@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What the server's pings cost: processor time for each, with as many silent connections as wanted.
 
-    python3 benches/pings/measure.py [--binary target/release/switchboard] [--connections 9000] [--seconds 20]
+    python3 benches/clients/pings.py [--binary target/release/switchboard] [--connections 9000] [--seconds 20]
 
 The server runs twice with idle WebSockets that answer every ping: with server.ping_interval = "1s", so that each
 connection is pinged once a second, and with "1h", so that none is. The difference of its processor time, divided by the
@@ -10,28 +10,20 @@ the connections. Memory is the server's resident set once all are connected, and
 """
 
 import argparse
-import json
 import os
 import selectors
-import socket
-import subprocess
-import tempfile
 import time
 from pathlib import Path
 
-HANDSHAKE = (
-    b"GET /app/key?protocol=7 HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-)
+from common import arguments, connect, server
+
 PING = b"\x89\x00"
 # Masked, as clients must, with zeros.
 PONG = b"\x8a\x80\x00\x00\x00\x00"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    root = Path(__file__).resolve().parents[2]
-    parser.add_argument("--binary", default=root / "target/release/switchboard")
+    parser = arguments(__doc__)
     parser.add_argument("--connections", type=int, default=9000)
     parser.add_argument("--seconds", type=float, default=20)
     options = parser.parse_args()
@@ -45,28 +37,14 @@ def main() -> None:
 
 
 def run(options: argparse.Namespace, interval: str) -> dict:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "switchboard.toml")
-        file.write_text(
-            f'[server]\nbind = "127.0.0.1:0"\nshards = 1\ndata_dir = "{folder}/data"\nping_interval = "{interval}"\n'
-            '[admin]\nbind = "127.0.0.1:0"\n[log]\nlevel = "error"\n[routing]\nenabled = false\n'
-            '[[apps]]\nid = "1001"\nkey = "key"\nsecrets = ["secret"]\n'
-        )
-        command = [options.binary, "serve", "--json", "--config", file]
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=folder)
-        try:
-            ready = json.loads(server.stdout.readline())
-            return measure(options, server.pid, int(ready["public"].rsplit(":", 1)[1]))
-        finally:
-            server.kill()
-            server.wait()
+    with server(options.binary, server_keys=f'ping_interval = "{interval}"') as (process, port):
+        return measure(options, process.pid, port)
 
 
 def measure(options: argparse.Namespace, pid: int, port: int) -> dict:
     selector = selectors.DefaultSelector()
     for _ in range(options.connections):
-        client = socket.create_connection(("127.0.0.1", port))
-        client.sendall(HANDSHAKE)
+        client = connect(port)
         client.setblocking(False)
         selector.register(client, selectors.EVENT_READ)
     answer_pings(selector, 3)
