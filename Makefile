@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint fmt bench fuzz deps clean
+.PHONY: help run demo test lint audit fmt bench fuzz soak deps clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf 'make %-8s %s\n' "$$name" "$$text"; done
@@ -22,14 +22,21 @@ lint: ## Check the format and the lints as CI does
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 
+audit: ## Check licences, duplicates and known faults of the dependencies (needs cargo-deny and github.com)
+	@.ci/audit
+
 fmt: ## Format the sources
 	cargo fmt
 
 bench: ## Measure throughput, latency and memory
 	cargo bench --bench broadcaster
 
-fuzz: ## Fuzz each parser for a minute (needs cargo-fuzz and a C++ compiler)
-	@protocol-tests/fuzz/run
+fuzz: ## Fuzz all readers of outside input, for 16 minutes in all or MINUTES=30 (needs cargo-fuzz and a C++ compiler)
+	@protocol-tests/fuzz/run $$(($(or $(MINUTES),16) * 60 / $$(ls protocol-tests/fuzz/fuzz_targets | wc -l)))
+
+soak: ## Run honest clients beside all attackers for 10 minutes or MINUTES=60; fails if one lost anything
+	cargo build --release
+	python3 benches/clients/soak.py --minutes $(or $(MINUTES),10)
 
 deps: ## Install what the tests need and this machine lacks
 	@protocol-tests/install

@@ -17,6 +17,9 @@ pub mod api;
 pub mod apps;
 pub mod cli;
 pub mod config;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http_client;
 pub mod hub;
 pub mod logging;

@@ -20,10 +20,14 @@ impl Server {
     /// `preload`: a library that comes before the system's.
     pub fn start(program: &Path, folder: &Path, store: Option<&str>, preload: Option<&Path>) -> Self {
         let store = store.unwrap_or("sqlite:bench.db");
+        // Earlier builds do not know them.
+        let documented = Command::new(program).args(["config", "docs"]).output().expect("started");
+        let has_limits = String::from_utf8_lossy(&documented.stdout).contains("user_conversations");
+        let limits = if has_limits { "limits.user_conversations = 0\n" } else { "" };
         let config = format!(
             "[server]\nbind = \"127.0.0.1:0\"\ndata_dir = {folder:?}\n[admin]\nbind = \"127.0.0.1:0\"\n\
              [log]\nlevel = \"warn,switchboard::server=info\"\nformat = \"json\"\n[store]\nurl = {store:?}\n\
-             [routing]\nsend.user_rate = 0\nlimits.user_conversations = 0\nchannels.public_acknowledged = true\n\
+             [routing]\nsend.user_rate = 0\n{limits}channels.public_acknowledged = true\n\
              carrier.telnyx.public_key = {:?}\n\
              [[apps]]\nid = \"1001\"\nkey = \"key\"\nsecrets = [\"secret\"]\n",
             client::public_key()

@@ -34,6 +34,8 @@ use hyper::header::{CONNECTION, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use messaging::fuzzing;
 pub use messaging::openapi;
 pub use reply::ApiError;
 pub use stream::ResponseBody;

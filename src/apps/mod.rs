@@ -4,6 +4,8 @@
 //!
 //! May import `protocol` and `config`.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod idempotency;
 mod origin;
 mod pace;

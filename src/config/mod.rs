@@ -16,6 +16,8 @@ mod dotenv;
 mod environment;
 mod file;
 mod foreign;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod interpolate;
 mod kind;
 mod layers;
@@ -41,7 +43,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use environment::Endpoint;
 pub use problem::{Origin, Origins, Problem, Problems};
@@ -93,9 +95,13 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong.
 pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
+    load_from(sources, |path| fs::read_to_string(path))
+}
+
+fn load_from(sources: &Sources, read: impl FnOnce(&Path) -> io::Result<String>) -> Result<Loaded, Problems> {
     let mut problems = Vec::new();
     let environment = Environment::read(&sources.environment, sources.env_file.as_deref(), &mut problems);
-    let file = read_file(sources, &environment).unwrap_or_else(|problem| {
+    let file = read_file(sources, &environment, read).unwrap_or_else(|problem| {
         problems.push(problem);
         file::File::default()
     });
@@ -139,10 +145,14 @@ pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
     Ok(Loaded { settings, origins, endpoint: environment.endpoint(), hints })
 }
 
-fn read_file(sources: &Sources, environment: &Environment) -> Result<file::File, Problem> {
+fn read_file(
+    sources: &Sources,
+    environment: &Environment,
+    read: impl FnOnce(&Path) -> io::Result<String>,
+) -> Result<file::File, Problem> {
     let Some(path) = &sources.file else { return Ok(file::File::default()) };
-    let text = fs::read_to_string(path)
-        .map_err(|error| Problem::new(Origin::whole_file(path), "", unreadable_file(&error)))?;
+    let text =
+        read(path).map_err(|error| Problem::new(Origin::whole_file(path), "", unreadable_file(&error)))?;
     file::parse(path, &text, &|name| environment.refer_to(name))
 }
 

@@ -33,6 +33,8 @@ mod closing;
 mod connection;
 mod directory;
 mod fan_out;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod gate;
 mod lane;
 mod mailbox;
@@ -46,7 +48,7 @@ mod session;
 mod shard;
 mod stats;
 mod sweep;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod testing;
 mod uplink;
 mod users;

@@ -1,5 +1,4 @@
-//! What the fuzz targets of `protocol-tests/fuzz` run: each parser with the properties that must hold for
-//! any input. The targets' corpora run as unit tests, too.
+//! What must hold for any frame of a client and any signed request.
 
 use super::auth::AppKeys;
 use super::client_event::ClientMessage;
@@ -8,7 +7,7 @@ use super::http_auth::{HttpAuthError, Query, SignedRequest};
 use super::{json, presence, server_event};
 
 /// A text frame of a client: is read or refused, and what it leads to can be sent.
-pub fn client_message(text: &str) {
+pub(crate) fn client_message(text: &str) {
     match ClientMessage::parse(text) {
         Ok(ClientMessage::Event(event)) => {
             let _ = json::decoded_len(&event.data);
@@ -32,7 +31,7 @@ pub fn client_message(text: &str) {
 
 /// Method, path, query and body in four lines: an unsigned request is refused, and the same request with
 /// the signature of its own query is accepted.
-pub fn http_auth(text: &str) {
+pub(crate) fn http_auth(text: &str) {
     let mut lines = text.splitn(4, '\n');
     let mut next = || lines.next().unwrap_or_default();
     let (method, path, query, body) = (next(), next(), next(), next().as_bytes());
@@ -65,31 +64,4 @@ pub fn http_auth(text: &str) {
 
 fn well_formed(frame: &Frame) {
     serde_json::from_slice::<serde_json::Value>(frame.payload()).expect("bug: a frame that is no JSON");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::path::Path;
-
-    fn each_seed(target: &str, run: impl Fn(&str)) {
-        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("protocol-tests/fuzz/corpus").join(target);
-        let mut seeds = 0;
-        for entry in std::fs::read_dir(corpus).expect("the corpus is checked in") {
-            let bytes = std::fs::read(entry.expect("readable").path()).expect("readable");
-            run(&String::from_utf8_lossy(&bytes));
-            seeds += 1;
-        }
-        assert!(seeds > 10, "{target} has only {seeds} seeds");
-    }
-
-    #[test]
-    fn the_corpus_of_client_messages_holds() {
-        each_seed("client_message", client_message);
-    }
-
-    #[test]
-    fn the_corpus_of_signed_requests_holds() {
-        each_seed("http_auth", http_auth);
-    }
 }

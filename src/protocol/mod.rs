@@ -11,7 +11,8 @@ pub mod channel;
 pub mod client_event;
 pub mod error_code;
 pub mod frame;
-pub mod fuzzing;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod http_auth;
 pub mod id;
 pub mod json;

@@ -36,6 +36,8 @@ mod edit;
 pub mod error;
 mod events;
 pub mod exposure;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod group;
 mod inbox;
 mod jobs;

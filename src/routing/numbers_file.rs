@@ -92,9 +92,10 @@ pub fn parse(file: &[u8]) -> Result<Vec<NumberRow>, Vec<LineError>> {
     let mut reader =
         ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter(file)).from_reader(file);
     let mut record = ByteRecord::new();
+    let mut lines = Lines { at: 0, line: 1 };
     let (mut columns, mut rows, mut errors) = (None, Vec::new(), Vec::new());
     loop {
-        let line = next_line(file, reader.position());
+        let line = lines.of_next(file, reader.position());
         match reader.read_byte_record(&mut record) {
             Ok(true) => {}
             Ok(false) => break,
@@ -225,12 +226,27 @@ fn delimiter(file: &[u8]) -> u8 {
     if header.is_some_and(|header| header.contains(&b';')) { b';' } else { b',' }
 }
 
-/// The line on which the record after `position` begins. The reader stands before the rest of a line
-/// break and before empty lines.
-fn next_line(file: &[u8], position: &Position) -> u64 {
-    let at = usize::try_from(position.byte()).unwrap_or(file.len()).min(file.len());
-    let breaks = file[at..].iter().take_while(|byte| matches!(byte, b'\n' | b'\r'));
-    position.line() + breaks.filter(|byte| **byte == b'\n').count() as u64
+/// Counts lines, which end with a line feed, a carriage return, or both.
+struct Lines {
+    at: usize,
+    line: u64,
+}
+
+impl Lines {
+    /// The line on which the record after `position` begins. The reader stands before the rest of a line
+    /// break and before empty lines.
+    fn of_next(&mut self, file: &[u8], position: &Position) -> u64 {
+        let is_break = |byte: &u8| matches!(byte, b'\n' | b'\r');
+        let at = usize::try_from(position.byte()).unwrap_or(file.len()).min(file.len());
+        let end = at + file[at..].iter().take_while(|byte| is_break(byte)).count();
+        let ends_line = |at: &usize| match file[*at] {
+            b'\r' => file.get(at + 1) != Some(&b'\n'),
+            byte => byte == b'\n',
+        };
+        self.line += (self.at..end).filter(ends_line).count() as u64;
+        self.at = end;
+        self.line
+    }
 }
 
 #[cfg(test)]
@@ -239,6 +255,14 @@ mod tests {
 
     fn errors(file: &[u8]) -> Vec<String> {
         parse(file).expect_err("bad lines").iter().map(LineError::to_string).collect()
+    }
+
+    #[test]
+    fn lines_are_counted_whatever_ends_them() {
+        for ends in ["\n", "\r\n", "\r"] {
+            let rows = parse(["number", "1", "", "2"].join(ends).as_bytes()).expect("good");
+            assert_eq!(rows.iter().map(|row| row.line).collect::<Vec<_>>(), [2, 4], "{ends:?}");
+        }
     }
 
     fn row(line: u64, number: &str, user_id: Option<&str>, status: &'static str) -> NumberRow {

@@ -245,17 +245,17 @@ fn holds(conversation: &Conversation, needle: &Needle) -> bool {
 
 /// The last conversation of a page. Clients pass it on unread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Cursor {
+pub(super) struct Cursor {
     active_at: i64,
     id: i64,
 }
 
 impl Cursor {
-    fn text(self) -> String {
+    pub(super) fn text(self) -> String {
         BASE64_URL_SAFE_NO_PAD.encode(format!("{}:{}", self.active_at, self.id))
     }
 
-    fn parse(text: &str) -> Result<Self, RoutingError> {
+    pub(super) fn parse(text: &str) -> Result<Self, RoutingError> {
         let read = || {
             let plain = String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
             let (active_at, id) = plain.split_once(':')?;

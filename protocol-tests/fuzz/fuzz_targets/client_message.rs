@@ -1,6 +1,4 @@
-//! Text frames from clients. Run: `cargo fuzz run --fuzz-dir protocol-tests/fuzz client_message`.
+//! Text frames from clients. Run: `protocol-tests/fuzz/run 60 client_message`.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|text: &str| switchboard::protocol::fuzzing::client_message(text));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| switchboard::fuzzing::client_message(input));

@@ -1,6 +1,4 @@
-//! Queries and signatures of the HTTP API. Run: `cargo fuzz run --fuzz-dir protocol-tests/fuzz http_auth`.
+//! Queries and signatures of the HTTP API. Run: `protocol-tests/fuzz/run 60 http_auth`.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|text: &str| switchboard::protocol::fuzzing::http_auth(text));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| switchboard::fuzzing::http_auth(input));

@@ -180,7 +180,7 @@ fn knows(headers: &HeaderMap, etag: &str) -> bool {
 
 /// The type that browsers get, and what they do with the file: they show pictures, sounds and films, and save the rest.
 /// What they could run they do not even learn.
-fn presentation(content_type: &str) -> (String, &'static str) {
+pub(super) fn presentation(content_type: &str) -> (String, &'static str) {
     let content_type =
         media_type::stored(content_type).filter(|content_type| !media_type::can_run(content_type));
     let content_type = content_type.unwrap_or_else(|| media_type::OCTETS.to_owned());
@@ -194,11 +194,11 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 
 /// No byte of a file is in the range.
 #[derive(Debug, PartialEq, Eq)]
-struct OutOfRange;
+pub(super) struct OutOfRange;
 
 /// The bytes that a `Range` wants (RFC 9110, section 14.1.2), which players of videos ask for. `None`: it is to
 /// be ignored, as everything that is not one range of bytes.
-fn range_of(header: &str, size: u64) -> Option<Result<Range<u64>, OutOfRange>> {
+pub(super) fn range_of(header: &str, size: u64) -> Option<Result<Range<u64>, OutOfRange>> {
     let (first, last) = header.strip_prefix("bytes=")?.split_once('-')?;
     let number = |text: &str| text.trim().parse::<u64>().ok();
     let range = match (first.trim(), last.trim()) {

@@ -12,6 +12,8 @@ mod cors;
 mod failure;
 mod fields;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod inbound;
 mod messages;
 mod openapi;

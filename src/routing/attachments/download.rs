@@ -2,6 +2,9 @@
 //! many bytes, and only while enough of them come. Redirects and answers in parts are followed, and each request is
 //! checked as the first.
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -179,7 +182,8 @@ impl<'a, G: Get> Download<'a, G> {
         }
         // A first answer that is not the beginning is asked for anew.
         if range.first == have {
-            let length = range.last.map_or(body.len(), |last| (last + 1).saturating_sub(range.first));
+            let length =
+                range.last.map_or(body.len(), |last| last.saturating_add(1).saturating_sub(range.first));
             let bytes = &body[..body.len().min(length)];
             if bytes.is_empty() {
                 return Err(broken_off());

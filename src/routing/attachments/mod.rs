@@ -5,6 +5,8 @@
 
 mod copies;
 mod download;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod links;
 mod names;
 mod parts;

@@ -17,6 +17,9 @@ mod outcome;
 mod status;
 mod telnyx;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use telnyx::fuzzing;
+
 pub use breaker::{Breaker, BreakerState, Permit};
 pub use outcome::{
     Accepted, Cancellation, CarrierError, ConfigScope, ConfigUntil, Cost, Health, OptOut, Outcome,

@@ -3,6 +3,8 @@
 mod answer;
 mod client;
 mod fields;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod lenient;
 mod look_up;
 mod request;
