@@ -99,9 +99,12 @@ impl Api {
 
     /// Whether a request brings a file, which is taken part by part.
     pub fn is_upload<B>(&self, request: &Request<B>) -> bool {
+        // Asked of each request, publishes among them: nearly all end here.
+        if request.method() != Method::PUT {
+            return false;
+        }
         let path = route::single_slashes(request.uri().path());
-        request.method() == Method::PUT
-            && matches!(Route::find(self.strip_prefix(&path)), Some(Route::Attachment { .. }))
+        matches!(Route::find(self.strip_prefix(&path)), Some(Route::Attachment { .. }))
     }
 
     /// Answers one request of a socket.
